@@ -1,0 +1,60 @@
+# Compile options that every target of the project shares: radixkv_compile_options(target).
+set(RADIXKV_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+
+if(RADIXKV_SANITIZE)
+  # One flag for everything: a sanitizer that covers half a program reports nonsense.
+  add_compile_options(
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${RADIXKV_SANITIZE}>
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=all>)
+  add_link_options(-fsanitize=${RADIXKV_SANITIZE})
+endif()
+
+find_program(RADIXKV_CCACHE ccache)
+if(RADIXKV_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${RADIXKV_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${RADIXKV_CCACHE})
+endif()
+
+function(radixkv_compile_options target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES
+    CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON
+    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF)
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${RADIXKV_WARNINGS}>")
+  if(RADIXKV_WERROR)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+  endif()
+  if(RADIXKV_DEBUG_CHECKS)
+    target_compile_definitions(${target} PRIVATE RADIXKV_DEBUG_CHECKS=1)
+  endif()
+endfunction()
+
+# A library of the project: radixkv_add_library(radixkv_core core SOURCES... )
+# defines radixkv_core and radixkv::core, hides what is not marked RADIXKV_EXPORT, and installs it.
+function(radixkv_add_library target export_name)
+  cmake_parse_arguments(arg "STATIC" "" "SOURCES" ${ARGN})
+  if(arg_STATIC)
+    add_library(${target} STATIC ${arg_SOURCES})
+  else()
+    add_library(${target} ${arg_SOURCES})
+  endif()
+  add_library(radixkv::${export_name} ALIAS ${target})
+  radixkv_compile_options(${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${export_name}
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+  # Tests look inside the library, so only a library without tests hides its internals.
+  if(NOT (BUILD_SHARED_LIBS AND RADIXKV_BUILD_TESTS))
+    set_target_properties(${target} PROPERTIES
+      CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  endif()
+  # Internal headers are included by their path from the project's root, never installed.
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  if(RADIXKV_INSTALL)
+    install(TARGETS ${target} EXPORT radixkv_targets
+      ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+      RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endfunction()

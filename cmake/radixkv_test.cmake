@@ -1,0 +1,85 @@
+# radixkv_add_test(name SOURCES... [LIBRARIES...] [CUDA] [SKIP_CHECKS a,b] [LABELS...] [TIMEOUT s]
+#                  [ARGS...] [NO_MAIN] [COMPILE_OPTIONS...])
+#
+# Builds a GoogleTest program and registers it. A program that runs no test fails.
+# CUDA: also links the CUDA libraries, and registers the program twice, as name.lazy and
+# name.random. When the machine has a GPU name.lazy runs there (and name.random is skipped);
+# otherwise both run on the CUDA simulator in that asynchronous mode, with its race,
+# initialisation and leak checks on, except in kernels whose name contains one of SKIP_CHECKS.
+# Without CUDA such a test is only counted (property RADIXKV_SKIPPED_CUDA_TESTS), and there is no
+# target: guard what follows with if(TARGET name).
+# NO_MAIN: the sources bring their own main.
+function(radixkv_add_test name)
+  cmake_parse_arguments(arg "CUDA;NO_MAIN" "SKIP_CHECKS;TIMEOUT"
+    "SOURCES;LIBRARIES;LABELS;ARGS;COMPILE_OPTIONS" ${ARGN})
+  if(NOT RADIXKV_BUILD_TESTS)
+    return()
+  endif()
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "radixkv_add_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 600)
+  endif()
+  if(arg_CUDA AND NOT RADIXKV_HAVE_CUDA)
+    set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.lazy ${name}.random)
+    return()
+  endif()
+
+  add_executable(${name} ${arg_SOURCES})
+  radixkv_compile_options(${name})
+  target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} radixkv::core GTest::gtest)
+  if(NOT arg_NO_MAIN)
+    target_link_libraries(${name} PRIVATE GTest::gtest_main)
+  endif()
+  target_compile_options(${name} PRIVATE ${arg_COMPILE_OPTIONS})
+  set_property(GLOBAL APPEND PROPERTY RADIXKV_TEST_PROGRAMS ${name})
+
+  if(arg_CUDA)
+    radixkv_cuda_program(${name})
+    foreach(mode lazy random)
+      add_test(NAME ${name}.${mode}
+        COMMAND ${PROJECT_SOURCE_DIR}/cmake/run_cuda_test ${mode} "${arg_SKIP_CHECKS}"
+          $<TARGET_FILE_DIR:cudasim_cudart> $<TARGET_FILE:${name}> ${arg_ARGS})
+      set_tests_properties(${name}.${mode} PROPERTIES
+        TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77 LABELS "cuda;${arg_LABELS}"
+        FAIL_REGULAR_EXPRESSION "Running 0 tests from")
+    endforeach()
+  else()
+    add_test(NAME ${name} COMMAND ${name} ${arg_ARGS})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "host;${arg_LABELS}"
+      FAIL_REGULAR_EXPRESSION "Running 0 tests from")
+  endif()
+endfunction()
+
+# What every program that runs kernels needs: the libraries, line numbers for reports, and a
+# runtime search path that LD_LIBRARY_PATH may override (the simulator replaces libcudart).
+function(radixkv_cuda_program name)
+  target_link_libraries(${name} PRIVATE radixkv_kernels CUDA::cudart)
+  if(TARGET radixkv_cuda)
+    target_link_libraries(${name} PRIVATE radixkv::cuda)
+  endif()
+  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
+    $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda>)
+  target_link_options(${name} PRIVATE -Wl,--enable-new-dtags)
+endfunction()
+
+# radixkv_add_bench(name SOURCES... [LIBRARIES...] [CUDA] [NO_GBENCH])
+# Builds a benchmark (Google Benchmark unless NO_GBENCH) into the build folder's bench/.
+function(radixkv_add_bench name)
+  cmake_parse_arguments(arg "CUDA;NO_GBENCH" "" "SOURCES;LIBRARIES" ${ARGN})
+  if(arg_CUDA AND NOT RADIXKV_HAVE_CUDA)
+    return()
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  radixkv_compile_options(${name})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+  target_compile_definitions(${name} PRIVATE RADIXKV_BUILD_TYPE="${CMAKE_BUILD_TYPE}")
+  target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} radixkv::core)
+  if(NOT arg_NO_GBENCH)
+    target_link_libraries(${name} PRIVATE benchmark::benchmark)
+  endif()
+  if(arg_CUDA)
+    radixkv_cuda_program(${name})
+  endif()
+endfunction()
