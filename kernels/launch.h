@@ -1,0 +1,28 @@
+// The one way in which kernels are launched: checked, on an explicit stream, errors as values.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <utility>
+
+namespace radixkv::kernels {
+
+// Launches `kernel` on `stream` and returns the launch's own error. A refused launch leaves no
+// last-error behind that a later, unrelated check would pick up; an error of earlier asynchronous
+// work stays with the context, as CUDA's sticky errors do. Never synchronises; may be captured.
+template <class... Parameters, class... Arguments>
+[[nodiscard]] cudaError_t launch(cudaStream_t stream, void (*kernel)(Parameters...), dim3 grid,
+                                 dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  const cudaError_t error =
+      cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+
+}  // namespace radixkv::kernels
