@@ -9,6 +9,13 @@ if(RADIXKV_SANITIZE)
     $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=all>)
   add_link_options(-fsanitize=${RADIXKV_SANITIZE})
 endif()
+if(RADIXKV_BUILD_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "RADIXKV_BUILD_FUZZ needs clang, not ${CMAKE_CXX_COMPILER_ID}")
+  endif()
+  # Coverage feedback from the library too, not from the fuzz target alone.
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+endif()
 
 find_program(RADIXKV_CCACHE ccache)
 if(RADIXKV_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
@@ -53,7 +60,13 @@ function(radixkv_add_library target export_name)
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   if(RADIXKV_INSTALL)
-    install(TARGETS ${target} EXPORT radixkv_targets
+    # CUDA's libraries in an export set of their own: who embeds the core needs no toolkit.
+    if(export_name STREQUAL "core")
+      set(export_set radixkv_core_targets)
+    else()
+      set(export_set radixkv_cuda_targets)
+    endif()
+    install(TARGETS ${target} EXPORT ${export_set}
       ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
       RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()
