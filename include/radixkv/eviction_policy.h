@@ -1,0 +1,98 @@
+// The interface by which an eviction policy follows the cache and names victims.
+//
+// The unit is the node: a run of whole blocks on a path that are always used together (the index
+// splits a node wherever a request ends inside it). Blocks leave from the tail of a leaf, one at a
+// time, so a cached prefix stays contiguous. A policy keeps its own state, indexed by node id; ids
+// are small, dense and reused after on_remove.
+//
+// Thread-safety: every call is made under the cache's lock. No call may throw or call back into the
+// cache; the tree_view may be read at any time during a call.
+#pragma once
+
+#include <cstdint>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "radixkv/result.h"
+#include "radixkv/types.h"
+
+namespace radixkv {
+
+using node_id = std::uint32_t;
+inline constexpr node_id no_node = 0xffffffffu;
+
+// What a policy may ask about the tree.
+class tree_view {
+ public:
+  virtual ~tree_view() = default;
+  [[nodiscard]] virtual std::uint32_t block_tokens() const noexcept = 0;
+  [[nodiscard]] virtual node_id parent(node_id n) const noexcept = 0;       // no_node for a root
+  [[nodiscard]] virtual std::uint32_t first_block(node_id n) const noexcept = 0;  // depth in blocks
+  [[nodiscard]] virtual std::uint32_t blocks(node_id n) const noexcept = 0;  // the last may be partial
+  [[nodiscard]] virtual std::uint32_t children(node_id n) const noexcept = 0;
+  // Blocks at the head of n that an open sequence uses; they may not be evicted.
+  [[nodiscard]] virtual std::uint32_t pinned_blocks(node_id n) const noexcept = 0;
+  // Roots (one per namespace) hold no block and are never victims.
+  [[nodiscard]] virtual bool is_root(node_id n) const noexcept = 0;
+  // A leaf with at least one block that may be evicted now.
+  [[nodiscard]] bool evictable(node_id n) const noexcept {
+    return !is_root(n) && children(n) == 0 && blocks(n) > pinned_blocks(n);
+  }
+};
+
+// One finished use of a path: everything from the root to the end of `node` was read or written.
+struct request_info {
+  node_id node = no_node;            // deepest node of the path, ending where the request ended
+  std::uint64_t request = 0;         // ordinal of the request in this cache, from 1
+  double seconds = 0;                // the cache's clock when the request was opened
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t output_tokens = 0;   // 0 when unknown
+  std::uint32_t matched_blocks = 0;  // whole blocks found cached when it was opened
+};
+
+// A leaf and how many of its tail blocks may go before the policy must be asked again (≥ 1).
+struct victim {
+  node_id node = no_node;
+  std::uint32_t blocks = 0;
+};
+
+class eviction_policy {
+ public:
+  virtual ~eviction_policy() = default;
+  [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+  // Called once before any other call; `tree` outlives the policy's use. Drops all state.
+  virtual void attach(const tree_view& tree, std::int64_t capacity_blocks) = 0;
+  // A new leaf below parent(n). Its request follows as on_request.
+  virtual void on_insert(node_id n) = 0;
+  // Leaf n grew by `blocks` at its tail (generation goes on, or a partial tail was completed).
+  virtual void on_extend(node_id n, std::uint32_t blocks) = 0;
+  // The head of `lower` became the new node `upper`, now its parent. `lower` keeps its id.
+  virtual void on_split(node_id upper, node_id lower) = 0;
+  // The tail of leaf n lost `blocks` by eviction; n still has some.
+  virtual void on_trim(node_id n, std::uint32_t blocks) = 0;
+  // Leaf n is about to go with its last blocks. parent(n) is still readable; if n is its only child
+  // it is about to become a leaf. evicted: by eviction (false: by clear).
+  virtual void on_remove(node_id n, bool evicted) = 0;
+  // A request of which n is the deepest node was opened (pinned). Its on_request comes later.
+  virtual void on_pin(node_id n) = 0;
+  // The last sequence that pinned part of n let go of it.
+  virtual void on_unpin(node_id n) = 0;
+  // A request ended (or published its path while going on).
+  virtual void on_request(const request_info& request) = 0;
+  // The next tail to give up: REQUIRES tree.evictable(result.node). {no_node, 0} if nothing may go.
+  // May be called repeatedly; the caller evicts at most `blocks` tail blocks (via on_trim or
+  // on_remove) before it asks again, and may also stop.
+  [[nodiscard]] virtual victim next_victim() = 0;
+  // Bytes of policy state that grow with the cache.
+  [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
+  // Recomputes what it can and compares; empty when sound, else what is wrong. For tests.
+  [[nodiscard]] virtual std::string check() const = 0;
+};
+
+// Makes a policy by the name that `radixkv replay --policy` takes. not_found names the known ones.
+[[nodiscard]] result<std::unique_ptr<eviction_policy>> make_policy(std::string_view name);
+
+}  // namespace radixkv

@@ -1,0 +1,52 @@
+// Configuration of a kv_cache, validated at creation.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "radixkv/result.h"
+#include "radixkv/types.h"
+
+namespace radixkv {
+
+enum class pressure : std::uint8_t {
+  none,  // free blocks above the high watermark
+  low,   // below the high watermark (30 %)
+  high   // below the low watermark (10 %)
+};
+
+// Free and evictable blocks at the moment a watermark was crossed.
+struct pressure_event {
+  pressure level = pressure::none;
+  std::int64_t free_blocks = 0;
+  std::int64_t blocks = 0;
+};
+
+struct cache_options {
+  std::int64_t blocks = 0;           // blocks in the pool, 1 … max_blocks
+  std::uint32_t block_tokens = 16;   // tokens per block: a power of two, 1 … max_block_tokens
+  std::uint32_t min_prefix_tokens = 8;  // a shorter match counts as a miss, and is counted
+  std::int64_t max_prefixes = 0;     // most cached prefixes (leaves of the index); 0: no limit
+  std::int32_t logits_rows = 0;      // rows of the logits store; 0: no logits are kept
+  std::int64_t max_sequences = 1 << 20;  // most sequences open at once
+  std::string policy = "lru";        // see make_policy
+
+  // Called, under no lock, by the thread whose operation crossed a watermark of *obtainable* blocks
+  // (free ones, and cached ones that no sequence uses, are both obtainable; a pool that nobody has
+  // used yet is not under pressure). Must not call back into the same sequence.
+  double low_watermark = 0.10;
+  double high_watermark = 0.30;
+  std::function<void(const pressure_event&)> on_pressure;
+
+  // Seconds since any fixed moment; steady_clock when empty. Replays pass the trace's time.
+  std::function<double()> clock;
+
+  // Number of bits kept of the index's internal hashes. Fewer than 64 only in tests, to force
+  // collisions: the answers stay the same.
+  std::uint32_t hash_bits = 64;
+
+  [[nodiscard]] status validate() const;
+};
+
+}  // namespace radixkv
