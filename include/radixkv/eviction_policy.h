@@ -36,6 +36,8 @@ class tree_view {
   [[nodiscard]] virtual std::uint32_t pinned_blocks(node_id n) const noexcept = 0;
   // Roots (one per namespace) hold no block and are never victims.
   [[nodiscard]] virtual bool is_root(node_id n) const noexcept = 0;
+  // Hint that n's fields will be read soon.
+  virtual void prefetch(node_id) const noexcept {}
   // A leaf with at least one block that may be evicted now.
   [[nodiscard]] bool evictable(node_id n) const noexcept {
     return !is_root(n) && children(n) == 0 && blocks(n) > pinned_blocks(n);
@@ -78,7 +80,7 @@ class eviction_policy {
   virtual void on_remove(node_id n, bool evicted) = 0;
   // A request of which n is the deepest node was opened (pinned). Its on_request comes later.
   virtual void on_pin(node_id n) = 0;
-  // The last sequence that pinned part of n let go of it.
+  // A sequence let go of n and pinned_blocks(n) has fallen.
   virtual void on_unpin(node_id n) = 0;
   // A request ended (or published its path while going on).
   virtual void on_request(const request_info& request) = 0;

@@ -31,8 +31,8 @@ struct error {
 class [[nodiscard]] status {
  public:
   status() noexcept = default;
-  status(error e) : error_(std::move(e)) {}
-  status(errc code, std::string message) : error_(error{code, std::move(message)}) {}
+  status(radixkv::error e) : error_(std::move(e)) {}
+  status(errc code, std::string message) : error_(radixkv::error{code, std::move(message)}) {}
 
   [[nodiscard]] bool ok() const noexcept { return !error_; }
   explicit operator bool() const noexcept { return ok(); }

@@ -1,0 +1,34 @@
+#include <array>
+#include <string>
+#include <utility>
+
+#include "csrc/core/eviction/lru.h"
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv {
+
+namespace {
+
+template <typename Policy>
+std::unique_ptr<eviction_policy> make() {
+  return std::make_unique<Policy>();
+}
+
+using maker = std::unique_ptr<eviction_policy> (*)();
+constexpr std::array<std::pair<std::string_view, maker>, 1> policies{{
+    {"lru", &make<detail::lru_policy>},
+}};
+
+}  // namespace
+
+result<std::unique_ptr<eviction_policy>> make_policy(std::string_view name) {
+  std::string known;
+  for (const auto& [known_name, make_one] : policies) {
+    if (name == known_name) return make_one();
+    known += (known.empty() ? "" : ", ") + std::string(known_name);
+  }
+  return error{errc::not_found,
+               "policy '" + std::string(name.substr(0, 64)) + "' is not one of: " + known};
+}
+
+}  // namespace radixkv
