@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Checks that every test and benchmark source is built and registered:
+check_registered.py ROOT BUILD_DIR cuda|no_cuda.
+
+1. Every source in tests/ (but cudasim and install, which are projects of their own) is compiled in
+   this build: it stands in compile_commands.json. Without CUDA, tests/cuda and .cu files are let off.
+2. Every source in bench/ is named by the CMakeLists.txt of its folder (this build may leave bench out).
+3. Every program of tests/ goes through radixkv_add_test or radixkv_add_fuzz_test, or is named in an
+   add_test: nothing is built and never run.
+4. No test is switched off in its source.
+"""
+import json
+import pathlib
+import re
+import sys
+
+SOURCES = {".cpp", ".cu"}
+
+
+def sources(folder, leave_out=()):
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        relative = path.relative_to(folder).as_posix()
+        if path.suffix in SOURCES and not relative.startswith(tuple(leave_out)):
+            yield path
+
+
+def built_sources(build):
+    entries = json.loads((build / "compile_commands.json").read_text())
+    return {(pathlib.Path(e["directory"]) / e["file"]).resolve() for e in entries}
+
+
+def main(root, build, cuda):
+    root, build = pathlib.Path(root).resolve(), pathlib.Path(build)
+    errors, count = [], 0
+    built = built_sources(build)
+
+    for path in sources(root / "tests", ("cudasim/", "install/")):
+        count += 1
+        relative = path.relative_to(root).as_posix()
+        if cuda == "no_cuda" and (path.suffix == ".cu" or relative.startswith(
+                ("tests/cuda/", "tests/guards/planted/"))):
+            continue
+        if path.resolve() not in built:
+            errors.append(f"{relative}: no target compiles it")
+        if re.search(r"^\s*TEST(_F|_P)?\s*\([^)]*\bDISABLED_", path.read_text(), re.M):
+            errors.append(f"{relative}: a test is switched off (DISABLED_)")
+
+    for path in sources(root / "bench"):
+        count += 1
+        lists = path.parent / "CMakeLists.txt"
+        if not lists.exists() or path.name not in lists.read_text():
+            errors.append(f"{path.relative_to(root)}: not named in its CMakeLists.txt")
+
+    for lists in sorted((root / "tests").rglob("CMakeLists.txt")):
+        relative = lists.relative_to(root).as_posix()
+        if relative.startswith(("tests/cudasim/", "tests/install/")):
+            continue
+        text = lists.read_text()
+        for name in re.findall(r"\badd_executable\(\s*(\S+)", text):
+            if not re.search(rf"add_test\([^)]*{re.escape(name)}\b", text):
+                errors.append(f"{relative}: {name} is built but is in no add_test")
+
+    print("\n".join(errors))
+    print(f"{count} test and benchmark sources, {len(errors)} errors")
+    if not count:
+        print(f"no test sources under {root}")
+    return 1 if errors or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:4]))

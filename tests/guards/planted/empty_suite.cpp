@@ -1,0 +1,2 @@
+// A test program without a test: registered like any other, it must fail.
+#include <gtest/gtest.h>

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Shows that each check of this folder fires: test_guards.py COMPILER.
+
+Every test plants one defect in a small tree of its own; the same tree without it passes.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+COMPILER = "c++"
+
+
+def run(script, *arguments):
+    done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)],
+                          capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+class GuardTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = pathlib.Path(self.folder.name)
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def write(self, path, text):
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def expect(self, passes, script, *arguments, says=""):
+        code, output = run(script, *arguments)
+        self.assertEqual(code == 0, passes, output)
+        self.assertIn(says, output)
+
+
+class Layers(GuardTest):
+    def planted(self, path, include):
+        self.write("csrc/core/tree.cpp", "#include <vector>\n")
+        self.expect(True, "check_layers.py", self.root)
+        self.write(path, f"#include {include}\n")
+        self.expect(False, "check_layers.py", self.root, says=f"{path}:1")
+
+    def test_core_with_cuda(self):
+        self.planted("csrc/core/pool.cpp", "<cuda_runtime.h>")
+
+    def test_host_with_cub(self):
+        self.planted("csrc/host/copy.cpp", "<cub/cub.cuh>")
+
+    def test_core_above(self):
+        self.planted("csrc/core/pool.cpp", '"csrc/host/host_executor.h"')
+
+    def test_kernel_with_core(self):
+        self.planted("kernels/copy.cu", '"radixkv/kv_cache.h"')
+
+    def test_public_header_with_internal(self):
+        self.planted("include/radixkv/kv_cache.h", '"csrc/core/radix_tree.h"')
+
+    def test_cudasim_insides(self):
+        self.planted("tests/cuda/test_copy.cu", '"tests/cudasim/src/memory.h"')
+
+    def test_nothing_to_check(self):
+        self.expect(False, "check_layers.py", self.root, says="no sources")
+
+
+class Headers(GuardTest):
+    def test_header_that_needs_another(self):
+        self.write("include/radixkv/good.h", "#pragma once\n#include <vector>\nstd::vector<int> f();\n")
+        self.expect(True, "check_headers.py", self.root, COMPILER, "none", says="1 headers")
+        self.write("include/radixkv/bad.h", "#pragma once\nstd::vector<int> g();\n")
+        self.expect(False, "check_headers.py", self.root, COMPILER, "none", says="bad.h")
+
+    def test_header_without_guard(self):
+        self.write("include/radixkv/twice.h", "struct twice {};\n")
+        self.expect(False, "check_headers.py", self.root, COMPILER, "none", says="redefinition")
+
+
+class Registered(GuardTest):
+    def setUp(self):
+        super().setUp()
+        self.good = self.write("tests/core/test_good.cpp", "TEST(good, works) {}\n")
+        self.write("tests/core/CMakeLists.txt", "radixkv_add_test(test_good SOURCES test_good.cpp)\n")
+        self.build([self.good])
+        self.expect(True, *self.check)
+
+    def build(self, files):
+        entries = [{"directory": str(self.root), "file": str(f), "command": ""} for f in files]
+        self.write("build/compile_commands.json", json.dumps(entries))
+        self.check = ("check_registered.py", self.root, self.root / "build", "cuda")
+
+    def test_source_that_no_target_compiles(self):
+        self.write("tests/core/test_forgotten.cpp", "TEST(forgotten, fails) {}\n")
+        self.expect(False, *self.check, says="test_forgotten.cpp")
+
+    def test_program_that_never_runs(self):
+        self.write("tests/core/CMakeLists.txt", "add_executable(test_good test_good.cpp)\n")
+        self.expect(False, *self.check, says="in no add_test")
+
+    def test_disabled(self):
+        self.good.write_text("TEST(good, DISABLED_works) {}\n")
+        self.expect(False, *self.check, says="switched off")
+
+    def test_benchmark(self):
+        self.write("bench/host/lost.cpp", "int main() {}\n")
+        self.expect(False, *self.check, says="lost.cpp")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        COMPILER = sys.argv.pop(1)
+    unittest.main()
