@@ -22,8 +22,8 @@ struct plane {
   std::uint32_t bytes_per_token;
 };
 
-// Address of the first byte of `token` in segment `inner` of `block`. 64-bit throughout: a pool of a
-// few GiB overflows 32 bits long before the block id does.
+// Address of the first byte of `token` in segment `inner` of `block`. 64-bit throughout: a pool of
+// a few GiB overflows 32 bits long before the block id does.
 RADIXKV_HOST_DEVICE inline std::byte* token_address(const plane& p, std::int32_t block,
                                                     std::uint32_t inner, std::uint32_t token) {
   return p.base + std::int64_t{block} * p.block_stride + std::int64_t{inner} * p.inner_stride +

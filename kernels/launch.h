@@ -1,10 +1,10 @@
 // The one way in which kernels are launched: checked, on an explicit stream, errors as values.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <utility>
+
+#include <cuda_runtime.h>
 
 namespace radixkv::kernels {
 

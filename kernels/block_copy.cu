@@ -1,0 +1,267 @@
+// Grid (chunk of items, group of planes, slice of the block's tiles); a warp moves a tile of one
+// plane's segment at a time. Tiles of a plane are spread over `slices` warps, so that one block
+// already fills the device, and items over the blocks of the grid, so that copies of different
+// lengths balance. Planes sit in the kernel's parameters: from memory they would cost traffic.
+
+#include <algorithm>
+
+#include "kernels/block_copy.h"
+#include "kernels/launch.h"
+#include "kernels/pointer_check.h"
+#include "kernels/segment_mover.cuh"
+
+namespace radixkv::kernels {
+namespace {
+
+constexpr std::uint32_t warps = 8;  // per thread block
+constexpr std::uint32_t staged_items = 64;
+constexpr std::uint32_t max_grid_z = 64;
+// Segments of at most so many bytes are packed, several to a warp, if a block has more than one.
+constexpr std::uint32_t small_segment_bytes = 256;
+
+template <std::uint32_t Capacity>
+struct parameter_planes {
+  plane all[Capacity];
+  __device__ const plane& operator[](std::uint32_t i) const { return all[i]; }
+};
+
+struct memory_planes {
+  const plane* all;
+  __device__ const plane& operator[](std::uint32_t i) const { return all[i]; }
+};
+
+struct copy_scope {
+  const block_copy_item* items;
+  const std::uint32_t* device_item_count;
+  std::uint32_t* rejected;
+  std::uint32_t item_count;
+  std::uint32_t plane_count;
+  std::int32_t block_count;
+  std::uint32_t block_tokens;
+  std::uint32_t log2_plane_warps;  // warps of a thread block that share a plane
+};
+
+struct segments {
+  std::byte* source;
+  std::byte* destination;
+  std::int64_t stride;
+  std::uint32_t count;
+  std::uint32_t bytes;  // of each
+};
+
+// The segments of one plane that an item copies; a whole block without gaps is one segment.
+__device__ segments segments_of(const plane& p, const block_copy_item& item,
+                                std::uint32_t block_tokens) {
+  segments s;
+  s.source = token_address(p, item.source, 0, 0);
+  s.destination = token_address(p, item.destination, 0, 0);
+  s.stride = p.inner_stride;
+  s.count = p.inner_count;
+  s.bytes = static_cast<std::uint32_t>(item.tokens) * p.bytes_per_token;
+  const bool whole = static_cast<std::uint32_t>(item.tokens) == block_tokens;
+  if (s.count > 1 && whole && s.stride == std::int64_t{s.bytes} &&
+      std::uint64_t{s.bytes} * s.count < (std::uint64_t{1} << 30)) {
+    s.bytes *= s.count;
+    s.count = 1;
+  }
+  return s;
+}
+
+// Each segment has a power of two of lanes, so that finding a unit's segment takes no division.
+template <class Unit>
+__device__ void copy_small(const segments& s, std::uint32_t slice, std::uint32_t slices,
+                           std::uint32_t lane) {
+  constexpr int in_flight = 4;
+  const std::uint32_t units = s.bytes / sizeof(Unit);
+  const std::uint32_t log2_lanes = 32 - __clz(units - 1);  // units ≥ 1; __clz(0) is 32
+  const std::uint32_t all = s.count << log2_lanes;
+  const std::uint32_t step = slices * warp_lanes;
+#pragma unroll 1
+  for (std::uint32_t first = slice * warp_lanes + lane; first < all; first += in_flight * step) {
+    Unit value[in_flight];
+    std::int64_t offset[in_flight];
+    bool wanted[in_flight];
+#pragma unroll
+    for (int i = 0; i < in_flight; ++i) {
+      const std::uint32_t u = first + i * step;
+      const std::uint32_t within = u & ((1u << log2_lanes) - 1);
+      wanted[i] = u < all && within < units;
+      offset[i] = std::int64_t{u >> log2_lanes} * s.stride +
+                  static_cast<std::int64_t>(within * sizeof(Unit));
+      if (wanted[i]) value[i] = *reinterpret_cast<const Unit*>(s.source + offset[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < in_flight; ++i) {
+      if (wanted[i]) *reinterpret_cast<Unit*>(s.destination + offset[i]) = value[i];
+    }
+  }
+}
+
+// This warp's share, `slice` of `slices`, of one item in one plane.
+__device__ void copy_plane(const segments& s, std::uint32_t slice, std::uint32_t slices,
+                           std::uint32_t lane) {
+  const auto address = reinterpret_cast<std::uintptr_t>(s.destination);
+  const std::uint32_t alignment =
+      static_cast<std::uint32_t>(address) | static_cast<std::uint32_t>(s.stride);
+  if (s.count > 1 && s.bytes <= small_segment_bytes) {
+    const std::uint32_t all =
+        alignment | s.bytes |
+        static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(s.source));
+    if (all % 16 == 0) {
+      copy_small<uint4>(s, slice, slices, lane);
+    } else if (all % 4 == 0) {
+      copy_small<std::uint32_t>(s, slice, slices, lane);
+    } else {
+      copy_small<std::uint8_t>(s, slice, slices, lane);
+    }
+    return;
+  }
+  // Tiles per segment; of several segments, as many as the worst phase needs (the last may be
+  // empty).
+  std::uint32_t phase = static_cast<std::uint32_t>(address) % destination_alignment;
+  if (s.count > 1) phase = alignment % destination_alignment == 0 ? 0 : destination_alignment - 1;
+  const std::uint32_t tiles = tiles_of<raw_access>(s.bytes, phase);
+  std::uint32_t segment = 0, tile = slice, segment_step = 0, tile_step = slices;
+  if (s.count > 1) {
+    segment = slice / tiles, tile = slice % tiles;
+    segment_step = slices / tiles, tile_step = slices % tiles;
+  }
+#pragma unroll 1
+  while (segment < s.count && tile < tiles) {
+    const std::int64_t offset = std::int64_t{segment} * s.stride;
+    move_tile(raw_access{s.source + offset, s.destination + offset}, s.bytes, tile, lane);
+    segment += segment_step;
+    tile += tile_step;
+    if (tile >= tiles) {
+      tile -= tiles;
+      ++segment;
+    }
+  }
+}
+
+template <class Planes>
+__global__ void __launch_bounds__(warps* warp_lanes, 2)
+    block_copy_kernel(const __grid_constant__ copy_scope scope,
+                      const __grid_constant__ Planes planes) {
+  __shared__ block_copy_item staged[staged_items];
+  __shared__ std::uint32_t shared_count;
+  std::uint32_t count = scope.item_count;
+  if (scope.device_item_count != nullptr) {
+    if (threadIdx.x == 0) shared_count = min(count, *scope.device_item_count);
+    __syncthreads();
+    count = shared_count;
+  }
+  const std::uint32_t lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
+  const std::uint32_t plane_warps = 1u << scope.log2_plane_warps;
+  const std::uint32_t plane_index =
+      (blockIdx.y * (warps >> scope.log2_plane_warps)) + (warp >> scope.log2_plane_warps);
+  const std::uint32_t slice = blockIdx.z * plane_warps + (warp & (plane_warps - 1));
+  const std::uint32_t slices = gridDim.z * plane_warps;
+
+  const std::uint32_t chunk = (count + gridDim.x - 1) / gridDim.x;
+  const std::uint32_t end = min(count, (blockIdx.x + 1) * chunk);
+  for (std::uint32_t first = blockIdx.x * chunk; first < end; first += staged_items) {
+    const std::uint32_t staged_count = min(staged_items, end - first);
+    __syncthreads();  // the items staged before are done with
+    if (threadIdx.x < staged_count) {
+      block_copy_item item = scope.items[first + threadIdx.x];
+      const bool good = item.source >= 0 && item.source < scope.block_count &&
+                        item.destination >= 0 && item.destination < scope.block_count &&
+                        item.source != item.destination && item.tokens >= 1 &&
+                        static_cast<std::uint32_t>(item.tokens) <= scope.block_tokens;
+      if (!good) {
+        item.tokens = 0;
+        if (scope.rejected != nullptr && blockIdx.y == 0 && blockIdx.z == 0) {
+          atomicAdd(scope.rejected, 1u);
+        }
+      }
+      staged[threadIdx.x] = item;
+    }
+    __syncthreads();
+    if (plane_index >= scope.plane_count) continue;
+#pragma unroll 1
+    for (std::uint32_t i = 0; i < staged_count; ++i) {
+      if (staged[i].tokens == 0) continue;
+      copy_plane(segments_of(planes[plane_index], staged[i], scope.block_tokens), slice, slices,
+                 lane);
+    }
+  }
+}
+
+// Warp tiles of a whole block in one plane, at most.
+std::uint64_t tiles_in(const plane& p, std::uint32_t block_tokens) {
+  const std::uint32_t bytes = block_tokens * p.bytes_per_token;
+  if (p.inner_count == 1) return tiles_of<raw_access>(bytes, 0);
+  if (p.inner_stride == std::int64_t{bytes} || bytes <= small_segment_bytes) {
+    constexpr std::uint64_t tile_bytes = tile_vectors * raw_access::vector_units;
+    return (std::uint64_t{bytes} * p.inner_count + tile_bytes - 1) / tile_bytes;
+  }
+  return std::uint64_t{p.inner_count} * tiles_of<raw_access>(bytes, 0);
+}
+
+cudaError_t check(const block_copy_arguments& a) {
+  if (a.planes == nullptr || a.plane_count == 0 || a.items == nullptr || a.block_count <= 0 ||
+      a.block_tokens == 0) {
+    return cudaErrorInvalidValue;
+  }
+  if (a.plane_count > max_parameter_planes && a.device_planes == nullptr) {
+    return cudaErrorInvalidValue;
+  }
+  if (!is_aligned(a.items, alignof(block_copy_item)) ||
+      !is_aligned(a.device_item_count, alignof(std::uint32_t)) ||
+      !is_aligned(a.rejected, alignof(std::uint32_t)) ||
+      !is_aligned(a.device_planes, alignof(plane))) {
+    return cudaErrorMisalignedAddress;
+  }
+  for (std::uint32_t i = 0; i < a.plane_count; ++i) {
+    const plane& p = a.planes[i];
+    if (p.base == nullptr || p.inner_count == 0 || p.bytes_per_token == 0 ||
+        std::uint64_t{p.bytes_per_token} * a.block_tokens >= (std::uint64_t{1} << 30)) {
+      return cudaErrorInvalidValue;
+    }
+  }
+  return cudaSuccess;
+}
+
+template <std::uint32_t Capacity>
+cudaError_t launch_with(cudaStream_t stream, dim3 grid, const copy_scope& scope,
+                        const block_copy_arguments& a) {
+  parameter_planes<Capacity> planes;
+  std::copy_n(a.planes, a.plane_count, planes.all);
+  return launch(stream, block_copy_kernel<parameter_planes<Capacity>>, grid,
+                dim3(warps * warp_lanes), 0, scope, planes);
+}
+
+}  // namespace
+
+cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& a) {
+  if (const cudaError_t error = check(a); error != cudaSuccess) return error;
+  if (a.item_count == 0) return cudaSuccess;
+
+  std::uint64_t tiles = 1;
+  for (std::uint32_t i = 0; i < a.plane_count; ++i) {
+    tiles = std::max(tiles, tiles_in(a.planes[i], a.block_tokens));
+  }
+  copy_scope scope{a.items,       a.device_item_count, a.rejected,     a.item_count,
+                   a.plane_count, a.block_count,       a.block_tokens, 0};
+  while ((1u << scope.log2_plane_warps) < std::min<std::uint64_t>(tiles, warps)) {
+    ++scope.log2_plane_warps;
+  }
+  const std::uint32_t group = warps >> scope.log2_plane_warps;
+  dim3 grid;
+  grid.y = (a.plane_count + group - 1) / group;
+  if (grid.y > 65535) return cudaErrorInvalidValue;
+  grid.z = static_cast<unsigned>(std::min<std::uint64_t>((tiles + warps - 1) / warps, max_grid_z));
+  grid.x = std::clamp(a.max_thread_blocks / (grid.y * grid.z), 1u, a.item_count);
+
+  if (a.plane_count <= 32) return launch_with<32>(stream, grid, scope, a);
+  if (a.plane_count <= 120) return launch_with<120>(stream, grid, scope, a);
+  if (a.plane_count <= 384) return launch_with<384>(stream, grid, scope, a);
+  if (a.plane_count <= max_parameter_planes) {
+    return launch_with<max_parameter_planes>(stream, grid, scope, a);
+  }
+  return launch(stream, block_copy_kernel<memory_planes>, grid, dim3(warps * warp_lanes), 0, scope,
+                memory_planes{a.device_planes});
+}
+
+}  // namespace radixkv::kernels

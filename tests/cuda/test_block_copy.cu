@@ -1,0 +1,374 @@
+// block_copy against a plain host loop: layouts × alignments × lengths, random and hostile.
+
+#include <cstring>
+#include <random>
+
+#include "kernels/block_copy.h"
+#include "tests/cuda/cuda_test.h"
+
+namespace radixkv::kernels {
+namespace {
+
+using radixkv::testing::device_array;
+using radixkv::testing::test_stream;
+
+// A pool on the device with a mirror on the host, whose planes are at offsets into one allocation.
+struct pool {
+  std::vector<plane> planes;  // bases are offsets, as pointers
+  std::int32_t blocks = 0;
+  std::uint32_t block_tokens = 0;
+  std::vector<std::byte> mirror;
+};
+
+std::size_t offset_of(const plane& p, std::int32_t block, std::uint32_t inner,
+                      std::uint32_t token) {
+  return reinterpret_cast<std::size_t>(p.base) +
+         static_cast<std::size_t>(std::int64_t{block} * p.block_stride +
+                                  std::int64_t{inner} * p.inner_stride +
+                                  std::int64_t{token} * p.bytes_per_token);
+}
+
+void copy_on_host(pool& pool, std::span<const block_copy_item> items) {
+  for (const block_copy_item& item : items) {
+    for (const plane& p : pool.planes) {
+      for (std::uint32_t i = 0; i < p.inner_count; ++i) {
+        for (std::int32_t t = 0; t < item.tokens; ++t) {
+          std::memcpy(pool.mirror.data() + offset_of(p, item.destination, i, t),
+                      pool.mirror.data() + offset_of(p, item.source, i, t), p.bytes_per_token);
+        }
+      }
+    }
+  }
+}
+
+struct plane_shape {
+  std::uint32_t inner_count, bytes_per_token;
+  std::size_t phase;        // of the base, bytes beyond a multiple of 256
+  std::size_t segment_gap;  // bytes between segments
+  std::size_t block_gap;    // bytes between blocks
+};
+
+void add_plane(pool& pool, const plane_shape& s) {
+  const std::size_t begin = (pool.mirror.size() + 255) / 256 * 256 + s.phase;
+  plane p{};
+  p.base = reinterpret_cast<std::byte*>(begin);
+  p.inner_count = s.inner_count;
+  p.bytes_per_token = s.bytes_per_token;
+  p.inner_stride = static_cast<std::int64_t>(pool.block_tokens * s.bytes_per_token + s.segment_gap);
+  p.block_stride = p.inner_stride * s.inner_count + static_cast<std::int64_t>(s.block_gap);
+  pool.planes.push_back(p);
+  pool.mirror.resize(begin + static_cast<std::size_t>(p.block_stride) * pool.blocks);
+}
+
+template <class Random>
+void fill(pool& pool, Random& random) {
+  for (std::byte& b : pool.mirror) b = static_cast<std::byte>(random());
+}
+
+// Independent copies: sources from the lower half of the blocks, destinations from the upper half.
+template <class Random>
+std::vector<block_copy_item> random_items(const pool& pool, std::size_t count, Random& random) {
+  std::vector<std::int32_t> destinations;
+  for (std::int32_t b = pool.blocks / 2; b < pool.blocks; ++b) destinations.push_back(b);
+  std::shuffle(destinations.begin(), destinations.end(), random);
+  destinations.resize(std::min(count, destinations.size()));
+  std::vector<block_copy_item> items;
+  for (const std::int32_t d : destinations) {
+    const bool whole = random() % 3 == 0;
+    items.push_back({static_cast<std::int32_t>(random() % (pool.blocks / 2)), d,
+                     whole ? static_cast<std::int32_t>(pool.block_tokens)
+                           : static_cast<std::int32_t>(1 + random() % pool.block_tokens)});
+  }
+  return items;
+}
+
+block_copy_arguments arguments_of(const pool& pool, const std::vector<plane>& planes) {
+  block_copy_arguments a;
+  a.planes = planes.data();
+  a.plane_count = static_cast<std::uint32_t>(planes.size());
+  a.block_count = pool.blocks;
+  a.block_tokens = pool.block_tokens;
+  return a;
+}
+
+std::vector<plane> placed(const pool& pool, std::byte* memory) {
+  std::vector<plane> planes = pool.planes;
+  for (plane& p : planes) p.base = memory + reinterpret_cast<std::size_t>(p.base);
+  return planes;
+}
+
+void run_and_compare(pool& pool, const std::vector<block_copy_item>& items,
+                     std::uint32_t max_thread_blocks = 1u << 15) {
+  test_stream stream;
+  device_array<std::byte> memory(pool.mirror);
+  device_array<block_copy_item> device_items(items);
+  const std::vector<plane> planes = placed(pool, memory.data());
+  block_copy_arguments a = arguments_of(pool, planes);
+  a.items = device_items.data();
+  a.item_count = static_cast<std::uint32_t>(items.size());
+  a.max_thread_blocks = max_thread_blocks;
+  device_array<plane> device_planes(planes);
+  if (a.plane_count > max_parameter_planes) a.device_planes = device_planes.data();
+  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  stream.synchronize();
+  copy_on_host(pool, items);
+  const std::vector<std::byte> got = memory.download();
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_EQ(static_cast<int>(got[i]), static_cast<int>(pool.mirror[i])) << "byte " << i;
+  }
+}
+
+pool make_pool(std::int32_t blocks, std::uint32_t block_tokens, std::span<const plane_shape> shapes,
+               std::uint32_t seed) {
+  pool p;
+  p.blocks = blocks;
+  p.block_tokens = block_tokens;
+  for (const plane_shape& s : shapes) add_plane(p, s);
+  std::mt19937 random(seed);
+  fill(p, random);
+  return p;
+}
+
+TEST(block_copy, layouts_and_alignments) {
+  // NHD, HND, MLA, one head, scales; each with every kind of base phase, segment gap and block gap.
+  constexpr std::pair<std::uint32_t, std::uint32_t> kinds[] = {
+      {1, 2048}, {4, 256}, {1, 656}, {1, 1152}, {8, 4}, {3, 132}, {2, 1}, {1, 7}, {5, 36}};
+  constexpr std::size_t phases[] = {0, 16, 32, 8, 4, 2, 1, 13};
+  constexpr std::size_t gaps[] = {0, 16, 48, 8, 4, 2, 1, 7};
+  std::mt19937 random(11);
+  for (const auto& [inner_count, bytes] : kinds) {
+    for (const std::size_t phase : phases) {
+      const std::size_t gap = gaps[random() % std::size(gaps)];
+      const plane_shape shape{inner_count, bytes, phase, gap, gaps[random() % std::size(gaps)]};
+      SCOPED_TRACE(::testing::Message()
+                   << inner_count << " segments of " << bytes << " B/token, phase " << phase
+                   << ", gaps " << shape.segment_gap << " and " << shape.block_gap);
+      pool p = make_pool(8, 16, std::span(&shape, 1), static_cast<std::uint32_t>(random()));
+      run_and_compare(p, random_items(p, 4, random));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(block_copy, every_length_and_phase_of_a_segment) {
+  // One byte per token makes `tokens` a length in bytes; a block stride of 4095 gives every phase.
+  std::mt19937 random(12);
+  const plane_shape shape{1, 1, 0, 0, 31};
+  pool p = make_pool(400, 4096 - 31 - 1, std::span(&shape, 1), 12);
+  std::vector<block_copy_item> items = random_items(p, 200, random);
+  for (std::size_t i = 0; i < 120; ++i) items[i].tokens = static_cast<std::int32_t>(i + 1);
+  run_and_compare(p, items);
+}
+
+TEST(block_copy, segments_longer_than_a_tile) {
+  std::mt19937 random(13);
+  for (const std::size_t phase : {0, 16, 5}) {
+    for (const std::size_t gap : {0, 16, 144, 3}) {
+      SCOPED_TRACE(::testing::Message() << "phase " << phase << ", gap " << gap);
+      const plane_shape shapes[] = {{1, 3000, phase, 0, gap}, {2, 700, phase, gap, 0}};
+      pool p = make_pool(6, 32, shapes, 13);
+      run_and_compare(p, random_items(p, 3, random));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(block_copy, many_planes_of_mixed_kinds_in_one_launch) {
+  std::mt19937 random(14);
+  for (const std::uint32_t count : {1u, 31u, 33u, 121u, 385u, 1000u, 1001u, 1500u}) {
+    SCOPED_TRACE(count);
+    std::vector<plane_shape> shapes;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      switch (random() % 3) {
+        case 0:
+          shapes.push_back({1, 64, 0, 0, 0});
+          break;
+        case 1:
+          shapes.push_back({4, 16, 16, 0, 0});
+          break;
+        default:
+          shapes.push_back({2, 4, 4, 8, 4});
+          break;
+      }
+    }
+    pool p = make_pool(6, 4, shapes, 14);
+    run_and_compare(p, random_items(p, 3, random));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(block_copy, more_items_than_a_thread_block_stages) {
+  std::mt19937 random(15);
+  const plane_shape shapes[] = {{1, 20, 0, 0, 0}, {2, 4, 0, 0, 0}};
+  for (const std::uint32_t thread_blocks : {0u, 1u, 3u}) {
+    pool p = make_pool(1000, 1, shapes, 15);
+    run_and_compare(p, random_items(p, 500, random), thread_blocks);
+  }
+}
+
+TEST(block_copy, random_pools) {
+  std::mt19937 random(16);
+  for (int round = 0; round < 40; ++round) {
+    SCOPED_TRACE(round);
+    std::vector<plane_shape> shapes(1 + random() % 5);
+    for (plane_shape& s : shapes) {
+      s = {static_cast<std::uint32_t>(1 + random() % 5),
+           static_cast<std::uint32_t>(1 + random() % 300), random() % 64,
+           random() % 2 * (random() % 40), random() % 2 * (random() % 70)};
+    }
+    constexpr std::uint32_t tokens[] = {1, 2, 8, 16, 64};
+    pool p = make_pool(static_cast<std::int32_t>(2 + random() % 20), tokens[random() % 5], shapes,
+                       static_cast<std::uint32_t>(random()));
+    run_and_compare(p, random_items(p, 10, random));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(block_copy, beyond_4_gib_of_addresses) {
+  constexpr std::int64_t stride = 3 << 20;
+  constexpr std::int32_t blocks = 5000;  // 14.6 GiB
+  constexpr std::uint32_t bytes = 4096;
+  test_stream stream;
+  std::byte* memory = nullptr;
+  if (cudaMalloc(reinterpret_cast<void**>(&memory), std::size_t{stride} * blocks) != cudaSuccess) {
+    GTEST_SKIP() << "the device has not 15 GB free";
+  }
+  const plane p{memory, stride, stride / 2, 2, bytes / 16};
+  std::vector<std::byte> wanted(bytes);
+  for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i] = static_cast<std::byte>(i * 7 + 1);
+  // The destination's low 32 bits are those of a block that must stay as it is.
+  constexpr std::int32_t source = 4998, destination = 4321;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    RADIXKV_ASSERT_CUDA(
+        cudaMemcpy(token_address(p, source, i, 0), wanted.data(), bytes, cudaMemcpyHostToDevice));
+  }
+  RADIXKV_ASSERT_CUDA(cudaDeviceSynchronize());
+  device_array<block_copy_item> items(std::vector<block_copy_item>{{source, destination, 16}});
+  block_copy_arguments a;
+  a.planes = &p;
+  a.plane_count = 1;
+  a.block_count = blocks;
+  a.block_tokens = 16;
+  a.items = items.data();
+  a.item_count = 1;
+  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  stream.synchronize();
+  std::vector<std::byte> got(bytes);
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    RADIXKV_ASSERT_CUDA(cudaMemcpy(got.data(), memory + destination * stride + i * (stride / 2),
+                                   bytes, cudaMemcpyDeviceToHost));
+    EXPECT_EQ(got, wanted);
+  }
+  RADIXKV_ASSERT_CUDA(cudaFree(memory));
+}
+
+TEST(block_copy, rejects_items_out_of_range_and_copies_the_others) {
+  const plane_shape shape{2, 48, 0, 0, 0};
+  pool p = make_pool(8, 4, std::span(&shape, 1), 17);
+  const std::vector<block_copy_item> items = {
+      {0, 4, 4}, {-1, 5, 4}, {8, 5, 4}, {1, -1, 4},        {1, 8, 4},         {1, 5, 0},
+      {1, 5, 5}, {1, 5, -3}, {5, 5, 4}, {INT32_MAX, 5, 4}, {1, INT32_MIN, 4}, {2, 6, 3}};
+  test_stream stream;
+  device_array<std::byte> memory(p.mirror);
+  device_array<block_copy_item> device_items(items);
+  device_array<std::uint32_t> rejected(std::vector<std::uint32_t>{0});
+  const std::vector<plane> planes = placed(p, memory.data());
+  block_copy_arguments a = arguments_of(p, planes);
+  a.items = device_items.data();
+  a.item_count = static_cast<std::uint32_t>(items.size());
+  a.rejected = rejected.data();
+  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  stream.synchronize();
+  copy_on_host(p, std::vector<block_copy_item>{items.front(), items.back()});
+  EXPECT_EQ(memory.download(), p.mirror);
+  EXPECT_EQ(rejected.download()[0], 10u);
+}
+
+TEST(block_copy, captured_graph_replays_with_other_items_and_counts) {
+  std::mt19937 random(18);
+  const plane_shape shapes[] = {{1, 160, 0, 0, 0}, {4, 32, 0, 0, 16}};
+  pool p = make_pool(64, 8, shapes, 18);
+  test_stream stream;
+  device_array<std::byte> memory(p.mirror);
+  device_array<block_copy_item> items(std::vector<block_copy_item>(32));
+  device_array<std::uint32_t> count(std::vector<std::uint32_t>{0});
+  const std::vector<plane> planes = placed(p, memory.data());
+  block_copy_arguments a = arguments_of(p, planes);
+  a.items = items.data();
+  a.item_count = 32;
+  a.device_item_count = count.data();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  RADIXKV_ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
+  RADIXKV_ASSERT_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+  for (const std::size_t n : {5, 0, 32, 1, 17}) {
+    SCOPED_TRACE(n);
+    const std::vector<block_copy_item> now = random_items(p, n, random);
+    items.upload(now);
+    count.upload(std::vector<std::uint32_t>{static_cast<std::uint32_t>(n)});
+    RADIXKV_ASSERT_CUDA(cudaGraphLaunch(executable, stream));
+    stream.synchronize();
+    copy_on_host(p, now);
+    ASSERT_EQ(memory.download(), p.mirror);
+  }
+  // A counter beyond the maximum is cut to it.
+  const std::vector<block_copy_item> all = random_items(p, 32, random);
+  items.upload(all);
+  count.upload(std::vector<std::uint32_t>{4000000000u});
+  RADIXKV_ASSERT_CUDA(cudaGraphLaunch(executable, stream));
+  stream.synchronize();
+  copy_on_host(p, all);
+  EXPECT_EQ(memory.download(), p.mirror);
+  RADIXKV_ASSERT_CUDA(cudaGraphExecDestroy(executable));
+  RADIXKV_ASSERT_CUDA(cudaGraphDestroy(graph));
+}
+
+TEST(block_copy, bad_arguments_are_refused_before_launch) {
+  test_stream stream;
+  device_array<std::byte> memory(1024);
+  device_array<block_copy_item> items(std::vector<block_copy_item>{{0, 1, 1}});
+  const plane good{memory.data(), 512, 512, 1, 32};
+  plane p = good;
+  block_copy_arguments a;
+  a.planes = &p;
+  a.plane_count = 1;
+  a.block_count = 2;
+  a.block_tokens = 16;
+  a.items = items.data();
+  a.item_count = 1;
+  const auto refused = [&](auto change, cudaError_t error) {
+    block_copy_arguments bad = a;
+    p = good;
+    change(bad);
+    EXPECT_EQ(block_copy(stream, bad), error);
+    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
+  };
+  refused([](auto& b) { b.planes = nullptr; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.plane_count = 0; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.items = nullptr; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.block_count = 0; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.block_count = -1; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.block_tokens = 0; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.block_tokens = 1u << 30; }, cudaErrorInvalidValue);
+  refused([&](auto&) { p.base = nullptr; }, cudaErrorInvalidValue);
+  refused([&](auto&) { p.inner_count = 0; }, cudaErrorInvalidValue);
+  refused([&](auto&) { p.bytes_per_token = 0; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.plane_count = max_parameter_planes + 1; }, cudaErrorInvalidValue);
+  const auto off = [](const void* q) {
+    return reinterpret_cast<block_copy_item*>(reinterpret_cast<std::uintptr_t>(q) + 2);
+  };
+  refused([&](auto& b) { b.items = off(b.items); }, cudaErrorMisalignedAddress);
+  refused([&](auto& b) { b.rejected = reinterpret_cast<std::uint32_t*>(off(items.data())); },
+          cudaErrorMisalignedAddress);
+  refused(
+      [&](auto& b) { b.device_item_count = reinterpret_cast<std::uint32_t*>(off(items.data())); },
+      cudaErrorMisalignedAddress);
+  p = good;
+  a.item_count = 0;
+  EXPECT_EQ(block_copy(stream, a), cudaSuccess);
+}
+
+}  // namespace
+}  // namespace radixkv::kernels
