@@ -21,6 +21,9 @@ function(radixkv_add_test name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 600)
   endif()
+  if(NOT arg_SKIP_CHECKS)
+    set(arg_SKIP_CHECKS -)
+  endif()
   if(arg_CUDA AND NOT RADIXKV_HAVE_CUDA)
     set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.lazy ${name}.random)
     return()
@@ -39,7 +42,7 @@ function(radixkv_add_test name)
     radixkv_cuda_program(${name})
     foreach(mode lazy random)
       add_test(NAME ${name}.${mode}
-        COMMAND ${PROJECT_SOURCE_DIR}/cmake/run_cuda_test ${mode} "${arg_SKIP_CHECKS}"
+        COMMAND ${PROJECT_SOURCE_DIR}/cmake/run_cuda_test ${mode} ${arg_SKIP_CHECKS}
           $<TARGET_FILE_DIR:cudasim_cudart> $<TARGET_FILE:${name}> ${arg_ARGS})
       set_tests_properties(${name}.${mode} PROPERTIES
         TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77 LABELS "cuda;${arg_LABELS}"
