@@ -23,5 +23,6 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/radixkv-config.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/radixkv-config-version.cmake
   COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/radixkv-config.cmake
-  ${PROJECT_BINARY_DIR}/radixkv-config-version.cmake DESTINATION ${package_dir})
+  ${PROJECT_BINARY_DIR}/radixkv-config-version.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/radixkv_find_cuda_toolkit.cmake DESTINATION ${package_dir})
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
