@@ -111,6 +111,43 @@ class Registered(GuardTest):
         self.expect(False, *self.check, says="lost.cpp")
 
 
+class Traffic(GuardTest):
+    def entry(self, **changes):
+        good = {"kernel": "block_copy", "case": "nhd_full", "bytes_moved": 100, "bytes_minimal": 100,
+                "traffic_ratio": 1.0, "coalescing": 1.0, "thread_instructions": 10, "launches": 1,
+                "registers": 40, "spills": 0}
+        return {**good, **changes}
+
+    def checked(self, passes, *entries, says=""):
+        file = self.write("traffic.json", json.dumps(entries))
+        kernels = sorted({entry["kernel"] for entry in entries}) or ["block_copy"]
+        self.expect(passes, "check_traffic.py", file, *kernels, says=says)
+
+    def test_good(self):
+        self.checked(True, self.entry())
+
+    def test_limits(self):
+        self.checked(False, self.entry(coalescing=0.98), says="coalescing is 0.98")
+        self.checked(True, self.entry(coalescing=0.98, case="mla_656_full"))
+        self.checked(False, self.entry(coalescing=0.9, case="mla_656_full"), says="coalescing")
+        self.checked(False, self.entry(traffic_ratio=1.02), says="traffic_ratio")
+        self.checked(False, self.entry(spills=8), says="spills")
+        self.checked(False, self.entry(launches=2), says="launches")
+        self.checked(False, self.entry(kernel="logits_store", case="bf16", traffic_ratio=1.5),
+                     says="traffic_ratio")
+        match = {"kernel": "prefix_match", "case": "long", "instructions_per_token": 33}
+        self.checked(True, self.entry(bytes_per_token=10.5, **match))
+        self.checked(False, self.entry(bytes_per_token=10.6, **match), says="bytes_per_token is 10.6")
+        self.checked(False, self.entry(**match), says="no bytes_per_token")
+        self.checked(False, self.entry(kernel="index_update", case="add", bytes_per_delta=141),
+                     says="bytes_per_delta")
+
+    def test_missing(self):
+        self.checked(False, says="no case")
+        self.checked(False, self.entry(registers=None), says="no registers")
+        self.checked(False, self.entry(bytes_moved=0), says="nothing was measured")
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         COMPILER = sys.argv.pop(1)

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Checks the kernels' figures against their limits: check_traffic.py FILE [KERNEL...].
+
+FILE is what `./dev bench traffic --json FILE` wrote. Every kernel named (default: all that have limits)
+must have at least one case there; every case is held against the limits of its kernel. The limits
+hold without a GPU: sectors, coalescing and instructions come from the simulator, registers and spills
+from the compiler.
+"""
+import json
+import re
+import sys
+
+KERNELS = ("block_copy", "logits_store", "logits_load", "logits_topk", "prefix_match", "index_update")
+# prefix_match: bytes and instructions per matched token.
+PREFIX_MATCH = {
+    "long": (10.5, 33), "mixed": (10.5, 34), "one_1m": (11, 38),
+    "mid": (10.5, 41), "chat": (12, 42), "tiny": (23, 79),
+}
+NUMBERS = ("bytes_moved", "bytes_minimal", "traffic_ratio", "coalescing", "thread_instructions",
+           "launches", "registers", "spills")
+
+
+def aligned(case):
+    """Cases whose planes are 16-byte aligned with strides that are; the others only count bytes."""
+    return not re.search(r"base_[0-9]|stride_[0-9]|scales|656|misaligned|page_1$", case)
+
+
+def limits(entry):
+    """(member, limit, at_least?) of one case."""
+    kernel, case = entry["kernel"], entry["case"]
+    yield "spills", 0, False
+    if kernel == "block_copy":
+        yield "launches", 1, False
+        if aligned(case) or "656" in case:
+            yield "traffic_ratio", 1.01, False
+            yield "coalescing", 0.95 if "656" in case else 0.99, True
+    elif kernel.startswith("logits") and "topk" not in kernel + case:
+        yield "traffic_ratio", 1.01, False
+    elif kernel == "prefix_match":
+        yield "launches", 1, False
+        if case in PREFIX_MATCH:
+            yield "bytes_per_token", PREFIX_MATCH[case][0], False
+            yield "instructions_per_token", PREFIX_MATCH[case][1], False
+    elif kernel == "index_update":
+        yield "bytes_per_delta", 140, False
+
+
+def check(entries, kernels):
+    errors = []
+    for entry in entries:
+        name = f"{entry.get('kernel')}/{entry.get('case')}"
+        for member in NUMBERS:
+            if not isinstance(entry.get(member), (int, float)):
+                errors.append(f"{name}: no {member}")
+        if any(error.startswith(f"{name}: no ") for error in errors):
+            continue
+        if entry["bytes_moved"] <= 0 or entry["thread_instructions"] <= 0:
+            errors.append(f"{name}: nothing was measured")
+        for member, limit, at_least in limits(entry):
+            value = entry.get(member)
+            if value is None:
+                errors.append(f"{name}: no {member}")
+            elif value < limit if at_least else value > limit:
+                errors.append(f"{name}: {member} is {value:.4g}, the limit is {limit}")
+    for kernel in kernels:
+        if not any(str(entry.get("kernel")).startswith(kernel) for entry in entries):
+            errors.append(f"{kernel}: no case")
+    return errors
+
+
+def main(path, kernels):
+    with open(path, encoding="utf-8") as file:
+        entries = json.load(file)
+    errors = check(entries, kernels or KERNELS)
+    print("\n".join(errors))
+    print(f"{len(entries)} cases, {len(errors)} beyond their limits")
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
