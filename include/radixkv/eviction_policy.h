@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -52,6 +53,9 @@ struct request_info {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t output_tokens = 0;   // 0 when unknown
   std::uint32_t matched_blocks = 0;  // whole blocks found cached when it was opened
+  // Element i hashes the path's first (i + 1) × path_hash_tokens() tokens, and its namespace: what a
+  // policy knows a path by after its nodes have gone. As many as the path has whole chunks, or fewer.
+  std::span<const std::uint64_t> path_hashes;
 };
 
 // A leaf and how many of its tail blocks may go before the policy must be asked again (≥ 1).
@@ -64,6 +68,13 @@ class eviction_policy {
  public:
   virtual ~eviction_policy() = default;
   [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+  // Tokens per element of request_info::path_hashes in a cache of such blocks, a multiple of
+  // block_tokens; 0: the policy needs no hashes and the cache computes none.
+  [[nodiscard]] virtual std::uint32_t path_hash_tokens(std::uint32_t block_tokens) const noexcept {
+    static_cast<void>(block_tokens);
+    return 0;
+  }
 
   // Called once before any other call; `tree` outlives the policy's use. Drops all state.
   virtual void attach(const tree_view& tree, std::int64_t capacity_blocks) = 0;

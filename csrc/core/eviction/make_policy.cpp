@@ -2,7 +2,11 @@
 #include <string>
 #include <utility>
 
+#include "csrc/core/eviction/fifo.h"
+#include "csrc/core/eviction/lfu.h"
 #include "csrc/core/eviction/lru.h"
+#include "csrc/core/eviction/s3fifo.h"
+#include "csrc/core/eviction/slru.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv {
@@ -15,8 +19,12 @@ std::unique_ptr<eviction_policy> make() {
 }
 
 using maker = std::unique_ptr<eviction_policy> (*)();
-constexpr std::array<std::pair<std::string_view, maker>, 1> policies{{
+constexpr std::array<std::pair<std::string_view, maker>, 5> policies{{
     {"lru", &make<detail::lru_policy>},
+    {"fifo", &make<detail::fifo_policy>},
+    {"lfu", &make<detail::lfu_policy>},
+    {"slru", &make<detail::slru_policy>},
+    {"s3fifo", &make<detail::s3fifo_policy>},
 }};
 
 }  // namespace

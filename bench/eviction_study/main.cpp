@@ -1,0 +1,84 @@
+// Hit rates of eviction policies over the bare tree: a trace, or generated workloads.
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "bench/eviction_study/study.h"
+#include "bench/eviction_study/workload.h"
+#include "radixkv/eviction_policy.h"
+
+namespace {
+
+using namespace radixkv;
+using namespace radixkv::study;
+
+void table(const workload& w, const std::vector<std::string>& policies,
+           const std::vector<double>& capacities, std::uint32_t block_tokens) {
+  std::map<double, double> lru;
+  for (const std::string& name : policies) {
+    std::printf("%-22s %4u %-12s", w.name.c_str(), block_tokens, name.c_str());
+    double logs = 0, least = 1e9, us = 0;
+    for (const double millions : capacities) {
+      auto policy = make_policy(name);
+      if (!policy) {
+        std::printf(" %s\n", policy.error().message.c_str());
+        return;
+      }
+      const outcome o =
+          run(w, **policy, static_cast<std::int64_t>(millions * 1'000'000), block_tokens);
+      if (name == "lru") lru[millions] = o.hit_rate();
+      std::printf("  %.4f", o.hit_rate());
+      const double ratio = lru[millions] > 0 ? o.hit_rate() / lru[millions] : 1;
+      logs += std::log(std::max(ratio, 1e-9));
+      least = std::min(least, ratio);
+      us += o.microseconds;
+    }
+    const auto n = static_cast<double>(capacities.size());
+    std::printf("  geomean/lru %.3f  least %.3f  %.2f us\n", std::exp(logs / n), least, us / n);
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string trace;
+  std::vector<std::string> policies{"lru"}, workloads;
+  std::vector<double> capacities{0.5, 1, 3, 10};
+  std::vector<std::uint32_t> block_tokens{512};
+  std::uint32_t requests = 6000;
+  std::uint64_t seed = 1;
+  CLI::App app{"Hit rates of eviction policies, without a cache around them"};
+  app.add_option("--trace", trace, "trace file");
+  app.add_option("--policy", policies, "policies; lru first gives ratios")->delimiter(',');
+  app.add_option("--capacity", capacities, "millions of tokens")->delimiter(',');
+  app.add_option("--block-tokens", block_tokens, "a divisor of 512")->delimiter(',');
+  app.add_option("--workload", workloads, "generated workloads, or 'all'")->delimiter(',');
+  app.add_option("--requests", requests, "of a generated workload");
+  app.add_option("--seed", seed, "of a generated workload");
+  CLI11_PARSE(app, argc, argv);
+  for (const std::uint32_t bt : block_tokens)
+    if (bt == 0 || id_tokens % bt != 0) {
+      std::fprintf(stderr, "--block-tokens %u does not divide %u\n", bt, id_tokens);
+      return 2;
+    }
+
+  std::vector<workload> all;
+  if (!trace.empty()) {
+    auto w = read_trace(trace);
+    if (!w) {
+      std::fprintf(stderr, "%s\n", w.error().message.c_str());
+      return 1;
+    }
+    all.push_back(std::move(*w));
+  }
+  if (workloads == std::vector<std::string>{"all"}) workloads = generated_workloads();
+  for (const std::string& name : workloads) all.push_back(generate(name, requests, seed));
+  for (const workload& w : all)
+    for (const std::uint32_t bt : block_tokens) table(w, policies, capacities, bt);
+  return 0;
+}

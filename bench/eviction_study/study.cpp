@@ -1,0 +1,60 @@
+#include "bench/eviction_study/study.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+
+#include "bench/eviction_study/sim_tree.h"
+
+namespace radixkv::study {
+
+namespace {
+
+// An id stands for its whole prefix, so its hash is the path's.
+void path_hashes(const path& p, std::uint32_t chunk_blocks, std::uint32_t chunks,
+                 std::vector<std::uint64_t>& out) {
+  out.resize(chunks);
+  for (std::uint32_t i = 0; i < chunks; ++i) {
+    std::uint64_t x = (p.at((i + 1) * chunk_blocks - 1) + 1) * 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93u;
+    out[i] = x ^ (x >> 32);
+  }
+}
+
+}  // namespace
+
+outcome run(const workload& w, eviction_policy& policy, std::int64_t capacity_tokens,
+            std::uint32_t block_tokens) {
+  outcome o;
+  sim_tree tree(policy, capacity_tokens / block_tokens, block_tokens);
+  const std::uint32_t chunk = policy.path_hash_tokens(block_tokens);
+  std::vector<std::uint64_t> hashes;
+  const auto start = std::chrono::steady_clock::now();
+  for (const study_request& r : w.requests) {
+    const path p{w.ids.data() + r.first_id, id_tokens / block_tokens,
+                 (r.prompt_tokens + block_tokens - 1) / block_tokens};
+    const auto h = tree.open(p);
+    o.blocks += p.blocks;
+    o.hit_blocks += tree.matched(h);
+    request_info info;
+    info.seconds = r.seconds;
+    info.prompt_tokens = r.prompt_tokens;
+    info.output_tokens = r.output_tokens;
+    if (chunk != 0) {
+      path_hashes(p, chunk / block_tokens, r.prompt_tokens / chunk, hashes);
+      info.path_hashes = hashes;
+    }
+    tree.close(h, info);
+    if (!tree.failure().empty()) {
+      std::fprintf(stderr, "%s: %s\n", std::string(policy.name()).c_str(), tree.failure().c_str());
+      std::abort();
+    }
+  }
+  o.microseconds =
+      std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count() /
+      static_cast<double>(w.requests.size());
+  o.policy_bytes = policy.bytes();
+  return o;
+}
+
+}  // namespace radixkv::study

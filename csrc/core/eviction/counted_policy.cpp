@@ -1,0 +1,130 @@
+#include "csrc/core/eviction/counted_policy.h"
+
+#include <algorithm>
+
+namespace radixkv::detail {
+
+void counted_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) {
+  tree_ = &tree;
+  capacity_blocks_ = capacity_blocks;
+  states_ = {};
+  live_ = 0;
+  tick_ = 0;
+  clear_queues();
+}
+
+void counted_policy::on_insert(node_id n) {
+  state(n) = {};
+  states_[n].alive = 1;
+  touch(n);
+}
+
+void counted_policy::on_extend(node_id n, std::uint32_t) { enqueue(n); }
+
+void counted_policy::on_split(node_id upper, node_id lower) {
+  state(upper) = {};
+  node_state& u = states_[upper];
+  u.alive = 1;
+  u.tick = inherit_tick_ ? 0 : state(lower).tick;
+  u.segment = state(lower).segment;
+  split_state(upper, lower);
+}
+
+void counted_policy::on_trim(node_id, std::uint32_t) {}
+
+void counted_policy::on_remove(node_id n, bool evicted) {
+  unqueue(n);
+  gone(n, evicted);
+  const node_state s = state(n);
+  states_[n] = {};
+  const node_id above = tree_->parent(n);
+  if (above == no_node || tree_->is_root(above)) return;
+  unqueue(above);  // its place may change
+  add_uses(above, s.uses);
+  if (inherit_tick_) states_[above].tick = std::max(states_[above].tick, s.tick);
+  if (tree_->children(above) == 1) enqueue(above);  // n was its last child
+}
+
+void counted_policy::on_unpin(node_id n) {
+  if (!tree_->is_root(n) && tree_->children(n) == 0) enqueue(n);
+}
+
+std::size_t counted_policy::bytes() const noexcept {
+  return states_.capacity() * sizeof(node_state) + queue_bytes();
+}
+
+std::string counted_policy::check() const {
+  std::size_t queued = 0;
+  for (node_id n = 0; n < states_.size(); ++n) {
+    const node_state& s = states_[n];
+    queued += s.queued;
+    if (s.queued && !s.alive)
+      return std::string(name()) + ": node " + std::to_string(n) + " is queued but gone";
+    if (s.alive && !s.queued && tree_->evictable(n))
+      return std::string(name()) + ": leaf " + std::to_string(n) + " can never be evicted";
+  }
+  if (queued != live_)
+    return std::string(name()) + ": " + std::to_string(live_) + " live entries counted, " +
+           std::to_string(queued) + " found";
+  return {};
+}
+
+void counted_policy::enqueue(node_id n) {
+  node_state& s = state(n);
+  if (s.queued) return;
+  s.queued = 1;
+  ++live_;
+  put(n);
+  compact_queues();
+}
+
+void counted_policy::unqueue(node_id n) {
+  node_state& s = state(n);
+  live_ -= s.queued;
+  s.queued = 0;
+}
+
+void counted_policy::touch(node_id n) {
+  if (tick_ + 1 >= tick_limit_) renumber();
+  unqueue(n);
+  state(n).tick = ++tick_;
+}
+
+void counted_policy::add_uses(node_id n, std::uint32_t uses) {
+  node_state& s = state(n);
+  s.uses = std::min<std::uint32_t>(max_uses, s.uses + uses);
+}
+
+node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
+  while (!q.empty()) {
+    const node_queue::entry e = q.front();
+    if (const node_id later = q.peek(8); later != no_node) tree_->prefetch(later);
+    if (valid(e) && states_[e.node].segment == segment) {
+      if (tree_->evictable(e.node)) return e.node;
+      unqueue(e.node);  // comes back when it is let go, or its last child goes
+    }
+    q.pop_front();
+  }
+  return no_node;
+}
+
+// Ticks 1, 2, … in the same order; equal ones stay equal.
+void counted_policy::renumber() {
+  std::vector<node_id> order;
+  for (node_id n = 0; n < states_.size(); ++n)
+    if (states_[n].alive) order.push_back(n);
+  std::sort(order.begin(), order.end(),
+            [this](node_id a, node_id b) { return states_[a].tick < states_[b].tick; });
+  clear_queues();
+  tick_ = 0;
+  std::uint32_t last = 0;
+  for (const node_id n : order) {
+    node_state& s = states_[n];
+    if (s.tick != last) ++tick_;
+    last = s.tick;
+    s.tick = s.tick ? tick_ : 0;
+    if (s.queued) put(n);
+  }
+}
+
+}  // namespace radixkv::detail

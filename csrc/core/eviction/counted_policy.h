@@ -1,0 +1,89 @@
+// What the classic policies share: nodes with a tick and a count of uses, kept in O(1) per request.
+//
+// Only leaves can go, so a node's count and recency matter only once it has no children: a request
+// updates its deepest node alone, and a node that goes folds its count (and recency) into its
+// parent. By the time a node is a leaf they are those of every request that passed through it.
+//
+// Invariants
+// 1. uses(n) + those of its living descendants = requests that passed through n since it was
+// cached.
+// 2. Every evictable leaf is `queued`: one of the derived policy's queues has its (node, tick).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "csrc/core/eviction/node_queue.h"
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv::detail {
+
+class counted_policy : public eviction_policy {
+ public:
+  void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  void on_insert(node_id n) override;
+  void on_extend(node_id n, std::uint32_t blocks) override;
+  void on_split(node_id upper, node_id lower) override;
+  void on_trim(node_id n, std::uint32_t blocks) override;
+  void on_remove(node_id n, bool evicted) override;
+  void on_pin(node_id) override {}
+  void on_unpin(node_id n) override;
+  [[nodiscard]] std::size_t bytes() const noexcept override;
+  [[nodiscard]] std::string check() const override;
+
+ protected:
+  static constexpr std::uint32_t max_uses = (1u << 28) - 1;
+  struct node_state {
+    std::uint32_t tick = 0;
+    std::uint32_t uses : 28 = 0;
+    std::uint32_t segment : 2 = 0;  // which queue, as the derived policy numbers them
+    std::uint32_t queued : 1 = 0;
+    std::uint32_t alive : 1 = 0;
+  };
+
+  // Whether a parent takes over the tick of a child that went, if newer (recency, not arrival).
+  explicit counted_policy(bool inherit_tick, std::uint32_t tick_limit)
+      : inherit_tick_(inherit_tick), tick_limit_(tick_limit) {}
+
+  // Adds (n, tick) to the queue that the node's state tells.
+  virtual void put(node_id n) = 0;
+  virtual void clear_queues() = 0;
+  virtual void compact_queues() = 0;
+  [[nodiscard]] virtual std::size_t queue_bytes() const = 0;
+  // The upper part of a split gets a copy of what the lower one has, without its uses.
+  virtual void split_state(node_id, node_id) {}
+  virtual void gone(node_id, bool) {}
+
+  node_state& state(node_id n) {
+    if (n >= states_.size()) states_.resize(n + 1 + n / 4);
+    return states_[n];
+  }
+  [[nodiscard]] bool valid(const node_queue::entry& e) const {
+    const node_state& s = states_[e.node];
+    return s.queued && s.tick == e.tick;
+  }
+  void enqueue(node_id n);
+  void unqueue(node_id n);
+  // A new, largest tick for n, which leaves any queue.
+  void touch(node_id n);
+  void add_uses(node_id n, std::uint32_t uses);
+  // The first entry of q that is valid, in `segment` and evictable; drops those before it.
+  [[nodiscard]] node_id first_evictable(node_queue& q, std::uint32_t segment);
+  [[nodiscard]] victim whole(node_id n) const {
+    return {n, tree_->blocks(n) - tree_->pinned_blocks(n)};
+  }
+
+  const tree_view* tree_ = nullptr;
+  std::int64_t capacity_blocks_ = 0;
+  std::size_t live_ = 0;  // nodes with `queued`
+
+ private:
+  void renumber();
+
+  std::vector<node_state> states_;
+  bool inherit_tick_;
+  std::uint32_t tick_ = 0, tick_limit_;
+};
+
+}  // namespace radixkv::detail

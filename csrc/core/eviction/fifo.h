@@ -1,0 +1,27 @@
+// First in, first out over a prefix tree: the leaf that was cached first goes first (as compared in
+// Belady, "A study of replacement algorithms for a virtual-storage computer", 1966).
+#pragma once
+
+#include "csrc/core/eviction/counted_policy.h"
+
+namespace radixkv::detail {
+
+class fifo_policy final : public counted_policy {
+ public:
+  explicit fifo_policy(std::uint32_t tick_limit = 0xffffffffu)
+      : counted_policy(false, tick_limit) {}
+  [[nodiscard]] std::string_view name() const noexcept override { return "fifo"; }
+  void on_request(const request_info& request) override;
+  [[nodiscard]] victim next_victim() override;
+
+ protected:
+  void put(node_id n) override { queue_.insert({n, state(n).tick}); }
+  void clear_queues() override { queue_.clear(); }
+  void compact_queues() override;
+  [[nodiscard]] std::size_t queue_bytes() const override { return queue_.bytes(); }
+
+ private:
+  node_queue queue_;
+};
+
+}  // namespace radixkv::detail

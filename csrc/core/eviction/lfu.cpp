@@ -1,0 +1,40 @@
+#include "csrc/core/eviction/lfu.h"
+
+#include <algorithm>
+
+namespace radixkv::detail {
+
+void lfu_policy::on_request(const request_info& request) {
+  const node_id n = request.node;
+  if (n == no_node || tree_->is_root(n)) return;
+  touch(n);
+  add_uses(n, 1);
+  enqueue(n);
+}
+
+victim lfu_policy::next_victim() {
+  while (!heap_.empty()) {
+    const entry e = heap_.front();
+    if (current(e)) {
+      if (tree_->evictable(e.node)) return whole(e.node);
+      unqueue(e.node);
+    }
+    std::pop_heap(heap_.begin(), heap_.end(), later);
+    heap_.pop_back();
+  }
+  return {};
+}
+
+void lfu_policy::put(node_id n) {
+  heap_.push_back({state(n).uses, state(n).tick, n});
+  std::push_heap(heap_.begin(), heap_.end(), later);
+}
+
+void lfu_policy::compact_queues() {
+  if (heap_.size() <= 2 * live_ + node_queue::slack) return;
+  std::erase_if(heap_, [this](const entry& e) { return !current(e); });
+  heap_.shrink_to_fit();
+  std::make_heap(heap_.begin(), heap_.end(), later);
+}
+
+}  // namespace radixkv::detail
