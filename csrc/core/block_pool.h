@@ -1,0 +1,90 @@
+// Which blocks are free, and who shares each of the others.
+//
+// 1. A block is free, or tree_holds(b) or sequence_holds(b) > 0. Nothing else keeps a block.
+// 2. free() + used() == blocks().
+// 3. Blocks freed tail first come back head first, so runs of ids stay runs.
+//
+// Thread-safety: none; the cache's lock guards it.
+#pragma once
+
+#include <cassert>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "csrc/core/stable_array.h"
+#include "radixkv/types.h"
+
+namespace radixkv::detail {
+
+class block_pool {
+ public:
+  // False if the system refuses the memory. REQUIRES: 1 ≤ blocks ≤ max_blocks.
+  [[nodiscard]] bool create(std::int64_t blocks);
+
+  [[nodiscard]] std::int64_t blocks() const noexcept { return blocks_; }
+  [[nodiscard]] std::int64_t free() const noexcept { return blocks_ - fresh_ + freed_; }
+  [[nodiscard]] std::int64_t used() const noexcept { return fresh_ - freed_; }
+  // Blocks with two or more holders.
+  [[nodiscard]] std::int64_t shared() const noexcept { return shared_; }
+  [[nodiscard]] std::int64_t tree_held() const noexcept { return tree_held_; }
+  // Ids below this have been handed out at least once.
+  [[nodiscard]] std::int64_t high_water() const noexcept { return fresh_; }
+  // Host bytes that grow with the blocks in use.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return (static_cast<std::size_t>(fresh_) + static_cast<std::size_t>(freed_high_water_)) * 4;
+  }
+
+  // Takes out.size() blocks, each held by one sequence; all or none. O(1) per block.
+  [[nodiscard]] bool allocate(std::span<block_id> out) noexcept;
+
+  // Another sequence holds b directly. REQUIRES: not free.
+  void hold(block_id b) noexcept;
+  // A sequence lets go of its blocks. Frees those that nobody else holds; in reverse order.
+  // Returns how many became free.
+  std::int64_t release(std::span<const block_id> held) noexcept;
+
+  // The index takes over blocks from the sequence that holds them.
+  void move_to_tree(std::span<const block_id> held) noexcept;
+  // The index holds b as well.
+  void share_with_tree(block_id b) noexcept;
+  // The index lets go of blocks. Returns how many became free.
+  std::int64_t release_tree(std::span<const block_id> held) noexcept;
+
+  [[nodiscard]] bool tree_holds(block_id b) const noexcept { return (state(b) & tree_bit) != 0; }
+  [[nodiscard]] std::uint32_t sequence_holds(block_id b) const noexcept {
+    return state(b) & count_mask;
+  }
+
+  // A mark for the owner's use, cleared when the block is freed (has the block rows of logits?).
+  void set_mark(block_id b) noexcept { state_[index(b)] |= mark_bit; }
+  [[nodiscard]] bool marked(block_id b) const noexcept { return (state(b) & mark_bit) != 0; }
+  void clear_mark(block_id b) noexcept { state_[index(b)] &= ~mark_bit; }
+
+  // Empty if the invariants hold.
+  [[nodiscard]] std::string check() const;
+
+ private:
+  static constexpr std::uint32_t tree_bit = 1u << 31;
+  static constexpr std::uint32_t mark_bit = 1u << 30;
+  static constexpr std::uint32_t count_mask = mark_bit - 1;
+
+  [[nodiscard]] std::size_t index(block_id b) const noexcept {
+    assert(b >= 0 && b < fresh_);
+    return static_cast<std::size_t>(b);
+  }
+  [[nodiscard]] std::uint32_t state(block_id b) const noexcept { return state_[index(b)]; }
+  static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
+  void push_free(block_id b) noexcept;
+
+  std::int64_t blocks_ = 0;
+  std::int64_t fresh_ = 0;  // ids [fresh_, blocks_) were never handed out
+  std::int64_t freed_ = 0;  // ids on the stack
+  std::int64_t freed_high_water_ = 0;
+  std::int64_t shared_ = 0;
+  std::int64_t tree_held_ = 0;
+  stable_array<std::uint32_t> state_;
+  stable_array<block_id> stack_;
+};
+
+}  // namespace radixkv::detail

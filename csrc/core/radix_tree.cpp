@@ -1,0 +1,235 @@
+#include "csrc/core/radix_tree.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace radixkv::detail {
+
+bool radix_tree::create(const options& o) {
+  block_shift_ = static_cast<std::uint32_t>(__builtin_ctz(o.block_tokens));
+  hasher_ = path_hasher(o.hash_bits);
+  block_limit_ = static_cast<std::uint32_t>(o.blocks);
+  // A node that is no root holds a block, and a block is in one node.
+  const std::int64_t most = o.blocks + o.max_roots + 2;
+  max_nodes_ = static_cast<std::uint32_t>(std::min<std::int64_t>(most, no_node - 1));
+  const auto tokens = static_cast<std::size_t>(o.blocks) << block_shift_;
+  return rows_.reserve(tokens) && nodes_.reserve(max_nodes_) && lists_.create(o.blocks) &&
+         child_table_.create() && jump_table_.create();
+}
+
+node_id radix_tree::take_node() {
+  node_id n = free_node_;
+  if (n != no_node) {
+    free_node_ = nodes_[n].left;
+  } else {
+    if (fresh_node_ == max_nodes_) return no_node;
+    n = fresh_node_++;
+  }
+  tree_node& x = nodes_[n];
+  write_guard writing(x.changes);
+  x.parent = no_node;
+  x.first_block = 0;
+  x.tokens = 0;
+  x.child = 0;
+  x.children = 0;
+  x.left = no_node;
+  x.right = no_node;
+  x.path_hash = 0;
+  x.pins = 0;
+  x.pinned_blocks = 0;
+  ++node_count_;
+  return n;
+}
+
+void radix_tree::give_node(node_id n) noexcept {
+  tree_node& x = nodes_[n];
+  write_guard writing(x.changes);
+  x.parent = no_node;
+  x.first_block = free_mark;
+  x.tokens = 0;
+  x.left = free_node_;
+  free_node_ = n;
+  --node_count_;
+}
+
+node_id radix_tree::add_root() { return take_node(); }
+
+void radix_tree::remove_root(node_id root) {
+  assert(is_root(root) && nodes_[root].children == 0 && nodes_[root].pins == 0);
+  give_node(root);
+}
+
+tree_root radix_tree::root_handle(node_id root) const noexcept {
+  return {root, nodes_[root].changes.read_begin()};
+}
+
+node_id radix_tree::root_of(node_id n) const noexcept {
+  while (nodes_[n].parent != no_node) n = nodes_[n].parent;
+  return n;
+}
+
+void radix_tree::pin(tree_place p) noexcept {
+  tree_node& x = nodes_[p.node];
+  ++x.pins;
+  x.pinned_blocks = std::max(x.pinned_blocks, p.blocks);
+}
+
+bool radix_tree::unpin(node_id n) noexcept {
+  tree_node& x = nodes_[n];
+  assert(x.pins > 0);
+  if (--x.pins > 0) return false;
+  x.pinned_blocks = 0;
+  return true;
+}
+
+tree_place radix_tree::locate(node_id pinned, std::uint64_t depth) const noexcept {
+  node_id n = pinned;
+  while (!is_root(n) && nodes_[n].first_block >= depth) n = nodes_[n].parent;
+  return {n, is_root(n) ? 0 : static_cast<std::uint32_t>(depth - nodes_[n].first_block)};
+}
+
+// A node for a run that is not yet part of the tree. no_node if memory is refused.
+node_id radix_tree::make_leaf(node_id parent, std::uint32_t first_block,
+                              std::span<const block_id> ids, std::uint32_t tokens) {
+  const node_id n = take_node();
+  if (n == no_node) return no_node;
+  tree_node& x = nodes_[n];
+  bool fits = false;
+  {
+    write_guard writing(x.changes);
+    fits = set_run(n, ids, tokens);
+    x.parent = parent;
+    x.first_block = first_block;
+  }
+  if (!fits) {
+    give_node(n);
+    return no_node;
+  }
+  return n;
+}
+
+void radix_tree::attach_leaf(node_id n) {
+  const node_id up = nodes_[n].parent;
+  if (nodes_[up].children > 0 || is_root(up)) ++leaf_count_;
+  link_child(up, n);
+  register_jump(n);
+  token_count_ += nodes_[n].tokens;
+  if (policy_) policy_->on_insert(n);
+}
+
+bool radix_tree::reserve_for_change() {
+  return child_table_.reserve(4) && jump_table_.reserve(4) &&
+         node_count_ + 2 <= static_cast<std::int64_t>(max_nodes_);
+}
+
+bool radix_tree::split_after(node_id n, std::uint32_t count) {
+  assert(!is_root(n) && count >= 1 && count <= blocks(n));
+  if (count == blocks(n)) return true;
+  if (!reserve_for_change()) return false;
+  split(n, count);
+  return true;
+}
+
+// The first `count` blocks of n become a node of their own, n's new parent. REQUIRES: room reserved.
+node_id radix_tree::split(node_id n, std::uint32_t count) {
+  tree_node& x = nodes_[n];
+  const std::uint32_t total = blocks_of(x.tokens);
+  assert(count >= 1 && count < total);
+  const std::uint32_t rest = total - count;
+  const node_id up = x.parent;
+  const node_id u = take_node();
+  assert(u != no_node);
+  tree_node& y = nodes_[u];
+
+  write_guard writing_up(nodes_[up].child_changes);
+  write_guard writing_x(x.changes);
+  write_guard writing_y(y.changes);
+  write_guard writing_children(y.child_changes);
+  const bool grouped = nodes_[up].children >= 2;
+  if (grouped) remove_from_group(up, n);
+  if (x.tokens >> block_shift_ != 0) jump_table_.replace(hasher_.jump_hash(jump_path(n)), n, u);
+
+  y.parent = up;
+  y.first_block = x.first_block;
+  if (total <= tree_node::inline_blocks) {
+    for (std::uint32_t i = 0; i < count; ++i) y.list[i] = x.list[i];
+    for (std::uint32_t i = 0; i < rest; ++i) x.list[i] = x.list[count + i];
+  } else {
+    const std::uint32_t at = x.list[0];
+    const block_lists::chunk c = x.list[1];
+    if (count <= tree_node::inline_blocks) {
+      for (std::uint32_t i = 0; i < count; ++i) y.list[i] = load_word(lists_.at(at + i));
+      lists_.drop_live(c, count);
+    } else {
+      y.list[0] = at;
+      y.list[1] = c;
+      y.list[2] = x.list[2];
+      lists_.add_reference(c);
+    }
+    if (rest <= tree_node::inline_blocks) {
+      for (std::uint32_t i = 0; i < rest; ++i) x.list[i] = load_word(lists_.at(at + count + i));
+      lists_.drop_live(c, rest);
+      lists_.drop_reference(c);
+    } else {
+      x.list[0] = at + count;
+      x.list[2] = load_word(lists_.at(at + count));
+    }
+  }
+  y.tokens = count << block_shift_;
+  x.tokens = x.tokens - y.tokens;
+  x.first_block = x.first_block + count;
+  x.parent = u;
+  x.left = no_node;
+  x.right = no_node;
+  y.children = 1;
+  y.child = n;
+  y.path_hash = end_path(u);
+  x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
+
+  nodes_[up].child = nodes_[up].child ^ n ^ u;
+  if (grouped) add_to_group(up, u);
+  register_jump(n);
+  if (policy_) policy_->on_split(u, n);
+  return u;
+}
+
+void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
+  tree_node& x = nodes_[n];
+  const std::uint32_t total = blocks_of(x.tokens);
+  assert(!is_root(n) && x.children == 0 && count >= 1 && count <= total - pinned_blocks(n));
+  if (count < total) {
+    const std::uint32_t before = x.tokens;
+    shorten_run(n, count);
+    token_count_ -= before - x.tokens;
+    if (policy_) policy_->on_trim(n, count);
+    return;
+  }
+  if (policy_) policy_->on_remove(n, evicted);
+  const node_id up = x.parent;
+  const block_lists::chunk c =
+      total > tree_node::inline_blocks ? x.list[1].load() : block_lists::chunk{0};
+  unregister_jump(n);
+  unlink_child(up, n);
+  token_count_ -= x.tokens;
+  drop_run(n);
+  give_node(n);
+  if (nodes_[up].children > 0 || is_root(up)) --leaf_count_;
+  if (c) compact(up, c);
+}
+
+std::vector<node_id> radix_tree::all_nodes() const {
+  std::vector<node_id> all;
+  all.reserve(static_cast<std::size_t>(node_count_));
+  for (node_id n = 0; n < fresh_node_; ++n) {
+    if (nodes_[n].first_block != free_mark) all.push_back(n);
+  }
+  return all;
+}
+
+std::size_t radix_tree::bytes(std::int64_t blocks_ever_used) const noexcept {
+  return (static_cast<std::size_t>(blocks_ever_used) << block_shift_) * sizeof(token_id) +
+         std::size_t{fresh_node_} * sizeof(tree_node) + lists_.bytes() + child_table_.bytes() +
+         jump_table_.bytes();
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,241 @@
+// The prefix index: maps a token prefix, below a root, to a run of block ids.
+//
+// A compressed radix tree whose nodes are runs of whole blocks; only a leaf's last block may be
+// partial. Matching is token-granular: prompts that part inside a block have sibling nodes whose
+// first blocks repeat the shared leading tokens, and the sibling with the longest common prefix is
+// found in an ordered set (sibling_set.h). The tokens of a block lie in one row beside the pool,
+// written once by the sequence that owns the block, so inserting, splitting and trimming copy no token.
+//
+// 1. A node's run starts at a block boundary; it holds ⌈tokens / block_tokens⌉ blocks, at least one
+//    unless it is a root. Only a leaf's run may end inside a block.
+// 2. A block belongs to at most one node.
+// 3. Siblings differ in the tokens of their first blocks, and none of these is a prefix of another's.
+// 4. On a split the old id stays with the lower node: pins, children and recency stay valid.
+// 5. A pinned node is never removed; its pinned blocks, and so every ancestor, are never trimmed.
+//
+// Finding a child: the only child needs no look-up; else a table maps (parent, first token) to the
+// group of siblings. In bushy regions a second table maps the hash of the path up to and including a
+// node's first block to the node (path_hash.h), so that a reader can fetch nodes far ahead; what it
+// fetched is verified by parent and tokens.
+//
+// Thread-safety: one writer at a time (the cache's lock). match() may run in any thread meanwhile.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "csrc/core/block_lists.h"
+#include "csrc/core/id_table.h"
+#include "csrc/core/path_hash.h"
+#include "csrc/core/stable_array.h"
+#include "csrc/core/tree_node.h"
+#include "radixkv/eviction_policy.h"
+#include "radixkv/types.h"
+
+namespace radixkv::detail {
+
+// A place on a path: the first `blocks` whole blocks of `node`'s run (0 only at a root).
+struct tree_place {
+  node_id node = no_node;
+  std::uint32_t blocks = 0;
+};
+
+// A root as its namespace knows it: valid while the node's version is the one that was seen.
+struct tree_root {
+  node_id node = no_node;
+  std::uint32_t version = 0;
+};
+
+struct tree_match {
+  std::uint64_t tokens = 0;  // matched, remainder inside a block included
+  std::uint64_t blocks = 0;  // whole blocks matched
+  tree_place place;          // where the whole blocks end
+  node_id deepest = no_node;  // node whose version validates the match
+  std::uint32_t version = 0;
+  block_id partial_block = no_block;  // block that holds the remainder
+};
+
+struct tree_publication {
+  bool ok = false;                 // false: out of memory, nothing was changed
+  std::uint32_t first_taken = 0;   // blocks before it were there already (or their tokens were)
+  std::uint32_t processed = 0;     // == the blocks that hold the published tokens
+  block_id replaced = no_block;    // partial block that a longer one took the place of
+  tree_place place;                // where the whole blocks end
+  node_id end = no_node;           // node that holds the last published token
+  std::uint32_t end_blocks = 0;    // blocks of `end` up to that token
+};
+
+class match_cursor;
+
+class radix_tree final : public tree_view {
+ public:
+  struct options {
+    std::int64_t blocks = 0;
+    std::uint32_t block_tokens = 16;
+    std::int64_t max_roots = 1;
+    std::uint32_t hash_bits = 64;
+  };
+  // Told of every structural change, under the lock. Set before the first change.
+  void observe(eviction_policy* policy) noexcept { policy_ = policy; }
+
+  // False if the system refuses memory.
+  [[nodiscard]] bool create(const options& o);
+
+  // The tokens of block b; a sequence that holds b alone may write them.
+  [[nodiscard]] std::uint32_t* row(block_id b) noexcept {
+    return rows_.data() + (static_cast<std::size_t>(b) << block_shift_);
+  }
+  [[nodiscard]] const std::uint32_t* row(block_id b) const noexcept {
+    return rows_.data() + (static_cast<std::size_t>(b) << block_shift_);
+  }
+
+  // A new root; no_node if memory is refused.
+  [[nodiscard]] node_id add_root();
+  // REQUIRES: no children, no pins.
+  void remove_root(node_id root);
+  [[nodiscard]] tree_root root_handle(node_id root) const noexcept;
+
+  // The longest cached prefix; whole blocks' ids go to `table` as far as it reaches. False if a writer
+  // came in the way (or the root went): try again. Takes no lock, allocates nothing.
+  [[nodiscard]] bool match(tree_root root, std::span<const token_id> tokens,
+                           std::span<block_id> table, tree_match& out) const;
+  // Several at once, their cache misses overlapping. ok[i] tells whether out[i] counts.
+  void match_batch(std::span<const tree_root> roots,
+                   std::span<const std::span<const token_id>> tokens,
+                   std::span<const std::span<block_id>> tables, std::span<tree_match> out,
+                   std::span<bool> ok) const;
+  // True if what a match found is still as it was. REQUIRES: the lock.
+  [[nodiscard]] bool still(const tree_match& m) const noexcept {
+    return nodes_[m.deepest].changes.read_valid(m.version);
+  }
+
+  void pin(tree_place p) noexcept;
+  // REQUIRES: p.node was pinned. Returns true if nobody pins the node any more.
+  bool unpin(node_id n) noexcept;
+  // Where `depth` whole blocks end on the path of p; splits may have moved it up. REQUIRES: pinned.
+  [[nodiscard]] tree_place locate(node_id pinned, std::uint64_t depth) const noexcept;
+
+  // Publishes `tokens` tokens held in `mine` (their rows are written) below `at`. `grow`: `at.node`
+  // is a leaf of the caller's own making and may be lengthened instead of getting a child.
+  [[nodiscard]] tree_publication publish(tree_place at, std::span<const block_id> mine,
+                                         std::uint64_t tokens, bool grow);
+  // Makes the place the end of a node by a split if needed. False if memory is refused.
+  [[nodiscard]] bool split_after(node_id n, std::uint32_t blocks);
+
+  // Ids of the last n blocks of a node, valid until the next change.
+  [[nodiscard]] std::span<const block_id> tail(node_id n, std::uint32_t count) const noexcept;
+  // Gives up the last `count` blocks of a leaf; all of them: removes it. REQUIRES: not pinned.
+  void trim(node_id n, std::uint32_t count, bool evicted);
+
+  // tree_view
+  [[nodiscard]] std::uint32_t block_tokens() const noexcept override { return 1u << block_shift_; }
+  [[nodiscard]] node_id parent(node_id n) const noexcept override { return nodes_[n].parent; }
+  [[nodiscard]] std::uint32_t first_block(node_id n) const noexcept override {
+    return nodes_[n].first_block;
+  }
+  [[nodiscard]] std::uint32_t blocks(node_id n) const noexcept override {
+    return blocks_of(nodes_[n].tokens);
+  }
+  [[nodiscard]] std::uint32_t children(node_id n) const noexcept override {
+    return nodes_[n].children;
+  }
+  [[nodiscard]] std::uint32_t pinned_blocks(node_id n) const noexcept override {
+    const tree_node& x = nodes_[n];
+    return x.pins && x.pinned_blocks == 0 ? 1 : x.pinned_blocks;
+  }
+  [[nodiscard]] bool is_root(node_id n) const noexcept override { return nodes_[n].parent == no_node; }
+
+  [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
+  [[nodiscard]] std::uint32_t tokens(node_id n) const noexcept { return nodes_[n].tokens; }
+  [[nodiscard]] block_id block(node_id n, std::uint32_t i) const noexcept {
+    return static_cast<block_id>(load_word(ids(nodes_[n]) + i));
+  }
+  [[nodiscard]] node_id root_of(node_id n) const noexcept;
+
+  [[nodiscard]] std::int64_t nodes() const noexcept { return node_count_; }
+  [[nodiscard]] std::int64_t leaves() const noexcept { return leaf_count_; }
+  [[nodiscard]] std::int64_t cached_tokens() const noexcept { return token_count_; }
+  // Ids of nodes in use, any order. O(nodes). For dumps and checks.
+  [[nodiscard]] std::vector<node_id> all_nodes() const;
+  // Host bytes that grow with what is cached, rows and block ids included.
+  [[nodiscard]] std::size_t bytes(std::int64_t blocks_ever_used) const noexcept;
+  // Empty if the invariants hold; O(tokens).
+  [[nodiscard]] std::string check() const;
+
+ private:
+  friend class match_cursor;
+  friend class sibling_set;
+
+  struct found_child {
+    node_id node = no_node;
+    std::uint32_t common = 0;  // leading tokens of its first block that match
+  };
+
+  [[nodiscard]] std::uint32_t blocks_of(std::uint32_t tokens) const noexcept {
+    return (tokens + (1u << block_shift_) - 1) >> block_shift_;
+  }
+  [[nodiscard]] const std::uint32_t* ids(const tree_node& x) const noexcept;
+  [[nodiscard]] std::uint32_t first_block_tokens(const tree_node& x) const noexcept {
+    const std::uint32_t t = x.tokens;
+    const std::uint32_t b = 1u << block_shift_;
+    return t < b ? t : b;
+  }
+  [[nodiscard]] const std::uint32_t* first_row(const tree_node& x) const noexcept {
+    return row(static_cast<block_id>(
+        x.tokens <= (tree_node::inline_blocks << block_shift_) ? x.list[0].load()
+                                                               : x.list[2].load()));
+  }
+
+  static constexpr std::uint32_t free_mark = 0xffffffffu;  // first_block of a node not in use
+
+  [[nodiscard]] node_id take_node();
+  void give_node(node_id n) noexcept;
+  // Room for two nodes and what the tables need for them. False if memory is refused.
+  [[nodiscard]] bool reserve_for_change();
+  [[nodiscard]] node_id make_leaf(node_id parent, std::uint32_t first_block,
+                                  std::span<const block_id> ids, std::uint32_t tokens);
+  void attach_leaf(node_id n);
+  node_id split(node_id n, std::uint32_t count);
+  void complete_tail(node_id n, block_id own, std::uint32_t tokens);
+
+  // tree_children.cpp
+  [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens,
+                                       std::uint32_t n) const noexcept;
+  void link_child(node_id parent, node_id child);
+  void unlink_child(node_id parent, node_id child);
+  void add_to_group(node_id parent, node_id child);
+  void remove_from_group(node_id parent, node_id child);
+
+  // The same file: the jump table.
+  [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept;
+  void register_jump(node_id n) noexcept;
+  void unregister_jump(node_id n) noexcept;
+  [[nodiscard]] std::uint64_t end_path(node_id n) const noexcept;
+
+  // tree_runs.cpp: the block ids of a node.
+  bool set_run(node_id n, std::span<const block_id> ids, std::uint32_t tokens);
+  bool append_run(node_id n, std::span<const block_id> more, std::uint32_t tokens);
+  void shorten_run(node_id n, std::uint32_t count) noexcept;
+  void drop_run(node_id n) noexcept;
+  void compact(node_id lowest, block_lists::chunk c);
+
+  std::uint32_t block_shift_ = 4;
+  stable_array<std::uint32_t> rows_;
+  stable_array<tree_node> nodes_;
+  std::uint32_t max_nodes_ = 0;
+  std::uint32_t block_limit_ = 0;  // ids below it have a row
+  std::uint32_t fresh_node_ = 0;
+  node_id free_node_ = no_node;  // linked through `left`
+  block_lists lists_;
+  id_table child_table_;
+  id_table jump_table_;
+  path_hasher hasher_;
+  eviction_policy* policy_ = nullptr;
+  std::int64_t node_count_ = 0;
+  std::int64_t leaf_count_ = 0;
+  std::int64_t token_count_ = 0;
+};
+
+}  // namespace radixkv::detail

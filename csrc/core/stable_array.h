@@ -1,0 +1,67 @@
+// An array that grows without moving: address space is reserved for the maximum, memory is taken as it
+// is touched (huge pages where the system grants them), and stays mapped until destruction, so a
+// reader without a lock may read any element at any time.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace radixkv::detail {
+
+// T must be valid when all its bytes are zero, and trivially destructible in effect.
+template <typename T>
+class stable_array {
+ public:
+  stable_array() noexcept = default;
+  stable_array(stable_array&& o) noexcept
+      : data_(std::exchange(o.data_, nullptr)), bytes_(std::exchange(o.bytes_, 0)) {}
+  stable_array& operator=(stable_array&& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(bytes_, o.bytes_);
+    return *this;
+  }
+  ~stable_array() {
+    if (data_) munmap(data_, bytes_);
+  }
+
+  // Reserves room for n elements, all zero. False if the system refuses. REQUIRES: not reserved yet.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    constexpr std::size_t huge = std::size_t{2} << 20;
+    if (n > SIZE_MAX / 2 / sizeof(T)) return false;
+    const std::size_t wanted = (n * sizeof(T) + huge - 1) / huge * huge;
+    const std::size_t mapped = wanted + huge;
+    void* p = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return false;
+    // Trim to a huge-page boundary, else the kernel cannot use huge pages at the ends.
+    auto start = reinterpret_cast<std::uintptr_t>(p);
+    const std::uintptr_t aligned = (start + huge - 1) / huge * huge;
+    if (aligned > start) munmap(p, aligned - start);
+    if (aligned + wanted < start + mapped) {
+      munmap(reinterpret_cast<void*>(aligned + wanted), start + mapped - aligned - wanted);
+    }
+    data_ = reinterpret_cast<T*>(aligned);
+    bytes_ = wanted;
+    if (wanted >= 2 * huge) madvise(data_, bytes_, MADV_HUGEPAGE);
+    return true;
+  }
+
+  // Gives the memory back to the system; the elements read as zero afterwards and stay readable.
+  void discard() noexcept {
+    if (data_) madvise(data_, bytes_, MADV_DONTNEED);
+  }
+
+  [[nodiscard]] T* data() noexcept { return data_; }
+  [[nodiscard]] const T* data() const noexcept { return data_; }
+  [[nodiscard]] T& operator[](std::size_t i) noexcept { return data_[i]; }
+  [[nodiscard]] const T& operator[](std::size_t i) const noexcept { return data_[i]; }
+
+ private:
+  T* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace radixkv::detail

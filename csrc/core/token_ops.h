@@ -1,0 +1,93 @@
+// Comparing and copying runs of 32-bit words (tokens, block ids) that other threads may be writing.
+//
+// A reader without a lock may compare words while they are being replaced; what it concludes is
+// accepted only after the node's version was found unchanged (relaxed.h). Under ThreadSanitizer the
+// accesses are relaxed atomics, so that every other race is still found; elsewhere they are as wide
+// as the machine allows.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace radixkv::detail {
+
+inline void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 3); }
+
+#if defined(__SANITIZE_THREAD__)
+
+inline std::uint32_t load_word(const std::uint32_t* p) noexcept {
+  return std::atomic_ref<std::uint32_t>(*const_cast<std::uint32_t*>(p))
+      .load(std::memory_order_relaxed);
+}
+inline void store_word(std::uint32_t* p, std::uint32_t v) noexcept {
+  std::atomic_ref<std::uint32_t>(*p).store(v, std::memory_order_relaxed);
+}
+// Copies n words; the ranges do not overlap.
+inline void copy_words(std::uint32_t* to, const std::uint32_t* from, std::size_t n) noexcept {
+  for (std::size_t i = 0; i < n; ++i) store_word(to + i, load_word(from + i));
+}
+// Number of leading words that are equal, at most n.
+inline std::size_t common_prefix(const std::uint32_t* a, const std::uint32_t* b,
+                                 std::size_t n) noexcept {
+  std::size_t i = 0;
+  while (i < n && load_word(a + i) == load_word(b + i)) ++i;
+  return i;
+}
+
+#else
+
+inline std::uint32_t load_word(const std::uint32_t* p) noexcept {
+  return *static_cast<const volatile std::uint32_t*>(p);
+}
+inline void store_word(std::uint32_t* p, std::uint32_t v) noexcept {
+  *static_cast<volatile std::uint32_t*>(p) = v;
+}
+inline void copy_words(std::uint32_t* to, const std::uint32_t* from, std::size_t n) noexcept {
+  std::memcpy(to, from, n * sizeof(std::uint32_t));
+}
+
+// True if the 16 words at a and b are equal.
+inline bool equal_16(const std::uint32_t* a, const std::uint32_t* b) noexcept {
+#if defined(__AVX2__)
+  const auto* x = reinterpret_cast<const __m256i*>(a);
+  const auto* y = reinterpret_cast<const __m256i*>(b);
+  const __m256i d0 = _mm256_xor_si256(_mm256_loadu_si256(x), _mm256_loadu_si256(y));
+  const __m256i d1 = _mm256_xor_si256(_mm256_loadu_si256(x + 1), _mm256_loadu_si256(y + 1));
+  const __m256i d = _mm256_or_si256(d0, d1);
+  return _mm256_testz_si256(d, d) != 0;
+#elif defined(__SSE2__)
+  const auto* x = reinterpret_cast<const __m128i*>(a);
+  const auto* y = reinterpret_cast<const __m128i*>(b);
+  const __m128i e0 = _mm_cmpeq_epi32(_mm_loadu_si128(x), _mm_loadu_si128(y));
+  const __m128i e1 = _mm_cmpeq_epi32(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
+  const __m128i e2 = _mm_cmpeq_epi32(_mm_loadu_si128(x + 2), _mm_loadu_si128(y + 2));
+  const __m128i e3 = _mm_cmpeq_epi32(_mm_loadu_si128(x + 3), _mm_loadu_si128(y + 3));
+  return _mm_movemask_epi8(_mm_and_si128(_mm_and_si128(e0, e1), _mm_and_si128(e2, e3))) == 0xffff;
+#else
+  std::uint64_t x[8];
+  std::uint64_t y[8];
+  std::memcpy(x, a, sizeof x);
+  std::memcpy(y, b, sizeof y);
+  std::uint64_t d = 0;
+  for (int i = 0; i < 8; ++i) d |= x[i] ^ y[i];
+  return d == 0;
+#endif
+}
+
+inline std::size_t common_prefix(const std::uint32_t* a, const std::uint32_t* b,
+                                 std::size_t n) noexcept {
+  std::size_t i = 0;
+  while (i + 16 <= n && equal_16(a + i, b + i)) i += 16;
+  while (i < n && load_word(a + i) == load_word(b + i)) ++i;
+  return i;
+}
+
+#endif
+
+}  // namespace radixkv::detail

@@ -1,0 +1,90 @@
+// The tree's invariants, recomputed from scratch.
+#include <algorithm>
+#include <unordered_map>
+
+#include "csrc/core/radix_tree.h"
+#include "csrc/core/sibling_set.h"
+
+namespace radixkv::detail {
+
+namespace {
+
+std::string at_node(const char* what, node_id n) { return std::string(what) + " at node " + std::to_string(n); }
+
+}  // namespace
+
+std::string radix_tree::check() const {
+  const std::vector<node_id> all = all_nodes();
+  if (static_cast<std::int64_t>(all.size()) != node_count_) return "node count is off";
+  std::unordered_map<node_id, std::vector<node_id>> children_of;
+  std::vector<bool> seen(block_limit_);
+  std::int64_t leaves = 0;
+  std::int64_t tokens = 0;
+  std::size_t in_groups = 0;
+  std::size_t jumps = 0;
+  for (const node_id n : all) {
+    const tree_node& x = nodes_[n];
+    if (is_root(n)) {
+      if (x.tokens != 0 || x.first_block != 0) return at_node("a root with a run", n);
+      continue;
+    }
+    const node_id up = x.parent;
+    children_of[up].push_back(n);
+    if (x.tokens == 0) return at_node("an empty run", n);
+    const std::uint32_t depth = is_root(up) ? 0 : nodes_[up].first_block + blocks(up);
+    if (x.first_block != depth) return at_node("first_block is not the parent's end", n);
+    if (x.children > 0 && x.tokens % block_tokens() != 0) {
+      return at_node("an inner run ends inside a block", n);
+    }
+    leaves += x.children == 0;
+    tokens += x.tokens;
+    jumps += x.tokens >= block_tokens();
+    if (x.pinned_blocks > blocks(n)) return at_node("more blocks pinned than there are", n);
+    if (x.pins == 0 && x.pinned_blocks != 0) return at_node("blocks pinned by nobody", n);
+    for (const block_id b : tail(n, blocks(n))) {
+      if (b < 0 || static_cast<std::uint32_t>(b) >= block_limit_) {
+        return at_node("a block out of range", n);
+      }
+      if (seen[static_cast<std::size_t>(b)]) return at_node("a block held twice", n);
+      seen[static_cast<std::size_t>(b)] = true;
+    }
+    if (x.tokens >= block_tokens()) {
+      id_table::probe p = jump_table_.find(hasher_.jump_hash(jump_path(n)));
+      node_id c = p.next();
+      while (c != n && c != no_node) c = p.next();
+      if (c != n) return at_node("no jump entry", n);
+    }
+  }
+  for (const node_id n : all) {
+    const tree_node& x = nodes_[n];
+    const std::vector<node_id>& mine = children_of[n];
+    if (x.children != mine.size()) return at_node("children miscounted", n);
+    std::uint32_t folded = 0;
+    for (const node_id c : mine) folded ^= c;
+    if (folded != x.child) return at_node("children's ids do not fold to child", n);
+    std::size_t found = 0;
+    for (const node_id c : mine) {
+      const std::uint32_t* first = first_row(nodes_[c]);
+      if (const found_child f = find_child(n, first, first_block_tokens(nodes_[c])); f.node != c) {
+        return at_node("not found among its siblings", c);
+      }
+      if (mine.size() < 2) continue;
+      id_table::probe p = child_table_.find(hasher_.child_hash(n, *first));
+      for (node_id g = p.next(); g != no_node; g = p.next()) {
+        if (g != c || nodes_[g].parent != n) continue;
+        ++in_groups;  // c is the root of its group
+        if (std::string wrong = sibling_set::check(*this, c, found); !wrong.empty()) return wrong;
+      }
+    }
+    if (mine.size() >= 2 && found != mine.size()) return at_node("siblings missing", n);
+  }
+  if (in_groups != child_table_.size()) return "child table holds entries of no group";
+  if (jumps != jump_table_.size()) return "jump table holds entries of no node";
+  if (leaves != leaf_count_) return "leaf count is off";
+  if (tokens != token_count_) return "token count is off";
+  if (std::string wrong = child_table_.check(); !wrong.empty()) return "child table: " + wrong;
+  if (std::string wrong = jump_table_.check(); !wrong.empty()) return "jump table: " + wrong;
+  return {};
+}
+
+}  // namespace radixkv::detail

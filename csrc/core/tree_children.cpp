@@ -1,0 +1,143 @@
+// Children of a node: the only child, or groups of siblings found through the child table; and the jump
+// table, which finds nodes from the hash of the path to them.
+#include <algorithm>
+#include <cassert>
+
+#include "csrc/core/radix_tree.h"
+#include "csrc/core/sibling_set.h"
+
+namespace radixkv::detail {
+
+namespace {
+
+// Nodes up to this many blocks have the hash of their path continued to their end; longer ones start
+// a new one there. It bounds what has to be hashed when a node gets its first child.
+constexpr std::uint32_t hashed_run_blocks = 8;
+
+}  // namespace
+
+radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32_t* tokens,
+                                               std::uint32_t n) const noexcept {
+  const tree_node& x = nodes_[parent];
+  if (x.children == 0) return {};
+  found_child best;
+  const auto visit = [&](node_id c) {  // returns how the tokens compare with c's first block
+    const tree_node& y = nodes_[c];
+    const std::uint32_t reach = std::min(n, first_block_tokens(y));
+    const std::uint32_t* r = first_row(y);
+    const auto common = static_cast<std::uint32_t>(common_prefix(tokens, r, reach));
+    if (common > best.common) best = {c, common};
+    if (common == reach) return 0;
+    return tokens[common] < load_word(r + common) ? -1 : 1;
+  };
+  if (x.children == 1) {
+    visit(x.child);
+    return best;
+  }
+  id_table::probe p = child_table_.find(hasher_.child_hash(parent, tokens[0]));
+  for (node_id c = p.next(); c != no_node; c = p.next()) {
+    const tree_node& y = nodes_[c];
+    if (y.parent != parent || load_word(first_row(y)) != tokens[0]) continue;
+    while (c != no_node) {
+      const int order = visit(c);
+      if (order == 0) break;
+      c = order < 0 ? nodes_[c].left : nodes_[c].right;
+    }
+    break;
+  }
+  return best;
+}
+
+// REQUIRES: the group's members have their runs set.
+void radix_tree::add_to_group(node_id parent, node_id child) {
+  const std::uint32_t first = load_word(first_row(nodes_[child]));
+  const std::uint32_t hash = hasher_.child_hash(parent, first);
+  nodes_[child].left = no_node;
+  nodes_[child].right = no_node;
+  id_table::probe p = child_table_.find(hash);
+  for (node_id c = p.next(); c != no_node; c = p.next()) {
+    if (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first) continue;
+    sibling_set group(*this, c);
+    group.insert(child);
+    if (group.root() != c) child_table_.replace(hash, c, group.root());
+    return;
+  }
+  child_table_.insert(hash, child);
+}
+
+void radix_tree::remove_from_group(node_id parent, node_id child) {
+  const std::uint32_t first = load_word(first_row(nodes_[child]));
+  const std::uint32_t hash = hasher_.child_hash(parent, first);
+  id_table::probe p = child_table_.find(hash);
+  for (node_id c = p.next(); c != no_node; c = p.next()) {
+    if (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first) continue;
+    sibling_set group(*this, c);
+    group.erase(child);
+    if (group.root() == no_node) {
+      child_table_.erase(hash, c);
+    } else if (group.root() != c) {
+      child_table_.replace(hash, c, group.root());
+    }
+    return;
+  }
+  assert(false && "child is not in the child table");
+}
+
+// REQUIRES: room in both tables; child's parent, first_block and run are set.
+void radix_tree::link_child(node_id parent, node_id child) {
+  tree_node& x = nodes_[parent];
+  write_guard writing(x.child_changes);
+  const std::uint32_t before = x.children;
+  if (before == 0) x.path_hash = end_path(parent);
+  if (before == 1) add_to_group(parent, x.child);
+  if (before >= 1) add_to_group(parent, child);
+  x.child = x.child ^ child;
+  x.children = before + 1;
+}
+
+void radix_tree::unlink_child(node_id parent, node_id child) {
+  tree_node& x = nodes_[parent];
+  write_guard writing(x.child_changes);
+  const std::uint32_t before = x.children;
+  if (before >= 2) remove_from_group(parent, child);
+  x.child = x.child ^ child;
+  x.children = before - 1;
+  if (before == 2) remove_from_group(parent, x.child);
+}
+
+// The hash of the path to the end of n's run, continued from the parent's where the run is short.
+std::uint64_t radix_tree::end_path(node_id n) const noexcept {
+  const tree_node& x = nodes_[n];
+  const std::uint32_t count = blocks_of(x.tokens);
+  if (x.parent == no_node || count > hashed_run_blocks) {
+    return hasher_.seed(std::uint64_t{n} << 32 | x.changes.read_begin());
+  }
+  std::uint64_t path = nodes_[x.parent].path_hash;
+  const std::uint32_t* list = ids(x);
+  const std::uint32_t b = 1u << block_shift_;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint32_t* r = row(static_cast<block_id>(load_word(list + i)));
+    path += hasher_.block_part(hasher_.digest(r, b), x.first_block + i);
+  }
+  return path;
+}
+
+// The hash of the path up to and including n's first block.
+std::uint64_t radix_tree::jump_path(node_id n) const noexcept {
+  const tree_node& x = nodes_[n];
+  const std::uint64_t digest = hasher_.digest(first_row(x), std::size_t{1} << block_shift_);
+  return nodes_[x.parent].path_hash + hasher_.block_part(digest, x.first_block);
+}
+
+// A node whose first block is partial cannot be jumped to; it is registered when the block is full.
+void radix_tree::register_jump(node_id n) noexcept {
+  if (nodes_[n].tokens >> block_shift_ == 0) return;
+  jump_table_.insert(hasher_.jump_hash(jump_path(n)), n);
+}
+
+void radix_tree::unregister_jump(node_id n) noexcept {
+  if (nodes_[n].tokens >> block_shift_ == 0) return;
+  jump_table_.erase(hasher_.jump_hash(jump_path(n)), n);
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,37 @@
+// One node of the index: a cache line.
+#pragma once
+
+#include <cstdint>
+
+#include "csrc/core/relaxed.h"
+
+namespace radixkv::detail {
+
+// A run of whole blocks on a path from a root (the last block of a leaf may be partial). Readers look
+// at it without a lock: `changes` guards the run and the node's identity, `child_changes` the set of
+// children. Both only ever grow, also when the node is given back and taken again.
+struct alignas(64) tree_node {
+  static constexpr std::uint32_t inline_blocks = 3;
+
+  version changes;
+  relaxed<std::uint32_t> parent;       // no_node for a root or a node that is not in use
+  relaxed<std::uint32_t> first_block;  // depth of the run's first block
+  relaxed<std::uint32_t> tokens;       // length of the run; 0 for a root
+  // Up to inline_blocks: the block ids. More: {arena offset of the first id, chunk, first id}.
+  relaxed<std::uint32_t> list[inline_blocks];
+  relaxed<std::uint32_t> child;     // the children's ids, xor-ed: the only child if there is one
+  relaxed<std::uint32_t> children;  // how many
+  version child_changes;
+  // Links of the ordered set of siblings with the same first token (sibling_set.h).
+  relaxed<std::uint32_t> left;
+  relaxed<std::uint32_t> right;
+  // Hash of the path to the end of the run, from which the children's jump keys derive (radix_tree.h);
+  // valid while there are children.
+  relaxed<std::uint64_t> path_hash;
+  // For the writer only.
+  std::uint32_t pins;           // sequences that use the run, or part of it
+  std::uint32_t pinned_blocks;  // how much of it they use, at most
+};
+static_assert(sizeof(tree_node) == 64);
+
+}  // namespace radixkv::detail
