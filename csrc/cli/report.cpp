@@ -1,0 +1,140 @@
+#include "csrc/cli/report.h"
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include <nlohmann/json.hpp>
+
+#include "csrc/cli/quantity.h"
+
+namespace radixkv::cli {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+json to_object(const latency_summary& l) {
+  return {{"mean", l.mean}, {"p50", l.p50},   {"p90", l.p90},
+          {"p99", l.p99},   {"p999", l.p999}, {"max", l.max}};
+}
+
+json to_object(const replay_result& r) {
+  json o;
+  o["requests"] = r.requests;
+  o["prompt_tokens"] = r.prompt_tokens;
+  o["hit_tokens"] = r.hit_tokens;
+  o["token_hit_rate"] = r.token_hit_rate();
+  o["blocks"] = r.blocks;
+  o["hit_blocks"] = r.hit_blocks;
+  o["block_hit_rate"] = r.block_hit_rate();
+  o["evicted_blocks"] = r.evicted_blocks;
+  o["copied_blocks"] = r.copied_blocks;
+  o["requests_per_second"] = r.requests_per_second;
+  o["index_bytes_per_token"] = r.index_bytes_per_token;
+  if (r.verify) {
+    o["wrong_bytes"] = r.verify->wrong_bytes;
+    o["checked_bytes"] = r.verify->checked_bytes;
+  }
+  o["policy"] = r.policy;
+  o["block_tokens"] = r.block_tokens;
+  o["capacity_tokens"] = r.capacity_tokens;
+  if (r.us) {
+    o["us"] = {{"match", to_object(r.us->match)},   {"allocate", to_object(r.us->allocate)},
+               {"commit", to_object(r.us->commit)}, {"evict", to_object(r.us->evict)},
+               {"total", to_object(r.us->total)},   {"floor", {{"mean", r.us->floor_mean}}}};
+  } else {
+    o["us"] = nullptr;
+  }
+  o["capacity"] = r.capacity;
+  o["refused_requests"] = r.refused_requests;
+  o["threads"] = r.threads;
+  o["executor"] = r.executor.empty() ? json(nullptr) : json(r.executor);
+  o["source"] = r.source;
+  return o;
+}
+
+// Appends a formatted line.
+__attribute__((format(printf, 2, 3))) void line(std::string& out, const char* format, ...) {
+  char buffer[512];
+  std::va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(buffer, sizeof buffer, format, arguments);
+  va_end(arguments);
+  (out += buffer) += '\n';
+}
+
+void times(std::string& out, const replay_times& us) {
+  line(out, "  µs per request      mean      p50      p90      p99    p99.9       max");
+  const struct {
+    const char* name;
+    const latency_summary& values;
+  } rows[] = {{"match", us.match},
+              {"allocate", us.allocate},
+              {"evict", us.evict},
+              {"commit", us.commit},
+              {"total", us.total}};
+  for (const auto& [name, v] : rows) {
+    line(out, "    %-12s %9.2f %8.2f %8.2f %8.2f %8.2f %9.2f", name, v.mean, v.p50, v.p90, v.p99,
+         v.p999, v.max);
+  }
+  line(out, "    %-12s %9.2f   (memcmp of what matched, memcpy of what is new; total is %.2f × it)",
+       "floor", us.floor_mean, us.floor_mean > 0 ? us.total.mean / us.floor_mean : 0.0);
+}
+
+}  // namespace
+
+std::string summary(const replay_result& r) {
+  std::string out = r.source + "\n";
+  line(out, "  policy %s, capacity %s tokens in blocks of %u, %u thread%s%s%s", r.policy.c_str(),
+       r.capacity.c_str(), r.block_tokens, r.threads, r.threads == 1 ? "" : "s",
+       r.executor.empty() ? "" : ", plans run by the executor on ", r.executor.c_str());
+  line(out, "  requests    %s, %s prompt tokens", human(static_cast<double>(r.requests)).c_str(),
+       human(static_cast<double>(r.prompt_tokens)).c_str());
+  if (r.refused_requests != 0) {
+    line(out, "  refused     %s requests for which the pool was too small",
+         human(static_cast<double>(r.refused_requests)).c_str());
+  }
+  line(out, "  hit tokens  %s, %.2f %% of all", human(static_cast<double>(r.hit_tokens)).c_str(),
+       100 * r.token_hit_rate());
+  line(out, "  hit blocks  %llu of %llu, %.2f %%", static_cast<unsigned long long>(r.hit_blocks),
+       static_cast<unsigned long long>(r.blocks), 100 * r.block_hit_rate());
+  line(out, "  evicted     %s blocks", human(static_cast<double>(r.evicted_blocks)).c_str());
+  line(out, "  copied      %s blocks, where prompts diverge inside one",
+       human(static_cast<double>(r.copied_blocks)).c_str());
+  if (r.us) {
+    line(out, "  index       %.2f bytes per cached token, tokens included",
+         r.index_bytes_per_token);
+    line(out, "  speed       %s requests per second", human(r.requests_per_second).c_str());
+    times(out, *r.us);
+  }
+  if (r.verify) {
+    line(out, "  verified    %s bytes of served tokens, %llu wrong",
+         human(static_cast<double>(r.verify->checked_bytes)).c_str(),
+         static_cast<unsigned long long>(r.verify->wrong_bytes));
+  }
+  return out;
+}
+
+std::string to_json(std::span<const replay_result> results, bool as_array) {
+  json document = json::array();
+  for (const replay_result& r : results) document.push_back(to_object(r));
+  if (!as_array && document.size() == 1) document = json(document.front());
+  // Names of files and tenants may be any bytes.
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+status write_file(const std::string& path, const std::string& text) {
+  const auto io_error = [&] {
+    return status(errc::io, "cannot write " + path + ": " + std::strerror(errno));
+  };
+  std::FILE* const file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return io_error();
+  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const int write_errno = errno;
+  if (std::fclose(file) != 0) return io_error();
+  errno = write_errno;
+  return written ? status() : io_error();
+}
+
+}  // namespace radixkv::cli

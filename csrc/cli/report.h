@@ -1,0 +1,22 @@
+// What a replay measured, for people and as JSON.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "csrc/cli/replay_result.h"
+#include "radixkv/result.h"
+
+namespace radixkv::cli {
+
+// A readable summary of one run, several lines.
+[[nodiscard]] std::string summary(const replay_result& result);
+
+// One run as an object. Several: an array of them (`as_array` also for one). docs/replay.md lists
+// the members.
+[[nodiscard]] std::string to_json(std::span<const replay_result> results, bool as_array);
+
+// Writes a whole file. Errors: io, naming the file.
+[[nodiscard]] status write_file(const std::string& path, const std::string& text);
+
+}  // namespace radixkv::cli

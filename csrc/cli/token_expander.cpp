@@ -1,0 +1,86 @@
+#include "csrc/cli/token_expander.h"
+
+#include <sys/mman.h>
+
+namespace radixkv::cli {
+namespace {
+
+constexpr std::uint64_t line_tokens = 64 / sizeof(token_id);
+
+constexpr std::uint64_t aligned(std::uint64_t tokens) noexcept {
+  return (tokens + line_tokens - 1) / line_tokens * line_tokens;
+}
+
+// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that mixes well.
+constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+}  // namespace
+
+void expand_segment(std::uint64_t id, std::span<token_id> out) noexcept {
+  std::uint64_t state = mixed(id + 0x9e3779b97f4a7c15u);
+  for (token_id& token : out) {
+    state += 0x9e3779b97f4a7c15u;
+    token = static_cast<token_id>(mixed(state) >> 33);
+  }
+}
+
+prompt_buffer::~prompt_buffer() {
+  if (tokens_ != nullptr) ::munmap(tokens_, capacity_ * sizeof(token_id));
+}
+
+status prompt_buffer::reserve(std::uint64_t tokens) {
+  if (tokens <= capacity_) return {};
+  if (tokens_ != nullptr) ::munmap(tokens_, capacity_ * sizeof(token_id));
+  tokens_ = nullptr;
+  capacity_ = 0;
+  const std::uint64_t bytes = tokens * sizeof(token_id);
+  void* const memory =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return {errc::out_of_memory, "no memory for " + std::to_string(bytes) + " bytes of prompts"};
+  }
+  ::madvise(memory, bytes, MADV_HUGEPAGE);
+  tokens_ = static_cast<token_id*>(memory);
+  capacity_ = tokens;
+  return {};
+}
+
+result<std::size_t> prompt_buffer::expand(const trace& source, std::size_t first,
+                                          std::uint64_t tokens_at_most) {
+  if (source_ == &source && first_ == first && limit_ == tokens_at_most && end_ > first) {
+    return end_;
+  }
+  source_ = nullptr;
+  offsets_.clear();
+  std::uint64_t tokens = 0;
+  std::size_t end = first;
+  for (; end < source.requests.size(); ++end) {
+    const std::uint64_t size = aligned(source.requests[end].prompt_tokens);
+    if (end > first && tokens + size > tokens_at_most) break;
+    offsets_.push_back(tokens);
+    tokens += size;
+  }
+  if (status s = reserve(tokens); !s) return s.error();
+  for (std::size_t r = first; r < end; ++r) {
+    token_id* out = tokens_ + offsets_[r - first];
+    for (const segment& s : source.segments_of(source.requests[r])) {
+      expand_segment(s.id, {out, s.tokens});
+      out += s.tokens;
+    }
+  }
+  source_ = &source;
+  first_ = first;
+  end_ = end;
+  limit_ = tokens_at_most;
+  return end;
+}
+
+std::span<const token_id> prompt_buffer::prompt(std::size_t request) const noexcept {
+  return {tokens_ + offsets_[request - first_], source_->requests[request].prompt_tokens};
+}
+
+}  // namespace radixkv::cli
