@@ -22,6 +22,8 @@ RADIXKV_EXPORT const char* to_string(errc code) noexcept {
       return "not_found";
     case errc::io:
       return "io";
+    case errc::busy:
+      return "busy";
   }
   return "unknown";
 }

@@ -16,7 +16,8 @@ enum class errc : unsigned char {
   corrupt,            // serialised data failed validation
   device,             // the device or its runtime reported an error
   not_found,          // nothing of that name
-  io                  // a file could not be read or written
+  io,                 // a file could not be read or written
+  busy                // work in flight holds what is needed: ordinary, retry when it is done
 };
 
 // Name of a code, for logs. Never null.

@@ -1,0 +1,123 @@
+#include "radixkv/cuda_executor.h"
+
+#include <string>
+#include <utility>
+
+#include "csrc/cuda/cuda_state.h"
+#include "csrc/cuda/graph_plan_state.h"
+#include "csrc/cuda/nvtx.h"
+
+namespace radixkv {
+
+namespace {
+
+status limit(const char* what, std::uint64_t value, std::uint64_t high) {
+  if (value >= 1 && value <= high) return {};
+  return {errc::invalid_argument, std::string(what) + " " + std::to_string(value) +
+                                      " is not in [1, " + std::to_string(high) + "]"};
+}
+
+constexpr std::uint32_t max_slots = 4096;
+constexpr std::uint32_t max_operations = 1u << 20;
+constexpr std::uint32_t max_waves = 64;
+
+}  // namespace
+
+status cuda_executor_options::validate() const {
+  if (status s = limit("cuda_executor: staging_slots", staging_slots, max_slots); !s) return s;
+  return limit("cuda_executor: slot_operations", slot_operations, max_operations);
+}
+
+status graph_plan_options::validate() const {
+  if (status s = limit("graph_plan: copies", copies, max_operations); !s) return s;
+  if (status s = limit("graph_plan: logits_rows", logits_rows, max_operations); !s) return s;
+  if (status s = limit("graph_plan: copy_waves", copy_waves, max_waves); !s) return s;
+  if (status s = limit("graph_plan: logits_waves", logits_waves, max_waves); !s) return s;
+  return limit("graph_plan: depth", depth, max_slots);
+}
+
+cuda_executor::cuda_executor(std::shared_ptr<detail::cuda_state> state) noexcept
+    : state_(std::move(state)) {}
+cuda_executor::cuda_executor(cuda_executor&&) noexcept = default;
+cuda_executor& cuda_executor::operator=(cuda_executor&&) noexcept = default;
+cuda_executor::~cuda_executor() {
+  if (state_ == nullptr) return;
+  RADIXKV_RANGE("cuda_executor::destroy");
+  state_.reset();
+}
+
+result<cuda_executor> cuda_executor::create(const memory_layout& layout,
+                                            const cuda_executor_options& options) {
+  RADIXKV_RANGE("cuda_executor::create");
+  auto state = std::make_shared<detail::cuda_state>();
+  if (status s = state->create(layout, nullptr, options); !s) return s.error();
+  return cuda_executor(std::move(state));
+}
+
+result<cuda_executor> cuda_executor::borrow(const memory_layout& layout,
+                                            std::span<void* const> bases,
+                                            const cuda_executor_options& options) {
+  RADIXKV_RANGE("cuda_executor::borrow");
+  auto state = std::make_shared<detail::cuda_state>();
+  if (status s = state->create(layout, &bases, options); !s) return s.error();
+  return cuda_executor(std::move(state));
+}
+
+status cuda_executor::run(cudaStream_t stream, const step_plan& plan,
+                          const logits_rows_view& rows) {
+  RADIXKV_RANGE("cuda_executor::run");
+  return state_->run(stream, plan, rows);
+}
+
+status cuda_executor::launch(cudaStream_t stream, cudaGraphExec_t graph) {
+  RADIXKV_RANGE("cuda_executor::launch");
+  return state_->launch(stream, graph);
+}
+
+result<graph_plan> cuda_executor::make_graph_plan(const graph_plan_options& options) {
+  RADIXKV_RANGE("cuda_executor::make_graph_plan");
+  auto state = std::make_unique<detail::graph_plan_state>(state_);
+  if (status s = state->create(options); !s) return s.error();
+  return graph_plan(std::move(state));
+}
+
+status cuda_executor::synchronize() {
+  RADIXKV_RANGE("cuda_executor::synchronize");
+  return state_->synchronize();
+}
+
+const memory_layout& cuda_executor::layout() const noexcept { return state_->layout(); }
+int cuda_executor::device() const noexcept { return state_->device(); }
+std::byte* cuda_executor::plane(std::size_t plane) const noexcept { return state_->plane(plane); }
+
+logits_rows_view cuda_executor::logits_store() const noexcept { return state_->logits_store(); }
+
+std::byte* cuda_executor::logits_row(logits_slot slot) const noexcept {
+  const logits_rows_view store = state_->logits_store();
+  return static_cast<std::byte*>(store.data) + slot * store.row_stride_bytes;
+}
+
+graph_plan::graph_plan(std::unique_ptr<detail::graph_plan_state> state) noexcept
+    : state_(std::move(state)) {}
+graph_plan::graph_plan(graph_plan&&) noexcept = default;
+graph_plan& graph_plan::operator=(graph_plan&&) noexcept = default;
+graph_plan::~graph_plan() {
+  if (state_ == nullptr) return;
+  RADIXKV_RANGE("graph_plan::destroy");
+  state_.reset();
+}
+
+status graph_plan::capture(cudaStream_t stream, const logits_rows_view& rows) {
+  RADIXKV_RANGE("graph_plan::capture");
+  return state_->capture(stream, rows);
+}
+
+status graph_plan::prepare(const step_plan& plan) {
+  RADIXKV_RANGE("graph_plan::prepare");
+  return state_->prepare(plan);
+}
+
+std::uint64_t graph_plan::prepared() const noexcept { return state_->prepared(); }
+std::uint64_t graph_plan::taken() const noexcept { return state_->taken(); }
+
+}  // namespace radixkv

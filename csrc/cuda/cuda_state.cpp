@@ -1,0 +1,189 @@
+// Creation: validates the layout, finds the planes, allocates.
+#include "csrc/cuda/cuda_state.h"
+
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "csrc/cuda/nvtx.h"
+
+namespace radixkv::detail {
+
+namespace {
+
+constexpr std::uint64_t row_alignment = 256;  // bytes, of rows of the logits store
+constexpr std::uint64_t max_run_bytes = (std::uint64_t{1} << 30) - 1;  // of block_copy's segments
+
+status limit(const std::string& what, std::uint64_t value, std::uint64_t low, std::uint64_t high) {
+  if (value >= low && value <= high) return {};
+  return {errc::invalid_argument, what + " " + std::to_string(value) + " is not in [" +
+                                      std::to_string(low) + ", " + std::to_string(high) + "]"};
+}
+
+// Bytes from the first to behind the last byte of a plane. REQUIRES: the layout is valid.
+std::uint64_t span_of(const memory_layout& l, const plane_layout& p) {
+  const std::uint64_t run = std::uint64_t{l.block_tokens} * p.bytes_per_token;
+  return static_cast<std::uint64_t>(l.blocks - 1) * static_cast<std::uint64_t>(p.block_stride) +
+         (p.inner_count - 1) * static_cast<std::uint64_t>(p.inner_stride) + run;
+}
+
+}  // namespace
+
+status check_device_memory(const std::string& what, const void* memory, std::uint64_t bytes,
+                           int device) {
+  const auto* first = static_cast<const std::byte*>(memory);
+  for (const std::byte* p : {first, first + (bytes - 1)}) {
+    cudaPointerAttributes a = {};
+    if (const cudaError_t e = cudaPointerGetAttributes(&a, p); e != cudaSuccess) {
+      return device_error("looking up " + what, e);
+    }
+    const bool foreign = a.type == cudaMemoryTypeDevice && a.device != device;
+    if (a.type == cudaMemoryTypeUnregistered || foreign || a.devicePointer != p) {
+      return {errc::invalid_argument,
+              what + (p == first ? ": its first byte is " : ": its last byte is ") +
+                  (foreign ? "memory of device " + std::to_string(a.device) + ", not "
+                           : std::string("not memory of device ")) +
+                  std::to_string(device)};
+    }
+  }
+  return {};
+}
+
+cuda_state::~cuda_state() {
+  const device_scope scope(device_);
+  // Frees would wait too, but only for their own memory's device; borrowed memory is not freed
+  // here.
+  if (!broken_.empty()) (void)cudaDeviceSynchronize();
+  if (last_ != nullptr) (void)cudaEventSynchronize(last_);
+  (void)cudaGetLastError();
+  memory_.reset();
+  logits_.reset();
+  device_planes_.reset();
+  ring_ = {};
+  graph_event_ = {};
+}
+
+status cuda_state::create(const memory_layout& layout, const std::span<void* const>* bases,
+                          const cuda_executor_options& options) {
+  if (status s = layout.validate(); !s) return s;
+  if (status s = options.validate(); !s) return s;
+  for (std::size_t i = 0; i < layout.planes.size(); ++i) {
+    const std::uint64_t run = std::uint64_t{layout.block_tokens} * layout.planes[i].bytes_per_token;
+    if (status s =
+            limit("plane " + std::to_string(i) + ": bytes of a block's run", run, 1, max_run_bytes);
+        !s) {
+      return s;
+    }
+  }
+  if (const cudaError_t e = cudaGetDevice(&device_); e != cudaSuccess) {
+    return device_error("no CUDA device", e);
+  }
+  int pageable = 0;
+  if (const cudaError_t e =
+          cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device_);
+      e != cudaSuccess) {
+    return device_error("no CUDA device", e);
+  }
+  pageable_access_ = pageable != 0;
+  layout_ = layout;
+  slot_operations_ = options.slot_operations;
+  if (status s = place_planes(bases); !s) return s;
+  if (status s = create_logits(); !s) return s;
+  const std::uint64_t slot_bytes =
+      std::uint64_t{slot_operations_} * (sizeof(kernels::block_copy_item) + sizeof(logits_slot));
+  if (status s = ring_.create(options.staging_slots, (slot_bytes + 255) / 256 * 256); !s) return s;
+  if (status s = graph_event_.create(); !s) return s;
+  if (planes_.size() > kernels::max_parameter_planes) {
+    const std::uint64_t bytes = planes_.size() * sizeof(kernels::plane);
+    auto buffer = allocate_device("the table of planes", bytes);
+    if (!buffer) return buffer.error();
+    device_planes_ = std::move(*buffer);
+    if (const cudaError_t e = cudaMemcpyAsync(device_planes_.get(), planes_.data(), bytes,
+                                              cudaMemcpyHostToDevice, cudaStreamLegacy);
+        e != cudaSuccess) {
+      return device_error("uploading the table of planes", e);
+    }
+  }
+  if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
+    return device_error("clearing the executor's memory", e);
+  }
+  return {};
+}
+
+status cuda_state::place_planes(const std::span<void* const>* borrowed) {
+  const std::size_t count = layout_.planes.size();
+  std::span<void* const> bases;
+  void* owned = nullptr;
+  if (borrowed != nullptr) {
+    bases = *borrowed;
+    if (bases.size() != 1 && bases.size() != count) {
+      return {errc::invalid_argument,
+              std::to_string(bases.size()) + " base addresses for a layout of " +
+                  std::to_string(count) + " planes: give one, or one per plane"};
+    }
+  } else {
+    if (status s = layout_.validate_disjoint(); !s) return s;
+    memory_bytes_ = layout_.bytes();
+    auto buffer = allocate_device("the KV pool", memory_bytes_);
+    if (!buffer) return buffer.error();
+    memory_ = std::move(*buffer);
+    owned = memory_.get();
+    bases = {&owned, 1};
+  }
+  std::vector<std::uint64_t> addresses;
+  for (std::size_t i = 0; i < count; ++i) {
+    void* base = bases[bases.size() == 1 ? 0 : i];
+    if (base == nullptr) {
+      return {errc::invalid_argument, "plane " + std::to_string(i) + ": null base address"};
+    }
+    const plane_layout& p = layout_.planes[i];
+    const auto address = reinterpret_cast<std::uintptr_t>(base);
+    const std::uint64_t reach = p.offset + span_of(layout_, p);
+    if (address > std::numeric_limits<std::uintptr_t>::max() - reach) {
+      return {errc::invalid_argument, "plane " + std::to_string(i) + ": base address plus " +
+                                          std::to_string(reach) + " bytes wraps around"};
+    }
+    addresses.push_back(address);
+    planes_.push_back({static_cast<std::byte*>(base) + p.offset, p.block_stride, p.inner_stride,
+                       p.inner_count, p.bytes_per_token});
+    if (layout_.blocks == 1) planes_.back().block_stride = 0;
+    if (p.inner_count == 1) planes_.back().inner_stride = 0;
+  }
+  if (borrowed == nullptr) return {};
+  if (status s = layout_.validate_disjoint(addresses); !s) return s;
+  return check_borrowed();
+}
+
+status cuda_state::check_borrowed() const {
+  if (pageable_access_) return {};
+  for (std::size_t i = 0; i < planes_.size(); ++i) {
+    if (status s = check_device_memory("plane " + std::to_string(i), planes_[i].base,
+                                       span_of(layout_, layout_.planes[i]), device_);
+        !s) {
+      return s;
+    }
+  }
+  return {};
+}
+
+status cuda_state::create_logits() {
+  if (layout_.logits_rows == 0) return {};
+  logits_stride_ = (layout_.logits_row_bytes() + row_alignment - 1) / row_alignment * row_alignment;
+  const auto rows = static_cast<std::uint64_t>(layout_.logits_rows);
+  if (status s = limit("layout: logits_rows × bytes per row", rows, 1,
+                       (std::uint64_t{1} << 62) / logits_stride_);
+      !s) {
+    return s;
+  }
+  auto buffer = allocate_device("the logits store", rows * logits_stride_);
+  if (!buffer) return buffer.error();
+  logits_ = std::move(*buffer);
+  return {};
+}
+
+logits_rows_view cuda_state::logits_store() const noexcept {
+  return {logits_.get(), static_cast<std::int64_t>(logits_stride_), layout_.logits_rows,
+          layout_.logits};
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,261 @@
+// Running: checks, staging, launches and the order between streams.
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "csrc/cuda/cuda_state.h"
+#include "csrc/cuda/nvtx.h"
+
+namespace radixkv::detail {
+
+namespace {
+
+bool overlaps(const void* a, std::uint64_t a_bytes, const void* b, std::uint64_t b_bytes) {
+  const auto x = reinterpret_cast<std::uintptr_t>(a);
+  const auto y = reinterpret_cast<std::uintptr_t>(b);
+  return a_bytes != 0 && b_bytes != 0 && x < y + b_bytes && y < x + a_bytes;
+}
+
+status refuse_capture(cudaStream_t stream, const char* instead) {
+  cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+  if (const cudaError_t e = cudaStreamIsCapturing(stream, &capturing); e != cudaSuccess) {
+    return device_error("looking at the stream", e);
+  }
+  if (capturing == cudaStreamCaptureStatusNone) return {};
+  return {errc::invalid_argument, std::string("the stream is being captured: ") + instead};
+}
+
+}  // namespace
+
+status cuda_state::check_rows(const logits_rows_view& rows,
+                              std::span<const logits_move> moves) const {
+  const auto refuse = [](const std::string& text) -> status {
+    return {errc::invalid_argument, "logits rows: " + text};
+  };
+  if (layout_.logits_rows == 0) return refuse("the executor has no logits store");
+  if (rows.data == nullptr) return refuse("null buffer");
+  if (rows.type > logits_type::bf16) {
+    return refuse("type " + std::to_string(static_cast<int>(rows.type)) + " is not in [0, 2]");
+  }
+  if (rows.rows < 1) return refuse(std::to_string(rows.rows) + " rows, at least 1 is needed");
+  const std::uint64_t element = bytes_of(rows.type);
+  const std::uint64_t row_bytes = static_cast<std::uint64_t>(layout_.vocabulary) * element;
+  const auto address = reinterpret_cast<std::uintptr_t>(rows.data);
+  if (address % element != 0) {
+    return refuse("the address is no multiple of an element's " + std::to_string(element) +
+                  " bytes");
+  }
+  if (rows.row_stride_bytes < 0 || static_cast<std::uint64_t>(rows.row_stride_bytes) < row_bytes ||
+      static_cast<std::uint64_t>(rows.row_stride_bytes) % element != 0) {
+    return refuse("row stride of " + std::to_string(rows.row_stride_bytes) +
+                  " bytes, it must be a multiple of " + std::to_string(element) + " and at least " +
+                  std::to_string(row_bytes) + " for a vocabulary of " +
+                  std::to_string(layout_.vocabulary));
+  }
+  const unsigned __int128 wide_bytes = static_cast<unsigned __int128>(rows.rows - 1) *
+                                           static_cast<std::uint64_t>(rows.row_stride_bytes) +
+                                       row_bytes;
+  if (wide_bytes > ~std::uint64_t{0} - address) {
+    return refuse(std::to_string(rows.rows) + " rows of " + std::to_string(rows.row_stride_bytes) +
+                  " bytes wrap around the address space");
+  }
+  const auto bytes = static_cast<std::uint64_t>(wide_bytes);
+  for (const logits_move& m : moves) {
+    if (m.row >= rows.rows) {
+      return refuse("row " + std::to_string(m.row) + " is not in [0, " +
+                    std::to_string(rows.rows - 1) + "]");
+    }
+  }
+  const std::uint64_t store = static_cast<std::uint64_t>(layout_.logits_rows) * logits_stride_;
+  if (overlaps(rows.data, bytes, logits_.get(), store))
+    return refuse("they overlap the logits store");
+  if (overlaps(rows.data, bytes, memory_.get(), memory_bytes_)) {
+    return refuse("they overlap the KV pool");
+  }
+  if (pageable_access_) return {};
+  return check_device_memory("logits rows", rows.data, bytes, device_);
+}
+
+status cuda_state::enter(cudaStream_t stream) {
+  if (!broken_.empty()) {
+    return {errc::device, "an earlier call could not be completed (" + broken_ +
+                              "): synchronize() the executor first"};
+  }
+  if (last_ == nullptr) return {};
+  if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
+    return device_error("waiting for the executor's previous call", e);
+  }
+  return {};
+}
+
+std::uint64_t cuda_state::slots_needed(std::size_t copies,
+                                       std::span<const logits_batch> batches) const {
+  std::uint64_t slots = 0, used = slot_operations_;
+  for (const logits_batch& b : batches) {
+    if (used + b.slots.size() > slot_operations_) {
+      ++slots;
+      used = 0;
+    }
+    used += b.slots.size();
+  }
+  return std::max(slots, (std::uint64_t{copies} + slot_operations_ - 1) / slot_operations_);
+}
+
+status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_rows_view& rows) {
+  if (plan.empty()) return {};
+  if (status s = plan.validate(layout_); !s) return s;
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  const relaxed_capture_scope relaxed;
+  if (status s = refuse_capture(stream, "capture a graph_plan instead"); !s) return s;
+  if (!plan.logits.empty()) {
+    if (status s = check_rows(rows, plan.logits); !s) return s;
+  }
+  const std::span<const std::uint32_t> waves = waves_.split(plan.copies);
+  const std::span<const logits_batch> batches = batches_.split(plan.logits, slot_operations_);
+  if (status s = ring_.available(slots_needed(plan.copies.size(), batches)); !s) return s;
+  if (status s = enter(stream); !s) return s;
+
+  progress done;
+  while (done.copies < plan.copies.size() || done.batches < batches.size()) {
+    status ran = run_slot(stream, plan, rows, waves, batches, done);
+    const cudaError_t recorded = ring_.record(stream);
+    if (recorded == cudaSuccess) {
+      last_ = ring_.last_event();
+    } else {
+      const error e = device_error("recording an event", recorded);
+      broken_ = e.message;
+      if (ran) ran = e;
+    }
+    if (!ran) {
+      const std::string text = ran.error().message + "; enqueued: " + std::to_string(done.copies) +
+                               " of " + std::to_string(plan.copies.size()) + " copies, " +
+                               std::to_string(done.moves) + " of " +
+                               std::to_string(plan.logits.size()) + " logits moves";
+      return {ran.error().code, text};
+    }
+  }
+  return {};
+}
+
+status cuda_state::run_slot(cudaStream_t stream, const step_plan& plan,
+                            const logits_rows_view& rows, std::span<const std::uint32_t> waves,
+                            std::span<const logits_batch> batches, progress& done) {
+  const staging_ring::slot slot = ring_.take();
+  const std::size_t copies =
+      std::min<std::size_t>(slot_operations_, plan.copies.size() - done.copies);
+  auto* items = reinterpret_cast<kernels::block_copy_item*>(slot.host);
+  for (std::size_t i = 0; i < copies; ++i) {
+    const block_copy& c = plan.copies[done.copies + i];
+    items[i] = {c.source, c.destination, static_cast<std::int32_t>(c.tokens)};
+  }
+  std::uint64_t bytes = copies * sizeof(kernels::block_copy_item);
+  std::size_t end = done.batches, used = 0;
+  for (; end < batches.size() && used + batches[end].slots.size() <= slot_operations_; ++end) {
+    const std::span<const logits_slot> slots = batches[end].slots;
+    std::memcpy(slot.host + bytes, slots.data(), slots.size_bytes());
+    bytes += slots.size_bytes();
+    used += slots.size();
+  }
+  if (const cudaError_t e =
+          cudaMemcpyAsync(slot.device, slot.host, bytes, cudaMemcpyHostToDevice, stream);
+      e != cudaSuccess) {
+    return device_error("uploading the plan", e);
+  }
+  return launch_slot(stream, rows, waves, copies, batches.subspan(done.batches, end - done.batches),
+                     slot.device, done);
+}
+
+status cuda_state::launch_slot(cudaStream_t stream, const logits_rows_view& rows,
+                               std::span<const std::uint32_t> waves, std::size_t copies,
+                               std::span<const logits_batch> batches, const std::byte* device,
+                               progress& done) {
+  const auto* items = reinterpret_cast<const kernels::block_copy_item*>(device);
+  const std::size_t end = done.copies + copies;
+  while (done.copies < end) {
+    const std::size_t wave =
+        *std::upper_bound(waves.begin(), waves.end(), static_cast<std::uint32_t>(done.copies));
+    const std::size_t count = std::min(end, wave) - done.copies;
+    if (const cudaError_t e = copy_blocks(stream, items, static_cast<std::uint32_t>(count));
+        e != cudaSuccess) {
+      return device_error("launching the copy of blocks", e);
+    }
+    items += count;
+    done.copies += count;
+  }
+  const auto* slots =
+      reinterpret_cast<const logits_slot*>(device + copies * sizeof(kernels::block_copy_item));
+  for (const logits_batch& b : batches) {
+    if (const cudaError_t e = move_logits(stream, b.direction, rows, b.first_row,
+                                          static_cast<std::uint32_t>(b.slots.size()), slots);
+        e != cudaSuccess) {
+      return device_error(b.direction == logits_direction::store ? "launching a store of logits"
+                                                                 : "launching a load of logits",
+                          e);
+    }
+    slots += b.slots.size();
+    ++done.batches;
+    done.moves += b.moves;
+  }
+  return {};
+}
+
+status cuda_state::launch(cudaStream_t stream, cudaGraphExec_t graph) {
+  if (graph == nullptr) return {errc::invalid_argument, "null graph"};
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  if (status s = refuse_capture(stream, "a graph is launched on an ordinary stream"); !s) return s;
+  if (status s = enter(stream); !s) return s;
+  if (const cudaError_t e = cudaGraphLaunch(graph, stream); e != cudaSuccess) {
+    return device_error("launching the graph", e);
+  }
+  if (const cudaError_t e = cudaEventRecord(graph_event_.get(), stream); e != cudaSuccess) {
+    const error failure = device_error("recording an event", e);
+    broken_ = failure.message;
+    return {failure.code, failure.message + "; the graph was launched"};
+  }
+  last_ = graph_event_.get();
+  return {};
+}
+
+status cuda_state::synchronize() {
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  cudaEvent_t last = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!broken_.empty()) {
+      if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
+        return device_error("waiting for the device", e);
+      }
+      broken_.clear();
+      last_ = nullptr;
+      ring_.reset();
+    }
+    last = last_;
+  }
+  if (last == nullptr) return {};
+  // Not under the lock: other threads may go on enqueueing.
+  if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
+    return device_error("waiting for the executor's work", e);
+  }
+  return {};
+}
+
+cudaError_t cuda_state::copy_blocks(cudaStream_t stream, const kernels::block_copy_item* items,
+                                    std::uint32_t count, const std::uint32_t* device_count) const {
+  kernels::block_copy_arguments a;
+  a.planes = planes_.data();
+  a.device_planes = reinterpret_cast<const kernels::plane*>(device_planes_.get());
+  a.plane_count = static_cast<std::uint32_t>(planes_.size());
+  a.block_count = static_cast<std::int32_t>(layout_.blocks);
+  a.block_tokens = layout_.block_tokens;
+  a.items = items;
+  a.item_count = count;
+  a.device_item_count = device_count;
+  return kernels::block_copy(stream, a);
+}
+
+}  // namespace radixkv::detail

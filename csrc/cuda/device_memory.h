@@ -1,0 +1,96 @@
+// Owners of what the CUDA runtime hands out, and its errors as values.
+//
+// 1. Every owner is move-only, frees what it holds exactly once and is empty after a failure.
+// 2. Errors of frees are dropped: only a fault reported elsewhere makes one fail.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include "radixkv/result.h"
+
+namespace radixkv::detail {
+
+// "what: the runtime's text (its name)", as errc::out_of_memory for cudaErrorMemoryAllocation and
+// errc::device otherwise. Takes the runtime's last error back, so that no later check meets it.
+[[nodiscard]] error device_error(const std::string& what, cudaError_t code);
+
+struct device_free {
+  void operator()(void* p) const noexcept { (void)cudaFree(p); }
+};
+struct pinned_free {
+  void operator()(void* p) const noexcept { (void)cudaFreeHost(p); }
+};
+using device_buffer = std::unique_ptr<std::byte[], device_free>;
+using pinned_buffer = std::unique_ptr<std::byte[], pinned_free>;
+
+// Device memory, zeroed by work on the legacy default stream: synchronise before it is used. `what`
+// names the buffer in the error. bytes 0 gives an empty buffer.
+[[nodiscard]] result<device_buffer> allocate_device(const std::string& what, std::uint64_t bytes);
+// Pinned host memory that kernels may read and write at the same address, zeroed.
+[[nodiscard]] result<pinned_buffer> allocate_pinned(const std::string& what, std::uint64_t bytes);
+
+// An event without timing. Before it was recorded it counts as done.
+class device_event {
+ public:
+  device_event() noexcept = default;
+  device_event(device_event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  device_event& operator=(device_event&& other) noexcept {
+    std::swap(event_, other.event_);
+    return *this;
+  }
+  ~device_event() {
+    if (event_ != nullptr) (void)cudaEventDestroy(event_);
+  }
+  [[nodiscard]] status create();
+  [[nodiscard]] cudaEvent_t get() const noexcept { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+// Makes `device` current for a scope.
+class device_scope {
+ public:
+  explicit device_scope(int device) noexcept {
+    if (cudaGetDevice(&before_) == cudaSuccess && before_ != device) {
+      error_ = cudaSetDevice(device);
+      changed_ = error_ == cudaSuccess;
+    }
+  }
+  device_scope(const device_scope&) = delete;
+  device_scope& operator=(const device_scope&) = delete;
+  ~device_scope() {
+    if (changed_) (void)cudaSetDevice(before_);
+  }
+  [[nodiscard]] cudaError_t error() const noexcept { return error_; }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+  cudaError_t error_ = cudaSuccess;
+};
+
+// Lets a scope query events while another stream of the process is being captured in global mode:
+// the queries have nothing to do with that capture, but would invalidate it.
+class relaxed_capture_scope {
+ public:
+  relaxed_capture_scope() noexcept {
+    exchanged_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess;
+  }
+  relaxed_capture_scope(const relaxed_capture_scope&) = delete;
+  relaxed_capture_scope& operator=(const relaxed_capture_scope&) = delete;
+  ~relaxed_capture_scope() {
+    if (exchanged_) (void)cudaThreadExchangeStreamCaptureMode(&mode_);
+  }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  bool exchanged_ = false;
+};
+
+}  // namespace radixkv::detail

@@ -1,0 +1,48 @@
+// A ring of pinned buffers, each with its twin in device memory, for uploads that outlive the call.
+//
+// 1. A slot is written by the host only after the device has done what was enqueued before its
+// event.
+// 2. Slots are taken in ring order.
+// Thread-safety: none.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "csrc/cuda/device_memory.h"
+#include "radixkv/result.h"
+
+namespace radixkv::detail {
+
+class staging_ring {
+ public:
+  [[nodiscard]] status create(std::uint32_t slots, std::uint64_t slot_bytes);
+
+  // Whether the next `count` slots are free. Errors: busy (names the limit), device.
+  [[nodiscard]] status available(std::uint64_t count);
+
+  // The next slot, taken until the event that record() places after its uses. REQUIRES: available.
+  struct slot {
+    std::byte* host;
+    std::byte* device;
+  };
+  [[nodiscard]] slot take();
+  // After the last use of the slot taken last.
+  [[nodiscard]] cudaError_t record(cudaStream_t stream);
+  // The event of the slot taken last.
+  [[nodiscard]] cudaEvent_t last_event() const noexcept;
+  // Everything is free: the device is idle.
+  void reset() noexcept;
+
+ private:
+  std::uint64_t slot_bytes_ = 0;
+  pinned_buffer host_;
+  device_buffer device_;
+  std::vector<device_event> events_;
+  std::vector<bool> in_flight_;
+  std::size_t next_ = 0;
+  std::size_t last_ = 0;
+};
+
+}  // namespace radixkv::detail
