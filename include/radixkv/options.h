@@ -32,15 +32,16 @@ struct cache_options {
   std::int64_t max_sequences = 1 << 20;  // most sequences open at once
   std::string policy = "lru";        // see make_policy
 
-  // Called, under no lock, by the thread whose operation crossed a watermark of *obtainable* blocks
-  // (free ones, and cached ones that no sequence uses, are both obtainable; a pool that nobody has
-  // used yet is not under pressure). Must not call back into the same sequence.
+  // Called, under no lock, by the thread whose operation took the number of free blocks across a
+  // watermark, a share of the pool in (0, 1]. Cached blocks are not free: the first crossing tells
+  // that eviction is about to start. A pool that nobody has used yet is not under pressure. Must not
+  // call back into the sequence whose operation it was.
   double low_watermark = 0.10;
   double high_watermark = 0.30;
-  std::function<void(const pressure_event&)> on_pressure;
+  std::function<void(const pressure_event&)> on_pressure = {};
 
   // Seconds since any fixed moment; steady_clock when empty. Replays pass the trace's time.
-  std::function<double()> clock;
+  std::function<double()> clock = {};
 
   // Number of bits kept of the index's internal hashes. Fewer than 64 only in tests, to force
   // collisions: the answers stay the same.

@@ -1,7 +1,7 @@
 // The conformance suite on the host executor, and what only the host executor has.
-#include <sys/mman.h>
-
 #include <optional>
+
+#include <sys/mman.h>
 
 #include "radixkv/host_executor.h"
 #include "tests/conformance/executor_suite.h"
