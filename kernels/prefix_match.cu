@@ -1,0 +1,348 @@
+// The kernel: warps first take packs of 32 prompts, match the short ones and queue the first tiles
+// of the long ones; then they take tiles from the queue until every prompt is resolved. Whoever
+// finishes a segment releases the next one, or settles the prompt.
+
+#include <algorithm>
+
+#include "kernels/launch.h"
+#include "kernels/pointer_check.h"
+#include "kernels/prefix_long.cuh"
+#include "kernels/prefix_match.h"
+#include "kernels/prefix_resolve.cuh"
+#include "kernels/prefix_schedule.cuh"
+#include "kernels/prefix_short.cuh"
+
+namespace radixkv::kernels {
+namespace {
+
+using namespace detail;
+
+constexpr std::uint32_t block_warps = 8;
+constexpr std::uint32_t blocks_per_multiprocessor = 3;  // more warps would have to spill
+
+struct match_job {
+  prefix_table table;
+  prefix_hash_key hash;
+  token_source source;
+  const std::int64_t* token_offsets;
+  const std::int32_t* namespace_ids;
+  std::int64_t token_count;
+  std::int32_t* matched_blocks;
+  std::int32_t* block_table;
+  match_workspace work;
+  std::uint32_t prompt_count;
+  std::uint32_t log2_block_tokens;
+  std::uint32_t log2_block_units;
+};
+
+// Whole blocks of the prompt begin … end; none if the offsets are outside of the batch.
+__device__ std::uint32_t whole_blocks(const match_job& job, std::int64_t begin, std::int64_t end) {
+  const bool valid = begin >= 0 && begin <= end && end <= job.token_count;
+  return valid ? static_cast<std::uint32_t>((end - begin) >> job.log2_block_tokens) : 0;
+}
+
+__device__ std::int32_t namespace_of(const match_job& job, std::uint32_t prompt) {
+  return job.namespace_ids == nullptr ? 0 : __ldg(job.namespace_ids + prompt);
+}
+
+// First tile slot of a prompt: slots of different prompts never overlap.
+__device__ std::uint64_t tile_slot(const match_job& job, std::int64_t begin, std::uint32_t prompt) {
+  const std::uint32_t log2_tile_tokens = job.log2_block_tokens - job.log2_block_units + 6;
+  return (static_cast<std::uint64_t>(begin) >> log2_tile_tokens) + prompt;
+}
+
+__device__ void queue_first_tiles(const match_job& job, std::uint32_t prompt, bool is_long,
+                                  std::uint32_t units, std::uint32_t lane) {
+  const std::uint32_t one = __ballot_sync(full_warp, is_long);
+  if (one == 0) return;
+  const std::uint32_t two = __ballot_sync(full_warp, is_long && units > tile_units);
+  std::uint32_t slot = 0;
+  if (lane == 0) {
+    slot = atomicAdd(&job.work.control->queue_tail,
+                     static_cast<std::uint32_t>(__popc(one) + __popc(two)));
+  }
+  const std::uint32_t below = (1u << lane) - 1;
+  slot = __shfl_sync(full_warp, slot, 0) + __popc(one & below) + __popc(two & below);
+  if (!is_long) return;
+  const word64 entry = (static_cast<word64>(prompt) << 32) + 1;
+  store_relaxed(job.work.queue + slot, entry);
+  if (units > tile_units) store_relaxed(job.work.queue + slot + 1, entry + 1);
+}
+
+// 32 prompts, one a lane.
+template <bool Wide>
+__device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, warp_memory& memory,
+                              std::uint32_t lane) {
+  const std::uint32_t prompt = first_prompt + lane;
+  const bool valid = prompt < job.prompt_count;
+  short_prompt mine = {};
+  if (prompt <= job.prompt_count) mine.begin = __ldg(job.token_offsets + prompt);
+  std::int64_t end = __shfl_down_sync(full_warp, mine.begin, 1);
+  if (valid && lane == warp_lanes - 1) end = __ldg(job.token_offsets + prompt + 1);
+  const std::uint32_t all_blocks = valid ? whole_blocks(job, mine.begin, end) : 0;
+  const bool is_long = all_blocks > (short_units >> job.log2_block_units);
+  queue_first_tiles(job, prompt, is_long, is_long ? all_blocks << job.log2_block_units : 0, lane);
+
+  const std::int64_t row = mine.begin >> job.log2_block_tokens;
+  mine.units = is_long ? 0 : all_blocks << job.log2_block_units;
+  mine.offset = static_cast<std::uint32_t>(mine.begin);
+  mine.row = static_cast<std::uint32_t>(row);
+  mine.namespace_id = mine.units > 0 ? namespace_of(job, prompt) : 0;
+  const std::uint32_t unit = Wide ? max_unit_tokens : job.table.block_tokens;
+  std::uint32_t matched = 0;
+  std::uint32_t left = __ballot_sync(full_warp, mine.units > 0);
+  while (left != 0) {
+    const std::uint32_t first = static_cast<std::uint32_t>(__ffs(left)) - 1;
+    std::uint32_t first_unit;
+    const std::uint32_t pack = pack_end(mine, first, unit, lane, first_unit);
+    bool mismatch;
+    const std::uint32_t found = match_pack<Wide>(
+        job.table, job.hash, job.source, mine, first, pack, first_unit,
+        job.block_table + __shfl_sync(full_warp, row, first), memory, lane, mismatch);
+    if (lane >= first && lane < pack) matched = found;
+    for (std::uint32_t wrong = __ballot_sync(full_warp, mismatch); wrong != 0; wrong &= wrong - 1) {
+      const int who = __ffs(wrong) - 1;
+      const std::int64_t begin = __shfl_sync(full_warp, mine.begin, who);
+      const prompt_view view = {
+          job.source.begin + begin, job.block_table + __shfl_sync(full_warp, row, who),
+          __shfl_sync(full_warp, all_blocks, who), __shfl_sync(full_warp, mine.namespace_id, who)};
+      const std::uint32_t exact =
+          resolve(job.table, job.hash, job.source, view, 0, root_parent(view.namespace_id),
+                  root_sum(job.hash, view.namespace_id), memory, lane);
+      if (lane == static_cast<std::uint32_t>(who)) matched = exact;
+    }
+    left = pack < warp_lanes ? left >> pack << pack : 0;
+  }
+  if (valid && !is_long) job.matched_blocks[prompt] = static_cast<std::int32_t>(matched);
+  const std::uint32_t settled = __ballot_sync(full_warp, valid && !is_long);
+  if (lane == 0 && settled != 0) {
+    atomicAdd(&job.work.control->resolved_prompts, static_cast<std::uint32_t>(__popc(settled)));
+  }
+}
+
+// All tiles released so far are done: release more, or settle the prompt.
+__device__ __noinline__ void finish_segment(const match_job& job, const prompt_view& view,
+                                            std::uint32_t prompt, std::uint64_t slot,
+                                            std::uint32_t released, std::uint32_t tiles,
+                                            warp_memory& memory, std::uint32_t lane) {
+  __threadfence();  // after every tile's release, before what it wrote is read or overwritten
+  const word64 miss = load_relaxed(&job.work.prompts[prompt].miss);
+  if (miss == 0 && released < tiles) {
+    queue_tiles(job.work, prompt, released, next_release(released, tiles), lane);
+    return;
+  }
+  std::uint32_t matched = view.blocks;
+  if (miss != 0) {
+    matched = missed_block(miss);
+    if (miss >> 32 & 1) {
+      const std::uint32_t tile = matched / (tile_units >> job.log2_block_units);
+      const std::uint64_t sum = tile == 0 ? root_sum(job.hash, view.namespace_id)
+                                          : look_back(job.work.sums + slot, tile, lane);
+      matched =
+          resolve(job.table, job.hash, job.source, view, matched,
+                  static_cast<std::int32_t>(static_cast<std::uint32_t>(miss)), sum, memory, lane);
+    }
+  }
+  __syncwarp();
+  for (std::uint32_t t = lane; t < released; t += warp_lanes) {
+    store_relaxed(job.work.sums + slot + t, 0);
+  }
+  if (lane == 0) {
+    job.matched_blocks[prompt] = static_cast<std::int32_t>(matched);
+    store_relaxed(&job.work.prompts[prompt].miss, 0);
+    store_relaxed(&job.work.prompts[prompt].tiles_done, 0);
+    atomicAdd(&job.work.control->resolved_prompts, 1u);
+  }
+}
+
+template <bool Wide>
+__device__ void match_queued_tile(const match_job& job, word64 entry, warp_memory& memory,
+                                  std::uint32_t lane) {
+  const std::uint32_t prompt = static_cast<std::uint32_t>((entry - 1) >> 32);
+  const std::uint32_t tile = static_cast<std::uint32_t>(entry - 1);
+  const std::int64_t begin = __ldg(job.token_offsets + prompt);
+  const std::int64_t end = __ldg(job.token_offsets + prompt + 1);
+  const std::uint32_t tile_blocks = tile_units >> job.log2_block_units;
+  const prompt_view prompt_of = {job.source.begin + begin,
+                                 job.block_table + (begin >> job.log2_block_tokens),
+                                 whole_blocks(job, begin, end), namespace_of(job, prompt)};
+  const std::uint64_t slot = tile_slot(job, begin, prompt);
+  const std::uint32_t tiles = (prompt_of.blocks + tile_blocks - 1) / tile_blocks;
+  const std::uint32_t first_block = tile * tile_blocks;
+  prompt_state& state = job.work.prompts[prompt];
+
+  const word64 known = load_relaxed(&state.miss);
+  if (known != 0 && missed_block(known) < first_block) {
+    // Settled by an earlier tile. Later ones may wait for a sum: any will do.
+    if (lane == 0) store_relaxed(job.work.sums + slot + tile, state_prefix);
+  } else {
+    const tile_view view = {
+        prompt_of.tokens + (static_cast<std::int64_t>(first_block) << job.log2_block_tokens),
+        prompt_of.row + first_block,
+        job.work.sums + slot,
+        tile,
+        min(tile_blocks, prompt_of.blocks - first_block),
+        prompt_of.namespace_id};
+    const tile_verdict verdict =
+        match_tile<Wide>(job.table, job.hash, job.source, view, memory, lane);
+    if (lane == 0 && (verdict.mismatch || verdict.blocks < view.blocks)) {
+      atomicMax(&state.miss,
+                encode_miss(first_block + verdict.blocks, verdict.mismatch, verdict.parent));
+    }
+  }
+  __syncwarp();
+  std::uint32_t done = 0;
+  if (lane == 0) {
+    // Releases the tile's ids and its miss to whoever finishes the segment: it may overwrite them.
+    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], 1;"
+                 : "=r"(done)
+                 : "l"(&state.tiles_done)
+                 : "memory");
+  }
+  done = __shfl_sync(full_warp, done, 0) + 1;
+  const std::uint32_t released = release_of(tile, tiles);
+  if (done == released) {
+    finish_segment(job, prompt_of, prompt, slot, released, tiles, memory, lane);
+  }
+}
+
+template <bool Wide>
+__global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiprocessor)
+    prefix_match_kernel(const __grid_constant__ match_job job) {
+  __shared__ warp_memory shared[block_warps];
+  warp_memory& memory = shared[threadIdx.x / warp_lanes];
+  const std::uint32_t lane = threadIdx.x % warp_lanes;
+  match_control& control = *job.work.control;
+
+  while (true) {
+    std::uint32_t pack = 0;
+    if (lane == 0) pack = atomicAdd(&control.next_pack, 1u);
+    pack = __shfl_sync(full_warp, pack, 0);
+    if (pack > (job.prompt_count - 1) / warp_lanes) break;
+    match_prompts<Wide>(job, pack * warp_lanes, memory, lane);
+  }
+  std::uint32_t ticket = 0;
+  if (lane == 0) ticket = atomicAdd(&control.queue_head, 1u);
+  while (true) {
+    word64 entry = 0;
+    std::uint32_t next = 0;
+    if (lane == 0) {
+      entry = take_tile(job.work, ticket, job.prompt_count);
+      if (entry != 0)
+        next = atomicAdd(&control.queue_head, 1u);  // in flight while the tile is matched
+    }
+    entry = __shfl_sync(full_warp, entry, 0);
+    if (entry == 0) break;
+    match_queued_tile<Wide>(job, entry, memory, lane);
+    ticket = next;
+  }
+  if (lane == 0 && atomicAdd(&control.warps_left, 1u) == gridDim.x * block_warps - 1) {
+    control = {};
+  }
+}
+
+std::uint64_t tile_slots(std::uint32_t prompt_count, std::int64_t token_count,
+                         std::uint32_t block_tokens) {
+  const std::uint64_t tile_tokens = tile_units * std::uint64_t{unit_tokens(block_tokens)};
+  return static_cast<std::uint64_t>(token_count) / tile_tokens + prompt_count + 2;
+}
+
+bool valid_sizes(std::uint32_t prompt_count, std::int64_t token_count, std::uint32_t block_tokens) {
+  return prompt_count < (1u << 31) && token_count >= 0 && token_count < (std::int64_t{1} << 40) &&
+         block_tokens >= 1 && block_tokens <= max_match_block_tokens &&
+         (block_tokens & (block_tokens - 1)) == 0 &&
+         tile_slots(prompt_count, token_count, block_tokens) < (std::uint64_t{1} << 31);
+}
+
+cudaError_t check(const prefix_match_arguments& a) {
+  const prefix_table& table = a.table;
+  if (!valid_sizes(a.prompt_count, a.token_count, table.block_tokens)) return cudaErrorInvalidValue;
+  if (table.block_count < 1 || table.log2_slots < min_log2_slots ||
+      table.log2_slots > max_log2_slots ||
+      (std::int64_t{1} << table.log2_slots) < 2 * std::int64_t{table.block_count}) {
+    return cudaErrorInvalidValue;
+  }
+  if (table.blocks == nullptr || table.tokens == nullptr || a.token_offsets == nullptr ||
+      a.matched_blocks == nullptr || a.workspace == nullptr ||
+      (uses_groups(table.block_tokens) && table.groups == nullptr) ||
+      (a.token_count > 0 && a.tokens == nullptr) ||
+      (a.token_count >= table.block_tokens && a.block_table == nullptr) || a.multiprocessors < 0 ||
+      a.hash.mask == 0 ||
+      a.workspace_bytes <
+          prefix_match_workspace_bytes(a.prompt_count, a.token_count, table.block_tokens)) {
+    return cudaErrorInvalidValue;
+  }
+  if (!is_aligned(table.blocks, 16) || !is_aligned(table.groups, 32) ||
+      !is_aligned(table.tokens, 16) || !is_aligned(a.tokens, 4) ||
+      !is_aligned(a.token_offsets, 8) || !is_aligned(a.namespace_ids, 4) ||
+      !is_aligned(a.matched_blocks, 4) || !is_aligned(a.block_table, 4) ||
+      !is_aligned(a.workspace, 16)) {
+    return cudaErrorMisalignedAddress;
+  }
+  return cudaSuccess;
+}
+
+std::uint32_t log2_of(std::uint32_t power) {
+  std::uint32_t log2 = 0;
+  while ((1u << log2) < power) ++log2;
+  return log2;
+}
+
+}  // namespace
+
+std::size_t prefix_match_workspace_bytes(std::uint32_t prompt_count, std::int64_t token_count,
+                                         std::uint32_t block_tokens) {
+  if (!valid_sizes(prompt_count, token_count, block_tokens)) return 0;
+  return sizeof(match_control) + prompt_count * sizeof(prompt_state) +
+         2 * tile_slots(prompt_count, token_count, block_tokens) * sizeof(word64);
+}
+
+cudaError_t prefix_match(cudaStream_t stream, const prefix_match_arguments& arguments) {
+  if (arguments.prompt_count == 0) return cudaSuccess;
+  if (const cudaError_t error = check(arguments); error != cudaSuccess) return error;
+  std::int32_t multiprocessors = arguments.multiprocessors;
+  if (multiprocessors == 0) {
+    int device = 0;
+    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+    if (const cudaError_t error =
+            cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+        error != cudaSuccess) {
+      return error;
+    }
+  }
+  const prefix_table& table = arguments.table;
+  match_job job = {};
+  job.table = table;
+  job.hash = arguments.hash;
+  job.source = {arguments.tokens, arguments.tokens + arguments.token_count};
+  job.token_offsets = arguments.token_offsets;
+  job.namespace_ids = arguments.namespace_ids;
+  job.token_count = arguments.token_count;
+  job.matched_blocks = arguments.matched_blocks;
+  job.block_table = arguments.block_table;
+  job.prompt_count = arguments.prompt_count;
+  job.log2_block_tokens = log2_of(table.block_tokens);
+  job.log2_block_units = log2_of(block_units(table.block_tokens));
+  job.work.slots = tile_slots(arguments.prompt_count, arguments.token_count, table.block_tokens);
+  auto* memory = static_cast<std::byte*>(arguments.workspace);
+  job.work.control = reinterpret_cast<match_control*>(memory);
+  memory += sizeof(match_control);
+  job.work.prompts = reinterpret_cast<prompt_state*>(memory);
+  memory += arguments.prompt_count * sizeof(prompt_state);
+  job.work.sums = reinterpret_cast<word64*>(memory);
+  job.work.queue = job.work.sums + job.work.slots;
+
+  // As many warps as there can be tiles and packs, at most a full device.
+  const std::uint64_t tile_tokens = tile_units * std::uint64_t{unit_tokens(table.block_tokens)};
+  const std::uint64_t work = arguments.token_count / tile_tokens +
+                             (arguments.prompt_count + warp_lanes - 1) / warp_lanes + 1;
+  const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+      (work + block_warps - 1) / block_warps,
+      static_cast<std::uint64_t>(multiprocessors) * blocks_per_multiprocessor));
+  const auto kernel = unit_tokens(table.block_tokens) == max_unit_tokens
+                          ? prefix_match_kernel<true>
+                          : prefix_match_kernel<false>;
+  return launch(stream, kernel, dim3(grid), dim3(block_warps * warp_lanes), 0, job);
+}
+
+}  // namespace radixkv::kernels

@@ -1,0 +1,180 @@
+// Matching prompts of at most 32 units, several to a warp: consecutive prompts lie side by side in
+// the batch, so their tokens are staged in one piece.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/prefix_probe.cuh"
+#include "kernels/prefix_resolve.cuh"
+#include "kernels/prefix_tile.cuh"
+
+namespace radixkv::kernels::detail {
+
+inline constexpr std::uint32_t short_units = 32;
+
+// A lane's prompt.
+struct short_prompt {
+  std::int64_t begin;    // its first token in the batch
+  std::uint32_t offset;  // the same, from the first lane's prompt, modulo 2³²
+  std::uint32_t row;     // its row in the block table, from the first lane's, modulo 2³²
+  std::uint32_t units;   // of its whole blocks; 0: nothing to match here
+  std::int32_t namespace_id;
+};
+
+// Lanes first … end − 1, of which the first has units, fit one tile: returns `end`.
+__device__ inline std::uint32_t pack_end(const short_prompt& mine, std::uint32_t first,
+                                         std::uint32_t unit, std::uint32_t lane,
+                                         std::uint32_t& first_unit) {
+  const std::uint32_t units = lane >= first ? mine.units : 0;
+  std::uint32_t sum = units;
+#pragma unroll
+  for (std::uint32_t d = 1; d < warp_lanes; d <<= 1) {
+    const std::uint32_t before = __shfl_up_sync(full_warp, sum, d);
+    if (lane >= d) sum += before;
+  }
+  first_unit = sum - units;
+  const std::uint32_t begin = __shfl_sync(full_warp, mine.offset, first);
+  const bool fits =
+      units == 0 || (sum <= tile_units && mine.offset - begin + units * unit <= tile_words);
+  const std::uint32_t over = __ballot_sync(full_warp, !fits);
+  return over == 0 ? warp_lanes : static_cast<std::uint32_t>(__ffs(over)) - 1;
+}
+
+// The first unit of a lane's prompt, from its own first, whose bit is set; bits of even and odd
+// units.
+__device__ inline std::uint32_t first_set(std::uint32_t even, std::uint32_t odd,
+                                          std::uint32_t first_unit) {
+  even = (first_unit + 1) / 2 < 32 ? even >> ((first_unit + 1) / 2) : 0;
+  odd >>= first_unit / 2;
+  const std::uint32_t e = even != 0 ? 2 * static_cast<std::uint32_t>(__ffs(even)) - 2 : 64;
+  const std::uint32_t o = odd != 0 ? 2 * static_cast<std::uint32_t>(__ffs(odd)) - 1 : 64;
+  return first_unit & 1 ? min(e + 1, o - 1) : min(e, o);
+}
+
+// Matches the prompts of lanes first … end − 1, the first one's row being `rows`; returns how many
+// blocks of the lane's prompt match, and sets `mismatch` where a candidate failed and the prompt
+// must be resolved.
+template <bool Wide>
+__device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash_key& key,
+                                    const token_source& source, const short_prompt& mine,
+                                    std::uint32_t first, std::uint32_t end,
+                                    std::uint32_t first_unit, std::int32_t* rows,
+                                    warp_memory& memory, std::uint32_t lane, bool& mismatch) {
+  const std::uint32_t unit = Wide ? max_unit_tokens : table.block_tokens;
+  const std::uint32_t log2_block_units =
+      Wide ? 31 - __clz(table.block_tokens / max_unit_tokens) : 0;
+  const std::uint32_t unit_mask = (1u << log2_block_units) - 1;
+  const bool in_pack = lane >= first && lane < end && mine.units > 0;
+  const std::uint32_t busy = __ballot_sync(full_warp, in_pack);
+  const std::uint32_t last = 31 - __clz(busy);
+  const std::uint32_t begin = __shfl_sync(full_warp, mine.offset, first);
+  const std::uint32_t all_units = __shfl_sync(full_warp, first_unit + mine.units, last);
+  const std::uint32_t words = __shfl_sync(full_warp, mine.offset + mine.units * unit, last) - begin;
+  const std::uint32_t* tokens = source.begin + __shfl_sync(full_warp, mine.begin, first);
+  const std::uint32_t shift = stage<false>(memory, source, tokens, words, lane);
+  if (in_pack) {
+    for (std::uint32_t u = 0; u < mine.units; ++u) {
+      memory.owners[first_unit + u] = lane;
+      memory.sources[first_unit + u] = shift + (mine.offset - begin) + u * unit;
+    }
+  }
+  __syncwarp();
+
+  std::uint64_t sums[2] = {};
+  std::uint32_t owner[2], position[2];
+#pragma unroll
+  for (std::uint32_t e = 0; e < 2; ++e) {
+    const std::uint32_t u = 2 * lane + e;
+    owner[e] = u < all_units ? memory.owners[u] : first;
+    position[e] = u - __shfl_sync(full_warp, first_unit, owner[e]);
+    if (u >= all_units) continue;
+    const std::uint32_t* from = memory.words + memory.sources[u];
+    unit_digest digest;
+    if (Wide) {
+#pragma unroll
+      for (std::uint32_t i = 0; i < max_unit_tokens; ++i) digest.add(key, i, from[i]);
+    } else {
+      for (std::uint32_t i = 0; i < unit; ++i) digest.add(key, i, from[i]);
+    }
+    sums[e] = unit_part(key, digest.value(), position[e]);
+  }
+  const std::uint64_t part0 = sums[0];
+  scan_units(sums, lane);
+  // What stands before a prompt's first unit; taken away, its root takes its place.
+  const std::uint64_t before_even = sums[0] - part0;
+  const std::uint64_t before[2] = {before_even, sums[0]};
+  const std::uint64_t root =
+      root_sum(key, mine.namespace_id) - unit_value(before, min(first_unit, tile_units - 1));
+
+  // Candidates, one per block, at its last unit.
+  bool lost[2];
+  candidate found[2];
+#pragma unroll
+  for (std::uint32_t e = 0; e < 2; ++e) {
+    const std::uint32_t u = 2 * lane + e;
+    const std::uint64_t base = __shfl_sync(full_warp, root, owner[e]);
+    found[e] = {missing_block, no_parent};
+    lost[e] = false;
+    if (u < all_units && (position[e] & unit_mask) == unit_mask) {
+      found[e] = probe_block(table, index_key(key, base + sums[e]));
+      memory.ids[1 + u] = found[e].block;
+      lost[e] = found[e].block < 0;
+    }
+  }
+  const std::uint32_t lost_even = __ballot_sync(full_warp, lost[0]);
+  const std::uint32_t lost_odd = __ballot_sync(full_warp, lost[1]);
+  __syncwarp();
+  std::uint32_t blocks = 0;
+  if (in_pack) {
+    blocks = min(first_set(lost_even, lost_odd, first_unit), mine.units) >> log2_block_units;
+  }
+
+  // Parents and tokens of what is below each prompt's first miss.
+  std::uint32_t failed = 0;  // bits of lanes whose prompts failed
+  const std::uint32_t row = mine.row - __shfl_sync(full_warp, mine.row, first);
+  const std::uint32_t summary = row << 8 | blocks;
+#pragma unroll
+  for (std::uint32_t e = 0; e < 2; ++e) {
+    const std::uint32_t u = 2 * lane + e;
+    const std::uint32_t whose = __shfl_sync(full_warp, summary, owner[e]);
+    const std::int32_t namespace_id = __shfl_sync(full_warp, mine.namespace_id, owner[e]);
+    if (u >= all_units) continue;
+    const std::uint32_t block = position[e] >> log2_block_units;
+    const bool below = block < (whose & 0xff);
+    memory.places[u] = below ? position[e] & unit_mask : UINT32_MAX;
+    if (!below || found[e].block < 0) continue;
+    rows[(whose >> 8) + block] = found[e].block;
+    const std::int32_t parent =
+        block == 0 ? root_parent(namespace_id) : memory.ids[1 + u - (1u << log2_block_units)];
+    bool bad = checks_parent && found[e].parent != parent;
+    if (!Wide && checks_tokens) {
+      const std::uint32_t* kept = table.tokens + static_cast<std::int64_t>(found[e].block) * unit;
+      const std::uint32_t* staged = memory.words + memory.sources[u];
+      for (std::uint32_t i = 0; i < unit; ++i) bad = bad || kept[i] != staged[i];
+    }
+    if (bad) failed |= 1u << owner[e];
+  }
+  if (Wide && checks_tokens) {
+    __syncwarp();
+    for (std::uint32_t u = lane >> 2; u < all_units; u += 8) {
+      const std::uint32_t place = memory.places[u];
+      if (place == UINT32_MAX) continue;
+      const std::uint32_t at = 4 * (lane & 3);
+      const std::uint32_t* staged = memory.words + memory.sources[u] + at;
+      // A block's id stands at its last unit.
+      const std::int32_t block = memory.ids[1 + u + (unit_mask - place)];
+      const std::uint32_t* kept = table.tokens +
+                                  static_cast<std::int64_t>(block) * table.block_tokens +
+                                  place * max_unit_tokens + at;
+      if (differ(__ldg(reinterpret_cast<const uint4*>(kept)), staged[0], staged[1], staged[2],
+                 staged[3])) {
+        failed |= 1u << memory.owners[u];
+      }
+    }
+  }
+  mismatch =
+      __any_sync(full_warp, failed != 0) && (__reduce_or_sync(full_warp, failed) >> lane & 1) != 0;
+  return blocks;
+}
+
+}  // namespace radixkv::kernels::detail
