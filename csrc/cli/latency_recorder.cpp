@@ -10,9 +10,10 @@ void latency_recorder::merge(const latency_recorder& other) {
   values_.insert(values_.end(), other.values_.begin(), other.values_.end());
 }
 
-latency_summary latency_recorder::summary() const {
+latency_summary latency_recorder::summary(double scale) const {
   if (values_.empty()) return {};
   std::vector<double> sorted = values_;
+  for (double& value : sorted) value *= scale;
   std::sort(sorted.begin(), sorted.end());
   const auto count = sorted.size();
   // In thousandths, so that ranks are computed without rounding.

@@ -1,7 +1,5 @@
 #include "csrc/cli/token_expander.h"
 
-#include <sys/mman.h>
-
 namespace radixkv::cli {
 namespace {
 
@@ -28,27 +26,6 @@ void expand_segment(std::uint64_t id, std::span<token_id> out) noexcept {
   }
 }
 
-prompt_buffer::~prompt_buffer() {
-  if (tokens_ != nullptr) ::munmap(tokens_, capacity_ * sizeof(token_id));
-}
-
-status prompt_buffer::reserve(std::uint64_t tokens) {
-  if (tokens <= capacity_) return {};
-  if (tokens_ != nullptr) ::munmap(tokens_, capacity_ * sizeof(token_id));
-  tokens_ = nullptr;
-  capacity_ = 0;
-  const std::uint64_t bytes = tokens * sizeof(token_id);
-  void* const memory =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    return {errc::out_of_memory, "no memory for " + std::to_string(bytes) + " bytes of prompts"};
-  }
-  ::madvise(memory, bytes, MADV_HUGEPAGE);
-  tokens_ = static_cast<token_id*>(memory);
-  capacity_ = tokens;
-  return {};
-}
-
 result<std::size_t> prompt_buffer::expand(const trace& source, std::size_t first,
                                           std::uint64_t tokens_at_most) {
   if (source_ == &source && first_ == first && limit_ == tokens_at_most && end_ > first) {
@@ -64,9 +41,11 @@ result<std::size_t> prompt_buffer::expand(const trace& source, std::size_t first
     offsets_.push_back(tokens);
     tokens += size;
   }
-  if (status s = reserve(tokens); !s) return s.error();
+  if (tokens > tokens_.tokens()) {
+    if (status s = tokens_.allocate(tokens, "prompts"); !s) return s.error();
+  }
   for (std::size_t r = first; r < end; ++r) {
-    token_id* out = tokens_ + offsets_[r - first];
+    token_id* out = tokens_.data() + offsets_[r - first];
     for (const segment& s : source.segments_of(source.requests[r])) {
       expand_segment(s.id, {out, s.tokens});
       out += s.tokens;
@@ -80,7 +59,7 @@ result<std::size_t> prompt_buffer::expand(const trace& source, std::size_t first
 }
 
 std::span<const token_id> prompt_buffer::prompt(std::size_t request) const noexcept {
-  return {tokens_ + offsets_[request - first_], source_->requests[request].prompt_tokens};
+  return {tokens_.data() + offsets_[request - first_], source_->requests[request].prompt_tokens};
 }
 
 }  // namespace radixkv::cli

@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
+#include "csrc/cli/token_memory.h"
 #include "csrc/cli/trace.h"
 #include "radixkv/result.h"
 #include "radixkv/types.h"
@@ -23,7 +25,6 @@ class prompt_buffer {
   prompt_buffer() noexcept = default;
   prompt_buffer(const prompt_buffer&) = delete;
   prompt_buffer& operator=(const prompt_buffer&) = delete;
-  ~prompt_buffer();
 
   // Expands requests from `first` on, as many as fit into `tokens_at_most` but at least one;
   // nothing is done if they are there already. Returns the end of the range. REQUIRES: first is a
@@ -35,10 +36,7 @@ class prompt_buffer {
   [[nodiscard]] std::span<const token_id> prompt(std::size_t request) const noexcept;
 
  private:
-  status reserve(std::uint64_t tokens);
-
-  token_id* tokens_ = nullptr;
-  std::uint64_t capacity_ = 0;  // tokens
+  token_memory tokens_;
   const trace* source_ = nullptr;
   std::size_t first_ = 0;
   std::size_t end_ = 0;

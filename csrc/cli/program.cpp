@@ -1,0 +1,76 @@
+#include "csrc/cli/program.h"
+
+#include <cstdio>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "csrc/cli/replay_command.h"
+
+namespace radixkv::cli {
+namespace {
+
+void add_replay(CLI::App& app, replay_arguments& a) {
+  CLI::App* const c = app.add_subcommand(
+      "replay", "Drive the whole manager with a recorded trace, or a generated workload");
+  std::string policies = "all";
+  for (const std::string& name : policy_names()) policies += ", " + name;
+
+  c->add_option("TRACE", a.trace,
+                "JSON lines with timestamp, input_length, output_length and hash_ids; without it, "
+                "conversations are generated");
+  c->add_option("--capacity-tokens", a.capacity_tokens,
+                "tokens in the pool: a number, 300K, 3M, unlimited, or a list")
+      ->capture_default_str();
+  c->add_option("--block-tokens", a.block_tokens, "tokens per block, a power of two up to 4096")
+      ->capture_default_str();
+  c->add_option("--policy", a.policy, "what to evict: a list of " + policies)
+      ->capture_default_str();
+  c->add_option("--threads", a.threads, "threads that serve requests")->capture_default_str();
+  c->add_option("--limit", a.limit, "stop after so many requests");
+  c->add_flag("--verify", a.verify,
+              "compute bytes for every token and check those that are served");
+  c->add_option("--executor", a.executor, "where plans run: host or cuda")->capture_default_str();
+  c->add_option("--json", a.json, "write what was measured to a file; an array for lists");
+  c->add_option("--csv", a.csv, "write hit rates to a file");
+  c->add_option("--plot", a.plot, "draw hit rates against capacity, as SVG");
+  c->add_option("--seed", a.seed, "of the generated conversations")->capture_default_str();
+  c->add_option("--requests", a.requests, "how many to generate")->capture_default_str();
+  c->add_option("--trace-block-tokens", a.trace_block_tokens, "tokens per hash id of the trace")
+      ->capture_default_str();
+}
+
+// Hostile arguments end up in CLI11's messages: one line whatever they hold.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text.size() > 400 ? text.substr(0, 400) + "…" : text;
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv) {
+  CLI::App app("radixkv: the KV-cache manager that GPU serving stacks embed", "radixkv");
+  app.set_version_flag("--version", "radixkv " RADIXKV_VERSION);
+  app.require_subcommand(1);
+  replay_arguments replay;
+  add_replay(app, replay);
+  app.add_subcommand("help", "Print this help");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "radixkv: %s (radixkv help)\n", one_line(e.what()).c_str());
+    return 2;
+  }
+  if (app.got_subcommand("help")) {
+    std::fputs(app.help("", CLI::AppFormatMode::All).c_str(), stdout);
+    return 0;
+  }
+  return run_replay(replay);
+}
+
+}  // namespace radixkv::cli

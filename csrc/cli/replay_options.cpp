@@ -1,0 +1,131 @@
+// Checks what was typed after `radixkv replay`.
+#include <charconv>
+
+#include "csrc/cli/replay_command.h"
+#include "csrc/cli/trace_line.h"
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv::cli {
+namespace {
+
+constexpr const char* online_policies[] = {"lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"};
+
+result<std::uint64_t> number(const char* option, const std::string& text, std::uint64_t least,
+                             std::uint64_t most) {
+  std::uint64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, problem] = std::from_chars(text.data(), end, value);
+  if (problem != std::errc() || stop != end || value < least || value > most) {
+    return error{errc::invalid_argument, std::string(option) + " is " + printable(text) +
+                                             ", not a whole number of " + std::to_string(least) +
+                                             " … " + std::to_string(most)};
+  }
+  return value;
+}
+
+error named(const char* option, const error& e) {
+  return {e.code, std::string(option) + ": " + e.message};
+}
+
+result<std::vector<std::string>> policies(const std::string& text) {
+  if (text == "all") return policy_names();
+  result<std::vector<std::string>> names = split_list(text);
+  if (!names) return named("--policy", names.error());
+  for (const std::string& name : *names) {
+    auto policy = make_policy(name);
+    if (!policy) return named("--policy", policy.error());
+  }
+  return names;
+}
+
+result<std::vector<capacity>> capacities(const std::string& text) {
+  result<std::vector<std::string>> parts = split_list(text);
+  if (!parts) return named("--capacity-tokens", parts.error());
+  std::vector<capacity> all;
+  for (const std::string& part : *parts) {
+    result<capacity> one = parse_capacity(part);
+    if (!one) return named("--capacity-tokens", one.error());
+    all.push_back(*one);
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<std::string> policy_names() {
+  std::vector<std::string> names;
+  for (const char* name : online_policies) {
+    if (make_policy(name).ok()) names.emplace_back(name);
+  }
+  return names;
+}
+
+result<replay_plan> check(const replay_arguments& arguments) {
+  replay_plan plan;
+  replay_config config;
+  config.verify = arguments.verify;
+
+  const auto set = [](auto& out, result<std::uint64_t> value) {
+    if (value) out = static_cast<std::remove_reference_t<decltype(out)>>(*value);
+    return value.ok() ? status() : status(value.error());
+  };
+  if (status s = set(config.block_tokens,
+                     number("--block-tokens", arguments.block_tokens, 1, max_block_tokens));
+      !s) {
+    return s.error();
+  }
+  if ((config.block_tokens & (config.block_tokens - 1)) != 0) {
+    return error{errc::invalid_argument, "--block-tokens is " + arguments.block_tokens +
+                                             ", not a power of two of 1 … " +
+                                             std::to_string(max_block_tokens)};
+  }
+  if (status s = set(config.threads, number("--threads", arguments.threads, 1, 256)); !s) {
+    return s.error();
+  }
+  if (!arguments.limit.empty()) {
+    if (status s = set(plan.limit, number("--limit", arguments.limit, 1, 1'000'000'000)); !s) {
+      return s.error();
+    }
+  }
+  if (status s = set(plan.generator.seed, number("--seed", arguments.seed, 0, UINT64_MAX)); !s) {
+    return s.error();
+  }
+  if (status s =
+          set(plan.generator.requests, number("--requests", arguments.requests, 1, 100'000'000));
+      !s) {
+    return s.error();
+  }
+  if (status s = set(plan.trace_block_tokens,
+                     number("--trace-block-tokens", arguments.trace_block_tokens, 1, 1u << 20));
+      !s) {
+    return s.error();
+  }
+  if (arguments.executor == "cuda") {
+    config.executor = executor_kind::cuda;
+  } else if (arguments.executor != "host") {
+    return error{errc::invalid_argument,
+                 "--executor is " + printable(arguments.executor) + ", not host or cuda"};
+  }
+
+  result<std::vector<std::string>> names = policies(arguments.policy);
+  if (!names) return names.error();
+  result<std::vector<capacity>> sizes = capacities(arguments.capacity_tokens);
+  if (!sizes) return sizes.error();
+  for (const capacity& size : *sizes) {
+    for (const std::string& name : *names) {
+      config.policy = name;
+      config.pool = size;
+      plan.runs.push_back(config);
+    }
+  }
+  // What does not depend on the workload is refused before it is read.
+  for (const replay_config& run : plan.runs) {
+    if (run.pool.unlimited) continue;
+    if (auto blocks = pool_blocks({}, run); !blocks) {
+      return named("--capacity-tokens", blocks.error());
+    }
+  }
+  return plan;
+}
+
+}  // namespace radixkv::cli
