@@ -21,7 +21,7 @@ void table(const workload& w, const std::vector<std::string>& policies,
   std::map<double, double> lru;
   for (const std::string& name : policies) {
     std::printf("%-22s %4u %-12s", w.name.c_str(), block_tokens, name.c_str());
-    double logs = 0, least = 1e9, us = 0;
+    double logs = 0, least = 1e9, us = 0, bytes = 0;
     for (const double millions : capacities) {
       auto policy = make_policy(name);
       if (!policy) {
@@ -36,9 +36,11 @@ void table(const workload& w, const std::vector<std::string>& policies,
       logs += std::log(std::max(ratio, 1e-9));
       least = std::min(least, ratio);
       us += o.microseconds;
+      bytes = std::max(bytes, static_cast<double>(o.policy_bytes) / (millions * 1e6));
     }
     const auto n = static_cast<double>(capacities.size());
-    std::printf("  geomean/lru %.3f  least %.3f  %.2f us\n", std::exp(logs / n), least, us / n);
+    std::printf("  geomean/lru %.3f  least %.3f  %.2f us  %.2f B/token\n", std::exp(logs / n),
+                least, us / n, bytes);
     std::fflush(stdout);
   }
 }

@@ -9,12 +9,13 @@
 // cache; the tree_view may be read at any time during a call.
 #pragma once
 
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "radixkv/result.h"
 #include "radixkv/types.h"
@@ -29,9 +30,10 @@ class tree_view {
  public:
   virtual ~tree_view() = default;
   [[nodiscard]] virtual std::uint32_t block_tokens() const noexcept = 0;
-  [[nodiscard]] virtual node_id parent(node_id n) const noexcept = 0;       // no_node for a root
+  [[nodiscard]] virtual node_id parent(node_id n) const noexcept = 0;  // no_node for a root
   [[nodiscard]] virtual std::uint32_t first_block(node_id n) const noexcept = 0;  // depth in blocks
-  [[nodiscard]] virtual std::uint32_t blocks(node_id n) const noexcept = 0;  // the last may be partial
+  [[nodiscard]] virtual std::uint32_t blocks(
+      node_id n) const noexcept = 0;  // the last may be partial
   [[nodiscard]] virtual std::uint32_t children(node_id n) const noexcept = 0;
   // Blocks at the head of n that an open sequence uses; they may not be evicted.
   [[nodiscard]] virtual std::uint32_t pinned_blocks(node_id n) const noexcept = 0;
@@ -47,14 +49,15 @@ class tree_view {
 
 // One finished use of a path: everything from the root to the end of `node` was read or written.
 struct request_info {
-  node_id node = no_node;            // deepest node of the path, ending where the request ended
-  std::uint64_t request = 0;         // ordinal of the request in this cache, from 1
-  double seconds = 0;                // the cache's clock when the request was opened
+  node_id node = no_node;     // deepest node of the path, ending where the request ended
+  std::uint64_t request = 0;  // ordinal of the request in this cache, from 1
+  double seconds = 0;         // the cache's clock when the request was opened
   std::uint32_t prompt_tokens = 0;
   std::uint32_t output_tokens = 0;   // 0 when unknown
   std::uint32_t matched_blocks = 0;  // whole blocks found cached when it was opened
-  // Element i hashes the path's first (i + 1) × path_hash_tokens() tokens, and its namespace: what a
-  // policy knows a path by after its nodes have gone. As many as the path has whole chunks, or fewer.
+  // Element i hashes the path's first (i + 1) × path_hash_tokens() tokens, and its namespace: what
+  // a policy knows a path by after its nodes have gone. As many as the path has whole chunks, or
+  // fewer.
   std::span<const std::uint64_t> path_hashes;
 };
 
@@ -62,6 +65,14 @@ struct request_info {
 struct victim {
   node_id node = no_node;
   std::uint32_t blocks = 0;
+};
+
+// What a policy reports of itself. Blocks are whole blocks of requests' paths.
+struct policy_statistics {
+  std::uint64_t requests = 0;
+  std::uint64_t blocks = 0;          // of those requests
+  std::uint64_t hit_blocks = 0;      // of them, found cached
+  std::uint64_t lru_hit_blocks = 0;  // of them, found cached had the policy been LRU
 };
 
 class eviction_policy {
@@ -101,6 +112,16 @@ class eviction_policy {
   [[nodiscard]] virtual victim next_victim() = 0;
   // Bytes of policy state that grow with the cache.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
+  // Zeros where the policy keeps no statistics.
+  [[nodiscard]] virtual policy_statistics statistics() const noexcept { return {}; }
+  // What the policy has learnt, for load() after a restart. Empty when it learns nothing.
+  [[nodiscard]] virtual std::vector<std::byte> save() const { return {}; }
+  // Errors: corrupt, or invalid_argument from a policy that learns nothing; it is then as it was.
+  virtual status load(std::span<const std::byte> learnt) {
+    if (learnt.empty()) return {};
+    return {errc::invalid_argument,
+            "policy " + std::string(name()) + " learns nothing, so it loads nothing"};
+  }
   // Recomputes what it can and compares; empty when sound, else what is wrong. For tests.
   [[nodiscard]] virtual std::string check() const = 0;
 };

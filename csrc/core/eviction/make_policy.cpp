@@ -5,6 +5,7 @@
 #include "csrc/core/eviction/fifo.h"
 #include "csrc/core/eviction/lfu.h"
 #include "csrc/core/eviction/lru.h"
+#include "csrc/core/eviction/reuse_index.h"
 #include "csrc/core/eviction/s3fifo.h"
 #include "csrc/core/eviction/slru.h"
 #include "radixkv/eviction_policy.h"
@@ -19,11 +20,12 @@ std::unique_ptr<eviction_policy> make() {
 }
 
 using maker = std::unique_ptr<eviction_policy> (*)();
-constexpr std::array<std::pair<std::string_view, maker>, 5> policies{{
+constexpr std::array<std::pair<std::string_view, maker>, 6> policies{{
     {"lru", &make<detail::lru_policy>},
     {"fifo", &make<detail::fifo_policy>},
     {"lfu", &make<detail::lfu_policy>},
     {"slru", &make<detail::slru_policy>},
+    {"reuse_index", &make<detail::reuse_index_policy>},
     {"s3fifo", &make<detail::s3fifo_policy>},
 }};
 

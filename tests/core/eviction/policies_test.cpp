@@ -92,7 +92,7 @@ TEST_P(every_policy, survives_a_capacity_of_one_block) { run_random(*make(), 17,
 TEST_P(every_policy, has_the_name_it_was_made_by) { EXPECT_EQ(make()->name(), GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(policies, every_policy,
-                         ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo"));
+                         ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
 
 TEST(make_policy, names_the_known_ones_when_it_knows_no_such) {
   const auto made = make_policy("mru");

@@ -1,0 +1,78 @@
+// What plain LRU would have hit, counted in O(1) per run touched, beside any other policy.
+//
+// A block would still be in an LRU cache iff the blocks used since fill less than the cache. Every
+// block belongs to the request (turn) that used it last; a cursor over turns keeps the blocks of
+// younger turns at capacity. (The one turn that LRU would have evicted in part counts as evicted.)
+// Turns also carry what a continuation wants to know of the request that it continues.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+
+namespace radixkv::detail {
+
+struct turn_record {
+  std::uint32_t request = 0;  // the cache's ordinal, low bits
+  float seconds = 0;
+  std::uint32_t end = 0;     // depth of its path, in blocks
+  std::uint32_t blocks = 0;  // that were last used by it
+  std::uint32_t number = 0;  // in its conversation, saturating
+};
+
+class lru_shadow {
+ public:
+  void reset(std::int64_t capacity_blocks) { *this = {}, capacity_ = capacity_blocks; }
+
+  // Begins turn `turn` (one more than the last, or the first). Records older than `needed` are kept
+  // only while LRU would hold their blocks.
+  turn_record& begin(std::uint32_t turn, std::uint32_t needed) {
+    if (turns_.empty()) oldest_ = kept_ = turn;
+    turns_.emplace_back();
+    while (static_cast<std::int32_t>(needed - kept_) > 0 &&
+           static_cast<std::int32_t>(oldest_ - kept_) > 0) {
+      turns_.pop_front();
+      ++kept_;
+    }
+    return turns_.back();
+  }
+  // The record of a turn, or null if it is too old.
+  [[nodiscard]] turn_record* find(std::uint32_t turn) {
+    const std::uint32_t i = turn - kept_;
+    return i < turns_.size() ? &turns_[i] : nullptr;
+  }
+  [[nodiscard]] bool holds(std::uint32_t turn) const {
+    return !turns_.empty() && turn - oldest_ < turns_.size();
+  }
+  // The newest turn took over `blocks` blocks, from turn `from` if `known`.
+  void move(bool known, std::uint32_t from, std::uint32_t blocks) {
+    if (known) {
+      if (turn_record* const old = find(from)) old->blocks -= blocks;
+      if (holds(from)) young_ -= blocks;
+    }
+    turns_.back().blocks += blocks;
+    young_ += blocks;
+  }
+  // Turn `from` has `blocks` more.
+  void grow(std::uint32_t turn, std::uint32_t blocks) {
+    if (turn_record* const record = find(turn)) record->blocks += blocks;
+    if (holds(turn)) young_ += blocks;
+  }
+  // After the moves of a request: lets go of what LRU would have evicted.
+  void settle() {
+    while (young_ > capacity_ && oldest_ - kept_ + 1 < turns_.size()) {
+      young_ -= turns_[oldest_ - kept_].blocks;
+      ++oldest_;
+    }
+  }
+  [[nodiscard]] std::size_t bytes() const { return turns_.size() * sizeof(turn_record); }
+
+ private:
+  std::deque<turn_record> turns_;
+  std::uint32_t kept_ = 0;    // turn of the first record
+  std::uint32_t oldest_ = 0;  // first turn that an LRU cache would hold
+  std::int64_t young_ = 0;    // blocks of turns from oldest_ on
+  std::int64_t capacity_ = 0;
+};
+
+}  // namespace radixkv::detail

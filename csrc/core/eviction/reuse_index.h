@@ -1,0 +1,117 @@
+// Evicts what will bring the fewest hits for the time it takes up; learns online which that is.
+//
+// The unit is the run (see run_history): a stretch of blocks that the same requests used. Whenever
+// a request uses a path, its runs get that turn's features; the last tokens of the path count as a
+// run of their own, the tail, since they are rarely used again. As a run ages through the bins of
+// the model (one cursor per bin over the log of turns: at most 20 steps in a run's life) the model
+// learns that it outlived them, or that it was used; evicted runs go on teaching as ghosts. The
+// victim is the run with the smallest key among those whose last cached block is a leaf's.
+//
+// Invariants
+// 1. A run that is stamped (used since it was made) has a log entry (run, turn); others are stale.
+// 2. Every evictable leaf's last run is in the heap; a run in the heap ends what is cached of its
+// path.
+// 3. Ghosts are kept, oldest dropped first, for 8 × capacity (at least ghost_tokens_least), and
+// never
+//    for more than history_bytes_per_token × capacity in bytes() all told.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "csrc/core/eviction/hazard_model.h"
+#include "csrc/core/eviction/key_heap.h"
+#include "csrc/core/eviction/lru_shadow.h"
+#include "csrc/core/eviction/run_history.h"
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv::detail {
+
+struct reuse_index_options {
+  double history_bytes_per_token = 2.0;  // of capacity; the most that histories may take
+  // Ghosts below 8 × capacity lose hits (2 × loses up to 19 %), and small caches need a floor to
+  // learn from: conversations return after minutes whatever the cache holds.
+  std::int64_t ghost_tokens_least = 33'000'000;
+  std::uint32_t chunk_tokens = 128;  // granularity at which evicted paths are recognised
+};
+
+class reuse_index_policy final : public eviction_policy {
+ public:
+  explicit reuse_index_policy(reuse_index_options options = {});
+
+  [[nodiscard]] std::string_view name() const noexcept override { return "reuse_index"; }
+  [[nodiscard]] std::uint32_t path_hash_tokens(std::uint32_t block_tokens) const noexcept override;
+  void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  void on_insert(node_id n) override;
+  void on_extend(node_id n, std::uint32_t blocks) override;
+  void on_split(node_id upper, node_id lower) override;
+  void on_trim(node_id n, std::uint32_t blocks) override;
+  void on_remove(node_id n, bool evicted) override;
+  void on_pin(node_id) override {}
+  void on_unpin(node_id n) override;
+  void on_request(const request_info& request) override;
+  [[nodiscard]] victim next_victim() override;
+  [[nodiscard]] std::size_t bytes() const noexcept override;
+  [[nodiscard]] std::string check() const override;
+
+  [[nodiscard]] policy_statistics statistics() const noexcept override { return statistics_; }
+  [[nodiscard]] std::vector<std::byte> save() const override { return model_.save(); }
+  status load(std::span<const std::byte> bytes) override { return model_.load(bytes); }
+
+ private:
+  struct log_entry {
+    run_id run;
+    std::uint32_t turn;
+  };
+  struct place {
+    run_id run;
+    std::uint32_t depth;
+  };
+  static constexpr std::uint32_t bins = hazard_model::bins;
+
+  run_id& end_of(node_id n) {
+    if (n >= ends_.size()) ends_.resize(n + 1 + n / 4, no_run);
+    return ends_[n];
+  }
+  // Of 512 tokens, as features count, rounded up.
+  [[nodiscard]] std::uint32_t units(std::uint32_t blocks) const {
+    return static_cast<std::uint32_t>((std::uint64_t{blocks} * block_tokens_ + 511) / 512);
+  }
+  [[nodiscard]] log_entry& log_at(std::uint64_t i) { return log_[i & (log_.size() - 1)]; }
+
+  place adopt(node_id n, std::span<const std::uint64_t> hashes);
+  void use(run_id r, const run_features& features, std::uint32_t tail_from, bool again);
+  run_id cut(run_id r, std::uint32_t depth);
+  run_id uncache(run_id r, std::uint32_t blocks);
+  void lead(node_id n);
+  void teach(const run& r, bool used);
+  void rank(run_id r);
+  void push_log(run_id r);
+  void age();
+  void step(const log_entry& e, std::uint32_t bin);
+  void drop_old();
+  void drop(run_id r);
+  [[nodiscard]] std::size_t history_bytes() const;
+
+  reuse_index_options options_;
+  const tree_view* tree_ = nullptr;
+  std::uint32_t block_tokens_ = 1;
+  std::int64_t ghost_limit_ = 0;  // blocks
+  std::size_t byte_limit_ = 0;
+  run_history runs_;
+  key_heap heap_{runs_};
+  hazard_model model_;
+  lru_shadow shadow_;
+  policy_statistics statistics_;
+  std::vector<run_id> ends_;    // by node: the run in which its last block lies
+  std::uint32_t now_ = 0;       // turn
+  std::vector<log_entry> log_;  // ring by position, of runs in order of turn
+  std::uint64_t log_begin_ = 0, log_end_ = 0;
+  std::array<std::uint64_t, bins + 1> cursors_{};  // [b]: first entry that has not reached edge(b)
+  std::array<std::uint32_t, bins + 1> edges_{};    // in turns
+  std::uint64_t dropped_ = 0;                      // first entry that ghosts are kept for
+};
+
+}  // namespace radixkv::detail

@@ -1,0 +1,282 @@
+#include "csrc/core/eviction/run_history.h"
+
+#include <algorithm>
+
+namespace radixkv::detail {
+
+namespace {
+// What is kept of a chunk's hash: its low bits, the upper ones for a run's first chunk only.
+std::uint16_t short_of(std::uint64_t hash) { return static_cast<std::uint16_t>(hash); }
+std::uint32_t long_of(std::uint64_t hash) { return static_cast<std::uint32_t>(hash); }
+}  // namespace
+
+void run_history::reset(std::uint32_t block_tokens, std::uint32_t chunk_tokens) {
+  *this = {};
+  per_chunk_ = chunk_tokens / block_tokens;
+  runs_.emplace_back();  // the root: depth 0, no blocks
+  table_.assign(64, no_run);
+}
+
+run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
+                           std::span<const std::uint64_t> hashes) const {
+  const auto known = static_cast<std::uint32_t>(
+      std::min<std::size_t>(hashes.size(), chunk_at(end)));  // chunks of the path
+  for (;;) {
+    const run& at = runs_[r];
+    // As far as its chunks agree.
+    const std::uint32_t begin = chunk_at(at.first);
+    std::uint32_t c = chunk_at(depth);
+    const std::uint32_t stop = std::min(chunk_at(at.end()), known);
+    while (c < stop && hashes_[at.hashes + (c - begin)] == short_of(hashes[c])) ++c;
+    if (c < stop) {
+      depth = std::max(depth, c * per_chunk_);
+      return r;
+    }
+    if (end <= at.end()) {
+      // The path ends in it, less than a chunk behind what agreed, if anything did.
+      const std::uint32_t agreed = c * per_chunk_;
+      if (agreed > depth) depth = end - agreed < per_chunk_ ? end : agreed;
+      return r;
+    }
+    // Behind its end: a child that agrees in its first chunk proves the rest of this run too.
+    const run_id child = c < known ? find_child(r, hashes[c]) : no_run;
+    if (child == no_run || chunk_at(runs_[child].first) != c) {
+      depth = std::max(depth, std::min(c * per_chunk_, at.end()));
+      return r;
+    }
+    depth = at.end();
+    r = child;
+  }
+}
+
+run_id run_history::split(run_id r, std::uint32_t depth) {
+  const run_id u = free_.empty() ? static_cast<run_id>(runs_.size()) : free_.back();
+  if (free_.empty())
+    runs_.emplace_back();
+  else
+    free_.pop_back();
+  run& upper = runs_[u];
+  run& lower = runs_[r];
+  table_erase(r);
+  upper = lower;
+  const std::uint32_t at = depth - lower.first;
+  upper.blocks = at;
+  upper.cached = std::min(lower.cached, at);
+  upper.children = 1;
+  upper.children_ever = 1;
+  upper.heap_place = no_run;
+  upper.node = no_node;
+  lower.parent = u;
+  lower.hashes += chunk_at(depth) - chunk_at(lower.first);
+  lower.first = depth;
+  lower.blocks -= at;
+  lower.cached -= upper.cached;
+  upper.cached_children = lower.cached > 0 ? 1 : 0;
+  upper.tail = lower.tail > lower.blocks ? lower.tail - lower.blocks : 0;
+  lower.tail = std::min(lower.tail, lower.blocks);
+  if (chunk_at(upper.first) != chunk_at(depth)) {
+    lower.short_hash = true;
+    lower.head_hash = has_chunk(lower) ? hashes_[lower.hashes] : 0;
+  }
+  table_insert(u);
+  table_insert(r);
+  return u;
+}
+
+run_id run_history::add(run_id parent, std::uint32_t blocks,
+                        std::span<const std::uint64_t> hashes) {
+  const run_id r = free_.empty() ? static_cast<run_id>(runs_.size()) : free_.back();
+  if (free_.empty())
+    runs_.emplace_back();
+  else
+    free_.pop_back();
+  run& made = runs_[r];
+  made = {};
+  made.parent = parent;
+  made.first = runs_[parent].end();
+  made.blocks = blocks;
+  ghost_blocks_ += blocks;
+  run& p = runs_[parent];
+  ++p.children;
+  if (p.children_ever < 255) ++p.children_ever;
+  const std::uint32_t begin = chunk_at(made.first), end = chunk_at(made.end());
+  made.blocks = 0;  // has no hashes yet
+  if (hashes_.size() > 2 * hashes_used_ + 4096) compact_hashes(end - begin);
+  made.blocks = blocks;
+  made.hashes = static_cast<std::uint32_t>(hashes_.size());
+  // Chunks whose hash the cache did not tell are stored as 0, which hardly ever agrees.
+  for (std::uint32_t c = begin; c < end; ++c)
+    hashes_.push_back(c < hashes.size() ? short_of(hashes[c]) : std::uint16_t{0});
+  hashes_used_ += end - begin;
+  if (begin < end) made.head_hash = begin < hashes.size() ? long_of(hashes[begin]) : 0;
+  table_insert(r);
+  return r;
+}
+
+void run_history::extend(run_id r, std::uint32_t blocks) {
+  run& at = runs_[r];
+  const std::uint32_t before = chunks(at);
+  const std::uint32_t after = chunk_at(at.end() + blocks) - chunk_at(at.first);
+  if (after > before && at.hashes + before != hashes_.size()) {  // something else lies behind it
+    if (hashes_.size() > 2 * hashes_used_ + 4096) compact_hashes(after - before);
+    const auto moved = static_cast<std::uint32_t>(hashes_.size());
+    for (std::uint32_t c = 0; c < before; ++c) hashes_.push_back(hashes_[at.hashes + c]);
+    at.hashes = moved;
+  }
+  hashes_.resize(hashes_.size() + (after - before));  // told by the next request
+  hashes_used_ += after - before;
+  at.blocks += blocks;
+  at.cached += blocks;
+  cached_blocks_ += blocks;
+  if (before == 0 && after > 0) table_insert(r);
+}
+
+void run_history::tell_hashes(run_id r, std::span<const std::uint64_t> hashes) {
+  run& at = runs_[r];
+  const std::uint32_t begin = chunk_at(at.first), end = chunk_at(at.end());
+  if (begin >= end || hashes_[at.hashes + (end - begin) - 1] != 0) return;
+  if (at.head_hash == 0 && begin < hashes.size()) {
+    table_erase(r);
+    at.head_hash = long_of(hashes[begin]);
+    at.short_hash = false;
+    table_insert(r);
+  }
+  for (std::uint32_t c = begin; c < end && c < hashes.size(); ++c)
+    hashes_[at.hashes + (c - begin)] = short_of(hashes[c]);
+}
+
+run_id run_history::remove(run_id r) {
+  run& gone = runs_[r];
+  table_erase(r);
+  hashes_used_ -= chunks(gone);
+  ghost_blocks_ -= gone.blocks;
+  const run_id parent = gone.parent;
+  --runs_[parent].children;
+  gone = {};
+  free_.push_back(r);
+  return parent;
+}
+
+void run_history::set_cached(run_id r, std::uint32_t cached) {
+  run& at = runs_[r];
+  if ((at.cached > 0) != (cached > 0)) {
+    if (cached > 0)
+      ++runs_[at.parent].cached_children;
+    else
+      --runs_[at.parent].cached_children;
+  }
+  const std::int64_t change = std::int64_t{cached} - at.cached;
+  cached_blocks_ += change;
+  ghost_blocks_ -= change;
+  at.cached = cached;
+}
+
+std::size_t run_history::slot_of(run_id parent, std::uint32_t hash, bool short_hash) const {
+  std::uint64_t x = (std::uint64_t{parent} << 32) | hash;
+  x = (x + (short_hash ? 1 : 0)) * 0x9e3779b97f4a7c15u;
+  return (x ^ (x >> 32)) & (table_.size() - 1);
+}
+
+run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
+  for (const bool short_hash : {false, true}) {
+    const std::uint32_t wanted = short_hash ? short_of(hash) : long_of(hash);
+    for (std::size_t s = slot_of(parent, wanted, short_hash); table_[s] != no_run;
+         s = (s + 1) & (table_.size() - 1)) {
+      const run& r = runs_[table_[s]];
+      if (r.parent == parent && r.head_hash == wanted && r.short_hash == short_hash)
+        return table_[s];
+    }
+  }
+  return no_run;
+}
+
+void run_history::table_insert(run_id r) {
+  if (!has_chunk(runs_[r])) return;
+  if (2 * (in_table_ + 1) > table_.size()) grow_table();
+  table_place(r);
+  ++in_table_;
+}
+
+void run_history::table_place(run_id r) {
+  std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
+  while (table_[s] != no_run) s = (s + 1) & (table_.size() - 1);
+  table_[s] = r;
+}
+
+void run_history::table_erase(run_id r) {
+  if (!has_chunk(runs_[r])) return;
+  const std::size_t mask = table_.size() - 1;
+  std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
+  while (table_[s] != r) s = (s + 1) & mask;
+  // Closes the gap by moving up what would not be found across it.
+  for (std::size_t next = (s + 1) & mask; table_[next] != no_run; next = (next + 1) & mask) {
+    const run& n = runs_[table_[next]];
+    const std::size_t home = slot_of(n.parent, n.head_hash, n.short_hash);
+    if (((next - home) & mask) >= ((next - s) & mask)) {
+      table_[s] = table_[next];
+      s = next;
+    }
+  }
+  table_[s] = no_run;
+  --in_table_;
+}
+
+void run_history::grow_table() {
+  std::vector<run_id> old(2 * table_.size(), no_run);
+  old.swap(table_);
+  for (const run_id r : old)
+    if (r != no_run) table_place(r);
+}
+
+void run_history::compact_hashes(std::size_t room) {
+  std::vector<std::uint16_t> kept;
+  kept.reserve(hashes_used_ + hashes_used_ / 4 + room);
+  for (run& r : runs_) {
+    if (r.blocks == 0) continue;
+    const auto moved = static_cast<std::uint32_t>(kept.size());
+    kept.insert(kept.end(), hashes_.begin() + r.hashes, hashes_.begin() + r.hashes + chunks(r));
+    r.hashes = moved;
+  }
+  hashes_ = std::move(kept);
+}
+
+std::size_t run_history::bytes() const {
+  return runs_.capacity() * sizeof(run) + free_.capacity() * sizeof(run_id) +
+         table_.capacity() * sizeof(run_id) + hashes_.capacity() * sizeof(std::uint16_t);
+}
+
+std::size_t run_history::used_bytes() const {
+  return runs() * (sizeof(run) + 3 * sizeof(run_id)) + hashes_used_ * 2 * sizeof(std::uint16_t);
+}
+
+std::string run_history::check() const {
+  std::vector<std::uint32_t> children(runs_.size()), cached_children(runs_.size());
+  std::int64_t cached = 0, ghosts = 0;
+  std::size_t hashed = 0, in_table = 0;
+  for (run_id r = 1; r < runs_.size(); ++r) {
+    const run& at = runs_[r];
+    if (at.blocks == 0) continue;
+    const std::string name = "run " + std::to_string(r);
+    const run& p = runs_[at.parent];
+    if (at.first != p.end()) return name + " does not begin where its parent ends";
+    if (at.cached > at.blocks || at.tail > at.blocks) return name + " counts too many blocks";
+    if (at.cached > 0 && at.parent != root_run && p.cached != p.blocks)
+      return name + " is cached, its parent not wholly";
+    ++children[at.parent];
+    cached_children[at.parent] += at.cached > 0;
+    cached += at.cached;
+    ghosts += at.blocks - at.cached;
+    hashed += chunks(at);
+    in_table += has_chunk(at);
+    if (has_chunk(at) && std::find(table_.begin(), table_.end(), r) == table_.end())
+      return name + " is not in the table";
+  }
+  for (run_id r = 0; r < runs_.size(); ++r)
+    if (children[r] != runs_[r].children || cached_children[r] != runs_[r].cached_children)
+      return "run " + std::to_string(r) + " miscounts its children";
+  if (cached != cached_blocks_ || ghosts != ghost_blocks_) return "runs miscount blocks";
+  if (hashed != hashes_used_ || in_table != in_table_) return "runs miscount hashes";
+  return {};
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,114 @@
+// The tree of runs that a policy remembers: those cached, and ghosts of evicted ones.
+//
+// A run is a maximal stretch of blocks on a path that were used by the same requests. The tree is
+// cut wherever a request ended or turned off, like the cache's own tree, but forgets nothing on
+// eviction: a run counts how many of its blocks, from its head, are cached. Paths are recognised
+// after eviction by their hashes, one per chunk of tokens, of which 16 bits are kept per run and
+// chunk (32 for a run's first). A collision costs a wrong statistic, nothing else.
+//
+// Invariants
+// 1. A run begins where its parent ends. Cached runs' ancestors are wholly cached.
+// 2. children, cached_children and cached_blocks/ghost_blocks count what is there.
+// 3. A run that has a chunk end is in the table under (parent, hash at its first chunk end).
+//
+// Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "csrc/core/eviction/hazard_model.h"
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv::detail {
+
+using run_id = std::uint32_t;
+inline constexpr run_id no_run = 0xffffffffu;
+inline constexpr run_id root_run = 0;
+
+struct run {
+  run_id parent = no_run;
+  std::uint32_t first = 0;   // depth of the first block
+  std::uint32_t blocks = 0;  // evicted ones too; 0: not in use (but for the root)
+  std::uint32_t cached = 0;  // of them, from the head
+  std::uint32_t tail = 0;    // of them, from the end: the last tokens of the path of its last turn
+  std::uint32_t children = 0, cached_children = 0;
+  std::uint32_t hashes = 0;     // where its chunk hashes begin
+  std::uint32_t head_hash = 0;  // 32 bits at its first chunk end
+  std::uint32_t turn = 0;       // last request that used it
+  run_features features;        // of that turn; those of its tail are always the same
+  std::uint32_t heap_place = no_run;
+  node_id node = no_node;          // the cache's, while its last cached block is a leaf's
+  std::uint16_t uses = 0;          // requests, saturating
+  std::uint8_t bin = 0;            // of its age
+  std::uint8_t children_ever = 0;  // saturating
+  bool short_hash = false;         // only 16 bits of head_hash are known
+  bool aged_out = false;           // older than what ghosts are kept for
+
+  [[nodiscard]] std::uint32_t end() const { return first + blocks; }
+  [[nodiscard]] std::uint32_t body() const { return blocks - tail; }
+  [[nodiscard]] bool last_is_tail() const { return cached > body(); }
+};
+
+class run_history {
+ public:
+  void reset(std::uint32_t block_tokens, std::uint32_t chunk_tokens);
+
+  [[nodiscard]] run& operator[](run_id r) { return runs_[r]; }
+  [[nodiscard]] const run& operator[](run_id r) const { return runs_[r]; }
+  [[nodiscard]] std::size_t limit() const { return runs_.size(); }
+
+  // Follows what is remembered of a path below (r, depth), depth being r's end or its last cached
+  // block's. Returns the run in which it ends and sets depth; nothing is changed.
+  [[nodiscard]] run_id follow(run_id r, std::uint32_t& depth, std::uint32_t end,
+                              std::span<const std::uint64_t> hashes) const;
+  // Cuts r at depth. r stays the lower part; returns the upper one.
+  // REQUIRES: first < depth < end.
+  run_id split(run_id r, std::uint32_t depth);
+  // A new run below parent, nothing of it cached.
+  run_id add(run_id parent, std::uint32_t blocks, std::span<const std::uint64_t> hashes);
+  // Appends blocks to a run that has no children and is cached as a whole. They are cached.
+  void extend(run_id r, std::uint32_t blocks);
+  // Fills in the hashes of chunks that `extend` added.
+  void tell_hashes(run_id r, std::span<const std::uint64_t> hashes);
+  // REQUIRES: no children, nothing cached. Returns its parent.
+  run_id remove(run_id r);
+  void set_cached(run_id r, std::uint32_t cached);
+
+  [[nodiscard]] std::int64_t cached_blocks() const { return cached_blocks_; }
+  [[nodiscard]] std::int64_t ghost_blocks() const { return ghost_blocks_; }
+  [[nodiscard]] std::size_t runs() const { return runs_.size() - free_.size(); }
+  [[nodiscard]] std::size_t bytes() const;
+  // Bytes in use, without what vectors keep in reserve.
+  [[nodiscard]] std::size_t used_bytes() const;
+  [[nodiscard]] std::string check() const;
+
+ private:
+  // Index of the first chunk that ends behind `depth` blocks.
+  [[nodiscard]] std::uint32_t chunk_at(std::uint32_t depth) const { return depth / per_chunk_; }
+  [[nodiscard]] bool has_chunk(const run& r) const { return chunk_at(r.first) < chunk_at(r.end()); }
+  [[nodiscard]] std::uint32_t chunks(const run& r) const {
+    return chunk_at(r.end()) - chunk_at(r.first);
+  }
+  [[nodiscard]] run_id find_child(run_id parent, std::uint64_t hash) const;
+  [[nodiscard]] std::size_t slot_of(run_id parent, std::uint32_t hash, bool short_hash) const;
+  void table_insert(run_id r);
+  void table_erase(run_id r);
+  void table_place(run_id r);
+  void grow_table();
+  void compact_hashes(std::size_t room);
+
+  std::uint32_t per_chunk_ = 1;  // blocks per chunk
+  std::vector<run> runs_;
+  std::vector<run_id> free_;
+  std::vector<run_id> table_;  // open addressing, linear probing; size a power of two
+  std::size_t in_table_ = 0;
+  std::vector<std::uint16_t> hashes_;
+  std::size_t hashes_used_ = 0;
+  std::int64_t cached_blocks_ = 0, ghost_blocks_ = 0;
+};
+
+}  // namespace radixkv::detail
