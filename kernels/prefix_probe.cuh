@@ -22,6 +22,16 @@ inline constexpr bool checks_parent = false;
 #else
 inline constexpr bool checks_parent = true;
 #endif
+#if defined(RADIXKV_TEST_DROP_RESOLVER_TOKEN_CHECK)
+inline constexpr bool resolver_checks_tokens = false;
+#else
+inline constexpr bool resolver_checks_tokens = true;
+#endif
+#if defined(RADIXKV_TEST_DROP_RESOLVER_PARENT_CHECK)
+inline constexpr bool resolver_checks_parent = false;
+#else
+inline constexpr bool resolver_checks_parent = true;
+#endif
 
 inline constexpr std::int32_t missing_block = -1;
 // Parent of nothing: what stands for a block before a tile that is not in the index.

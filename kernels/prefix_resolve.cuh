@@ -28,7 +28,8 @@ __device__ inline std::int32_t walk_entries(const prefix_table& table, std::uint
     const block_entry entry = table.blocks[(home + at + lane) & mask];
     const std::uint32_t empty = __ballot_sync(full_warp, entry.block < 0);
     std::uint32_t fits =
-        __ballot_sync(full_warp, entry.block >= 0 && entry.key == key && entry.parent == parent);
+        __ballot_sync(full_warp, entry.block >= 0 && entry.key == key &&
+                                     (!resolver_checks_parent || entry.parent == parent));
     if (empty != 0)
       fits &= (empty & (~empty + 1)) - 1;  // the sequence ends at the first empty slot
     for (; fits != 0; fits &= fits - 1) {
@@ -39,7 +40,7 @@ __device__ inline std::int32_t walk_entries(const prefix_table& table, std::uint
       for (std::uint32_t i = lane; i < table.block_tokens; i += warp_lanes) {
         equal = equal && kept[i] == memory.words[padded(word + i)];
       }
-      if (__all_sync(full_warp, equal)) return block;
+      if (__all_sync(full_warp, equal || !resolver_checks_tokens)) return block;
     }
     if (empty != 0) break;
   }

@@ -1,0 +1,111 @@
+// Matching when hashes collide on purpose. Built several times: with the kernel as it is every
+// answer must be right; with one of its checks left out (RADIXKV_TEST_DROP_…) some answer must be
+// wrong, or the test would not notice that the check is missing.
+
+#include <random>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/device_index.h"
+
+namespace radixkv::testing {
+namespace {
+
+#if defined(RADIXKV_TEST_DROP_TOKEN_CHECK) || defined(RADIXKV_TEST_DROP_PARENT_CHECK) || \
+    defined(RADIXKV_TEST_DROP_RESOLVER_TOKEN_CHECK) ||                                   \
+    defined(RADIXKV_TEST_DROP_RESOLVER_PARENT_CHECK)
+constexpr bool is_broken = true;
+#else
+constexpr bool is_broken = false;
+#endif
+
+// Many siblings, and the same blocks again and again under different parents and at every depth.
+struct colliding_world {
+  colliding_world(std::uint32_t block_tokens, std::uint32_t hash_bits, std::size_t depth,
+                  std::size_t blocks, std::uint64_t seed)
+      : index(static_cast<std::int32_t>(blocks), block_tokens, hash_bits, seed), random(seed) {
+    const std::size_t bt = block_tokens;
+    std::vector<std::vector<std::uint32_t>> words;
+    for (int i = 0; i < 3; ++i) words.push_back(random_tokens(random, bt));
+    const std::size_t paths = blocks / (depth + 1);
+    for (std::size_t i = 0; i < paths; ++i) {
+      std::vector<std::uint32_t> path = random_tokens(random, bt);  // a sibling
+      path[0] = static_cast<std::uint32_t>(i);
+      for (std::size_t d = 1; d < depth; ++d) {
+        const auto& word = words[random() % 20 == 0 ? random() % words.size() : 0];
+        path.insert(path.end(), word.begin(), word.end());
+      }
+      cached.push_back(path);
+      index.insert(path, static_cast<std::int32_t>(i % 2));
+    }
+    for (std::size_t p = 0; p < (depth > 100 ? 20 : 100); ++p) {
+      const std::size_t which = random() % cached.size();
+      auto prompt = cached[which];
+      prompt.resize(prompt.size() - random() % (prompt.size() / 2));
+      switch (random() % 6) {
+        case 0:
+          prompt[random() % bt] ^= 0x100;
+          break;  // an unknown sibling
+        case 1:
+          prompt[random() % prompt.size()] ^= 0x100;
+          break;  // leaves somewhere
+        case 2:
+          prompt = random_tokens(random, prompt.size());
+          break;
+        default:
+          break;
+      }
+      batch.add(prompt, static_cast<std::int32_t>(which % 2 ^ (random() % 8 == 0)));
+    }
+  }
+
+  device_index index;
+  std::mt19937_64 random;
+  std::vector<std::vector<std::uint32_t>> cached;
+  prompt_batch batch;
+};
+
+void check_depth(std::size_t depth, std::initializer_list<std::uint32_t> bits) {
+  const test_stream stream;
+  int wrong = 0;
+  for (const std::uint32_t hash_bits : bits) {
+    colliding_world world(16, hash_bits, depth, depth > 100 ? 1500 : 4000, 100 + hash_bits);
+    world.index.upload(stream);
+    ASSERT_EQ(world.index.mirror().check_invariants(), "");
+    const std::string differs = match_and_compare(world.index, world.batch, stream);
+    if (is_broken) {
+      wrong += differs.empty() ? 0 : 1;
+    } else {
+      EXPECT_EQ(differs, "") << hash_bits << " bits";
+    }
+  }
+  if (is_broken) EXPECT_GT(wrong, 0) << "a check is missing and nothing shows it";
+}
+
+TEST(prefix_match_collisions, prompts_that_share_a_warp) {
+  check_depth(10, {4, 6, 8, 10, 11, 12, 13, 14, 16});
+}
+TEST(prefix_match_collisions, prompts_of_one_tile) { check_depth(50, {4, 8, 10, 12, 14, 16}); }
+TEST(prefix_match_collisions, prompts_of_many_tiles) { check_depth(500, {6, 10, 11, 12, 13}); }
+
+TEST(prefix_match_collisions, every_block_size) {
+  const test_stream stream;
+  int wrong = 0;
+  for (const std::uint32_t block_tokens : {1, 4, 32, 256, 512, 1024}) {
+    for (const std::uint32_t hash_bits : {10, 13}) {
+      colliding_world world(block_tokens, hash_bits, block_tokens > 64 ? 6 : 80, 2000, hash_bits);
+      world.index.upload(stream);
+      const std::string differs = match_and_compare(world.index, world.batch, stream);
+      if (is_broken) {
+        wrong += differs.empty() ? 0 : 1;
+      } else {
+        EXPECT_EQ(differs, "") << block_tokens << " tokens, " << hash_bits << " bits";
+      }
+    }
+  }
+  if (is_broken) EXPECT_GT(wrong, 0) << "a check is missing and nothing shows it";
+}
+
+}  // namespace
+}  // namespace radixkv::testing
