@@ -12,9 +12,9 @@ namespace radixkv::detail {
 // Four classes per power of two: at most a fifth of a chunk is unused.
 int block_lists::class_of(std::uint32_t n) noexcept {
   n = std::max(n, 4u);
-  const int log = std::bit_width(n - 1) - 1;             // 2^log < n ≤ 2^(log+1), log ≥ 1
+  const int log = std::bit_width(n - 1) - 1;                 // 2^log < n ≤ 2^(log+1), log ≥ 1
   const std::uint32_t step = std::max(1u, (1u << log) / 4);  // spacing of classes in this octave
-  const std::uint32_t above = n - (1u << log);           // 1 … 2^log
+  const std::uint32_t above = n - (1u << log);               // 1 … 2^log
   const auto part = static_cast<int>((above + step - 1) / step);  // 1 … 4
   return (log - 1) * 4 + part;
 }

@@ -1,4 +1,5 @@
-// Storage for the block ids of nodes: chunks in one arena, shared by the nodes that a split made of one.
+// Storage for the block ids of nodes: chunks in one arena, shared by the nodes that a split made of
+// one.
 //
 // A chunk is `capacity` ids behind a header. A slice is a contiguous part of it. Splitting a node
 // shares its chunk (nothing is copied); `live` counts the ids that some slice still covers, so that

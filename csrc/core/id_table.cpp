@@ -95,7 +95,8 @@ std::string id_table::check() const {
     const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
     if (s == 0) continue;
     ++found;
-    for (std::size_t j = t.home(static_cast<std::uint32_t>(s >> 32)); j != i; j = (j + 1) & t.mask) {
+    for (std::size_t j = t.home(static_cast<std::uint32_t>(s >> 32)); j != i;
+         j = (j + 1) & t.mask) {
       if (t.slots[j].load(std::memory_order_relaxed) == 0) {
         return "slot " + std::to_string(i) + " is not reachable from its home";
       }

@@ -1,8 +1,9 @@
-// Hash table from a 32-bit hash to candidate node ids: what the key really was, the caller checks at
-// the node. Open addressing, 8-byte slots, linear probing, no tombstones.
+// Hash table from a 32-bit hash to candidate node ids: what the key really was, the caller checks
+// at the node. Open addressing, 8-byte slots, linear probing, no tombstones.
 //
-// Readers need no lock. A hit is a candidate, verified at the node; a miss counts only if the table was
-// not changed meanwhile (read_begin / read_valid). A grown table's predecessor stays mapped, empty.
+// Readers need no lock. A hit is a candidate, verified at the node; a miss counts only if the table
+// was not changed meanwhile (read_begin / read_valid). A grown table's predecessor stays mapped,
+// empty.
 //
 // 1. Every id in the table is reachable from its home slot without crossing an empty slot.
 // 2. size() ≤ 3/4 of the slots.

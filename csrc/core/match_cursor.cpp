@@ -206,13 +206,13 @@ match_cursor::outcome match_cursor::run() noexcept {
   const std::uint64_t left = count_ - at_ - (std::uint64_t{k} << shift);
   const std::uint32_t run_left = run_tokens_ - (k << shift);
   if (left > 0 && run_left > 0) {
-    const auto reach = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(std::min(full, run_left), left));
+    const auto reach =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(std::min(full, run_left), left));
     const std::uint32_t id = load_word(ids_ + k);
     if (id >= tree_.block_limit_) return again();
     best_block_ = static_cast<block_id>(id);
-    best_common_ = static_cast<std::uint32_t>(common_prefix(
-        tokens + (std::size_t{k} << shift), tree_.row(best_block_), reach));
+    best_common_ = static_cast<std::uint32_t>(
+        common_prefix(tokens + (std::size_t{k} << shift), tree_.row(best_block_), reach));
   }
   if (!x.changes.read_valid(version_)) return again();
   at_ += std::uint64_t{k} << shift;
@@ -293,4 +293,3 @@ void radix_tree::match_batch(std::span<const tree_root> roots,
 }
 
 }  // namespace radixkv::detail
-

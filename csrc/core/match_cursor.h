@@ -1,7 +1,7 @@
 // One prompt on its way down the tree, a step at a time.
 //
-// Every step ends where the next one would wait for memory, with that memory being fetched: a single
-// match runs the steps one after another, a batch runs those of several prompts in turn.
+// Every step ends where the next one would wait for memory, with that memory being fetched: a
+// single match runs the steps one after another, a batch runs those of several prompts in turn.
 #pragma once
 
 #include <cstdint>
@@ -53,8 +53,8 @@ class match_cursor {
 
   // The look-up below node_.
   stage stage_ = stage::look_up;
-  bool grouped_ = false;   // candidates come from the child table
-  bool sibling_ = false;   // the candidate was reached through a sibling
+  bool grouped_ = false;  // candidates come from the child table
+  bool sibling_ = false;  // the candidate was reached through a sibling
   std::uint8_t retries_ = 0;
   std::uint16_t depth_ = 0;
   std::uint32_t children_version_ = 0;

@@ -130,7 +130,8 @@ bool radix_tree::split_after(node_id n, std::uint32_t count) {
   return true;
 }
 
-// The first `count` blocks of n become a node of their own, n's new parent. REQUIRES: room reserved.
+// The first `count` blocks of n become a node of their own, n's new parent. REQUIRES: room
+// reserved.
 node_id radix_tree::split(node_id n, std::uint32_t count) {
   tree_node& x = nodes_[n];
   const std::uint32_t total = blocks_of(x.tokens);

@@ -4,19 +4,21 @@
 // partial. Matching is token-granular: prompts that part inside a block have sibling nodes whose
 // first blocks repeat the shared leading tokens, and the sibling with the longest common prefix is
 // found in an ordered set (sibling_set.h). The tokens of a block lie in one row beside the pool,
-// written once by the sequence that owns the block, so inserting, splitting and trimming copy no token.
+// written once by the sequence that owns the block, so inserting, splitting and trimming copy no
+// token.
 //
 // 1. A node's run starts at a block boundary; it holds ⌈tokens / block_tokens⌉ blocks, at least one
 //    unless it is a root. Only a leaf's run may end inside a block.
 // 2. A block belongs to at most one node.
-// 3. Siblings differ in the tokens of their first blocks, and none of these is a prefix of another's.
+// 3. Siblings differ in the tokens of their first blocks, and none of these is a prefix of
+// another's.
 // 4. On a split the old id stays with the lower node: pins, children and recency stay valid.
 // 5. A pinned node is never removed; its pinned blocks, and so every ancestor, are never trimmed.
 //
 // Finding a child: the only child needs no look-up; else a table maps (parent, first token) to the
-// group of siblings. In bushy regions a second table maps the hash of the path up to and including a
-// node's first block to the node (path_hash.h), so that a reader can fetch nodes far ahead; what it
-// fetched is verified by parent and tokens.
+// group of siblings. In bushy regions a second table maps the hash of the path up to and including
+// a node's first block to the node (path_hash.h), so that a reader can fetch nodes far ahead; what
+// it fetched is verified by parent and tokens.
 //
 // Thread-safety: one writer at a time (the cache's lock). match() may run in any thread meanwhile.
 #pragma once
@@ -49,22 +51,22 @@ struct tree_root {
 };
 
 struct tree_match {
-  std::uint64_t tokens = 0;  // matched, remainder inside a block included
-  std::uint64_t blocks = 0;  // whole blocks matched
-  tree_place place;          // where the whole blocks end
+  std::uint64_t tokens = 0;   // matched, remainder inside a block included
+  std::uint64_t blocks = 0;   // whole blocks matched
+  tree_place place;           // where the whole blocks end
   node_id deepest = no_node;  // node whose version validates the match
   std::uint32_t version = 0;
   block_id partial_block = no_block;  // block that holds the remainder
 };
 
 struct tree_publication {
-  bool ok = false;                 // false: out of memory, nothing was changed
-  std::uint32_t first_taken = 0;   // blocks before it were there already (or their tokens were)
-  std::uint32_t processed = 0;     // == the blocks that hold the published tokens
-  block_id replaced = no_block;    // partial block that a longer one took the place of
-  tree_place place;                // where the whole blocks end
-  node_id end = no_node;           // node that holds the last published token
-  std::uint32_t end_blocks = 0;    // blocks of `end` up to that token
+  bool ok = false;                // false: out of memory, nothing was changed
+  std::uint32_t first_taken = 0;  // blocks before it were there already (or their tokens were)
+  std::uint32_t processed = 0;    // == the blocks that hold the published tokens
+  block_id replaced = no_block;   // partial block that a longer one took the place of
+  tree_place place;               // where the whole blocks end
+  node_id end = no_node;          // node that holds the last published token
+  std::uint32_t end_blocks = 0;   // blocks of `end` up to that token
 };
 
 class match_cursor;
@@ -97,8 +99,8 @@ class radix_tree final : public tree_view {
   void remove_root(node_id root);
   [[nodiscard]] tree_root root_handle(node_id root) const noexcept;
 
-  // The longest cached prefix; whole blocks' ids go to `table` as far as it reaches. False if a writer
-  // came in the way (or the root went): try again. Takes no lock, allocates nothing.
+  // The longest cached prefix; whole blocks' ids go to `table` as far as it reaches. False if a
+  // writer came in the way (or the root went): try again. Takes no lock, allocates nothing.
   [[nodiscard]] bool match(tree_root root, std::span<const token_id> tokens,
                            std::span<block_id> table, tree_match& out) const;
   // Several at once, their cache misses overlapping. ok[i] tells whether out[i] counts.
@@ -124,6 +126,13 @@ class radix_tree final : public tree_view {
   // Makes the place the end of a node by a split if needed. False if memory is refused.
   [[nodiscard]] bool split_after(node_id n, std::uint32_t blocks);
 
+  // The child of `up` whose first block is b, which holds `tokens` tokens; no_node if there is
+  // none.
+  [[nodiscard]] node_id child_with(node_id up, block_id b, std::uint32_t tokens) const noexcept {
+    const found_child c = find_child(up, row(b), tokens);
+    return c.node != no_node && block(c.node, 0) == b ? c.node : no_node;
+  }
+
   // Ids of the last n blocks of a node, valid until the next change.
   [[nodiscard]] std::span<const block_id> tail(node_id n, std::uint32_t count) const noexcept;
   // Gives up the last `count` blocks of a leaf; all of them: removes it. REQUIRES: not pinned.
@@ -145,7 +154,9 @@ class radix_tree final : public tree_view {
     const tree_node& x = nodes_[n];
     return x.pins && x.pinned_blocks == 0 ? 1 : x.pinned_blocks;
   }
-  [[nodiscard]] bool is_root(node_id n) const noexcept override { return nodes_[n].parent == no_node; }
+  [[nodiscard]] bool is_root(node_id n) const noexcept override {
+    return nodes_[n].parent == no_node;
+  }
 
   [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
   [[nodiscard]] std::uint32_t tokens(node_id n) const noexcept { return nodes_[n].tokens; }
@@ -183,9 +194,9 @@ class radix_tree final : public tree_view {
     return t < b ? t : b;
   }
   [[nodiscard]] const std::uint32_t* first_row(const tree_node& x) const noexcept {
-    return row(static_cast<block_id>(
-        x.tokens <= (tree_node::inline_blocks << block_shift_) ? x.list[0].load()
-                                                               : x.list[2].load()));
+    return row(static_cast<block_id>(x.tokens <= (tree_node::inline_blocks << block_shift_)
+                                         ? x.list[0].load()
+                                         : x.list[2].load()));
   }
 
   static constexpr std::uint32_t free_mark = 0xffffffffu;  // first_block of a node not in use

@@ -1,8 +1,8 @@
 // Memory that readers look at without a lock: relaxed accesses, and version-checked reading.
 //
-// A writer brackets a change with begin_write/end_write on a version (odd while it writes). A reader
-// takes the version, reads, and accepts what it read only if the version is the same and even
-// afterwards (seqlock; H.-J. Boehm, "Can seqlocks get along with programming language memory
+// A writer brackets a change with begin_write/end_write on a version (odd while it writes). A
+// reader takes the version, reads, and accepts what it read only if the version is the same and
+// even afterwards (seqlock; H.-J. Boehm, "Can seqlocks get along with programming language memory
 // models?", MSPC 2012). Everything read in between must therefore be relaxed<T> or go through
 // the functions of token_ops.h, and must lie in memory that is never unmapped.
 #pragma once

@@ -1,8 +1,9 @@
-// Siblings whose first blocks begin with the same token, ordered by the tokens of their first blocks.
+// Siblings whose first blocks begin with the same token, ordered by the tokens of their first
+// blocks.
 //
-// A treap (Seidel and Aragon, 1996) linked through the nodes, its heap order a keyed hash of the node
-// id, so that no choice of tokens makes it deep. The sibling with the longest common prefix lies on the
-// search path. No first block is a prefix of another one (radix_tree.h, invariant 3).
+// A treap (Seidel and Aragon, 1996) linked through the nodes, its heap order a keyed hash of the
+// node id, so that no choice of tokens makes it deep. The sibling with the longest common prefix
+// lies on the search path. No first block is a prefix of another one (radix_tree.h, invariant 3).
 //
 // Thread-safety: one writer; a reader may descend at any time within max_depth steps and validate
 // with the parent's child_changes.

@@ -1,13 +1,13 @@
-// An array that grows without moving: address space is reserved for the maximum, memory is taken as it
-// is touched (huge pages where the system grants them), and stays mapped until destruction, so a
+// An array that grows without moving: address space is reserved for the maximum, memory is taken as
+// it is touched (huge pages where the system grants them), and stays mapped until destruction, so a
 // reader without a lock may read any element at any time.
 #pragma once
-
-#include <sys/mman.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+
+#include <sys/mman.h>
 
 namespace radixkv::detail {
 
@@ -27,7 +27,8 @@ class stable_array {
     if (data_) munmap(data_, bytes_);
   }
 
-  // Reserves room for n elements, all zero. False if the system refuses. REQUIRES: not reserved yet.
+  // Reserves room for n elements, all zero. False if the system refuses. REQUIRES: not reserved
+  // yet.
   [[nodiscard]] bool reserve(std::size_t n) noexcept {
     constexpr std::size_t huge = std::size_t{2} << 20;
     if (n > SIZE_MAX / 2 / sizeof(T)) return false;

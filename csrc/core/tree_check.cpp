@@ -9,7 +9,9 @@ namespace radixkv::detail {
 
 namespace {
 
-std::string at_node(const char* what, node_id n) { return std::string(what) + " at node " + std::to_string(n); }
+std::string at_node(const char* what, node_id n) {
+  return std::string(what) + " at node " + std::to_string(n);
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Children of a node: the only child, or groups of siblings found through the child table; and the jump
-// table, which finds nodes from the hash of the path to them.
+// Children of a node: the only child, or groups of siblings found through the child table; and the
+// jump table, which finds nodes from the hash of the path to them.
 #include <algorithm>
 #include <cassert>
 
@@ -10,8 +10,8 @@ namespace radixkv::detail {
 
 namespace {
 
-// Nodes up to this many blocks have the hash of their path continued to their end; longer ones start
-// a new one there. It bounds what has to be hashed when a node gets its first child.
+// Nodes up to this many blocks have the hash of their path continued to their end; longer ones
+// start a new one there. It bounds what has to be hashed when a node gets its first child.
 constexpr std::uint32_t hashed_run_blocks = 8;
 
 }  // namespace

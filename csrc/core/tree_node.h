@@ -7,9 +7,9 @@
 
 namespace radixkv::detail {
 
-// A run of whole blocks on a path from a root (the last block of a leaf may be partial). Readers look
-// at it without a lock: `changes` guards the run and the node's identity, `child_changes` the set of
-// children. Both only ever grow, also when the node is given back and taken again.
+// A run of whole blocks on a path from a root (the last block of a leaf may be partial). Readers
+// look at it without a lock: `changes` guards the run and the node's identity, `child_changes` the
+// set of children. Both only ever grow, also when the node is given back and taken again.
 struct alignas(64) tree_node {
   static constexpr std::uint32_t inline_blocks = 3;
 
@@ -25,8 +25,8 @@ struct alignas(64) tree_node {
   // Links of the ordered set of siblings with the same first token (sibling_set.h).
   relaxed<std::uint32_t> left;
   relaxed<std::uint32_t> right;
-  // Hash of the path to the end of the run, from which the children's jump keys derive (radix_tree.h);
-  // valid while there are children.
+  // Hash of the path to the end of the run, from which the children's jump keys derive
+  // (radix_tree.h); valid while there are children.
   relaxed<std::uint64_t> path_hash;
   // For the writer only.
   std::uint32_t pins;           // sequences that use the run, or part of it

@@ -108,8 +108,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   } else {
     const std::uint32_t depth =
         is_root(at_node) ? 0 : nodes_[at_node].first_block + done.place.blocks;
-    const node_id leaf =
-        make_leaf(at_node, depth, rest, static_cast<std::uint32_t>(length));
+    const node_id leaf = make_leaf(at_node, depth, rest, static_cast<std::uint32_t>(length));
     if (leaf == no_node) return fail();
     if (diverges != no_node) {
       if (!reserve_for_change()) {

@@ -47,8 +47,8 @@ bool radix_tree::set_run(node_id n, std::span<const block_id> ids, std::uint32_t
   return true;
 }
 
-// Lengthens the run of a leaf whose last block is full. A chunk of its own grows in place while there
-// is room and doubles when there is not, so that generation appends in amortised O(1).
+// Lengthens the run of a leaf whose last block is full. A chunk of its own grows in place while
+// there is room and doubles when there is not, so that generation appends in amortised O(1).
 bool radix_tree::append_run(node_id n, std::span<const block_id> more, std::uint32_t tokens) {
   tree_node& x = nodes_[n];
   const std::uint32_t old = blocks_of(x.tokens);
@@ -130,9 +130,9 @@ void radix_tree::drop_run(node_id n) noexcept {
   lists_.drop_reference(c);
 }
 
-// Moves what is left of a sparse chunk to chunks that fit. The slices of a chunk were one run once, so
-// they lie one above the other from `lowest` upwards. What is moved is at most a third of what was
-// given up since the chunk was made: amortised O(1).
+// Moves what is left of a sparse chunk to chunks that fit. The slices of a chunk were one run once,
+// so they lie one above the other from `lowest` upwards. What is moved is at most a third of what
+// was given up since the chunk was made: amortised O(1).
 void radix_tree::compact(node_id lowest, block_lists::chunk c) {
   if (lists_.references(c) == 0 || !lists_.sparse(c)) return;
   int others = 0;  // nodes in between that no longer use the chunk; few, or it stays as it is

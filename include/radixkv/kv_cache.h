@@ -27,40 +27,41 @@ class cache_core;
 
 // The longest cached prefix of a prompt, at one moment (nothing is pinned).
 struct prefix_match {
-  std::int64_t tokens = 0;         // matched, sub-block remainder included
-  std::int64_t blocks = 0;         // whole blocks among them
-  logits_slot slot = no_slot;      // row with the logits of the whole prompt, if cached
+  std::int64_t tokens = 0;     // matched, sub-block remainder included
+  std::int64_t blocks = 0;     // whole blocks among them
+  logits_slot slot = no_slot;  // row with the logits of the whole prompt, if cached
 };
 
 struct cache_statistics {
-  std::int64_t requests = 0;            // sequences opened
-  std::int64_t requests_hit = 0;        // of them, with a match ≥ min_prefix_tokens
-  std::int64_t short_matches = 0;       // matches below min_prefix_tokens, counted as misses
+  std::int64_t requests = 0;       // sequences opened
+  std::int64_t requests_hit = 0;   // of them, with a match ≥ min_prefix_tokens
+  std::int64_t short_matches = 0;  // matches below min_prefix_tokens, counted as misses
   std::int64_t tokens_looked_up = 0;
-  std::int64_t tokens_hit = 0;          // served from cache
+  std::int64_t tokens_hit = 0;  // served from cache
   std::int64_t logits_hits = 0;
   std::int64_t evicted_blocks = 0;
-  std::int64_t copied_blocks = 0;       // copies planned
-  std::int64_t duplicate_blocks = 0;    // published by two requests; the second copy was dropped
-  std::int64_t failed_opens = 0;        // out of blocks
+  std::int64_t copied_blocks = 0;     // copies planned
+  std::int64_t duplicate_blocks = 0;  // published by two requests; the second copy was dropped
+  std::int64_t failed_opens = 0;      // out of blocks
 
   std::int64_t blocks = 0;
   std::int64_t blocks_free = 0;
-  std::int64_t blocks_used = 0;         // held by sequences or the index
-  std::int64_t blocks_shared = 0;       // held by two or more of: sequences, the index
-  std::int64_t blocks_cached = 0;       // held by the index
+  std::int64_t blocks_used = 0;    // held by sequences or the index
+  std::int64_t blocks_shared = 0;  // held by two or more of: sequences, the index
+  std::int64_t blocks_cached = 0;  // held by the index
   std::int64_t cached_tokens = 0;
-  std::int64_t cached_prefixes = 0;     // leaves of the index
+  std::int64_t cached_prefixes = 0;  // leaves of the index
   std::int64_t namespaces = 0;
-  std::int64_t sequences = 0;           // open now
+  std::int64_t sequences = 0;  // open now
   std::int64_t logits_used = 0;
 
   std::int64_t nodes = 0;
-  std::int64_t index_bytes = 0;         // everything on the host that grows with what is cached
+  std::int64_t index_bytes = 0;  // everything on the host that grows with what is cached
 
   [[nodiscard]] double hit_rate() const noexcept {
-    return tokens_looked_up ? static_cast<double>(tokens_hit) / static_cast<double>(tokens_looked_up)
-                            : 0.0;
+    return tokens_looked_up
+               ? static_cast<double>(tokens_hit) / static_cast<double>(tokens_looked_up)
+               : 0.0;
   }
 };
 
@@ -107,12 +108,13 @@ class RADIXKV_EXPORT kv_cache {
   // Opens a sequence over a prompt: pins the longest cached prefix, allocates blocks for the rest
   // (evicting if needed), plans the copy of a partly matched block. At most n−1 of n tokens are
   // served unless the logits of the whole prompt are cached.
-  // Errors: out_of_blocks (ordinary: everything else is pinned), invalid_argument (empty prompt, more
-  // tokens than the pool can ever hold).
+  // Errors: out_of_blocks (ordinary: everything else is pinned), invalid_argument (empty prompt,
+  // more tokens than the pool can ever hold).
   [[nodiscard]] result<sequence> open(std::span<const token_id> tokens, std::string_view name_space,
                                       step_plan& plan);
   // Opens requests in order until one fails; those before it stay open, in the plan and usable.
-  [[nodiscard]] open_batch_result open_batch(std::span<const open_request> requests, step_plan& plan);
+  [[nodiscard]] open_batch_result open_batch(std::span<const open_request> requests,
+                                             step_plan& plan);
 
   // Frees up to n blocks, least valuable first. Returns how many it freed.
   std::int64_t evict(std::int64_t n);
@@ -129,11 +131,10 @@ class RADIXKV_EXPORT kv_cache {
   [[nodiscard]] std::vector<sequence_info> sequences() const;
   // The index as text, one node a line, at most `max_lines`.
   [[nodiscard]] std::string dump(std::size_t max_lines = 1000) const;
-  // Visits every cached prefix (leaf): its namespace and tokens. For tests and tools; takes the lock.
-  // `visit` must not call the cache. Returns when visit returns false.
-  void for_each_prefix(
-      const std::function<bool(std::string_view name_space, std::span<const token_id> tokens)>& visit)
-      const;
+  // Visits every cached prefix (leaf): its namespace and tokens. For tests and tools; takes the
+  // lock. `visit` must not call the cache. Returns when visit returns false.
+  void for_each_prefix(const std::function<bool(std::string_view name_space,
+                                                std::span<const token_id> tokens)>& visit) const;
 
   // Recomputes the invariants (docs/design.md); empty when they hold, else the first violation.
   // Takes time proportional to the pool.

@@ -24,18 +24,18 @@ struct pressure_event {
 };
 
 struct cache_options {
-  std::int64_t blocks = 0;           // blocks in the pool, 1 … max_blocks
-  std::uint32_t block_tokens = 16;   // tokens per block: a power of two, 1 … max_block_tokens
-  std::uint32_t min_prefix_tokens = 8;  // a shorter match counts as a miss, and is counted
-  std::int64_t max_prefixes = 0;     // most cached prefixes (leaves of the index); 0: no limit
-  std::int32_t logits_rows = 0;      // rows of the logits store; 0: no logits are kept
+  std::int64_t blocks = 0;               // blocks in the pool, 1 … max_blocks
+  std::uint32_t block_tokens = 16;       // tokens per block: a power of two, 1 … max_block_tokens
+  std::uint32_t min_prefix_tokens = 8;   // a shorter match counts as a miss, and is counted
+  std::int64_t max_prefixes = 0;         // most cached prefixes (leaves of the index); 0: no limit
+  std::int32_t logits_rows = 0;          // rows of the logits store; 0: no logits are kept
   std::int64_t max_sequences = 1 << 20;  // most sequences open at once
-  std::string policy = "lru";        // see make_policy
+  std::string policy = "lru";            // see make_policy
 
   // Called, under no lock, by the thread whose operation took the number of free blocks across a
   // watermark, a share of the pool in (0, 1]. Cached blocks are not free: the first crossing tells
-  // that eviction is about to start. A pool that nobody has used yet is not under pressure. Must not
-  // call back into the sequence whose operation it was.
+  // that eviction is about to start. A pool that nobody has used yet is not under pressure. Must
+  // not call back into the sequence whose operation it was.
   double low_watermark = 0.10;
   double high_watermark = 0.30;
   std::function<void(const pressure_event&)> on_pressure = {};

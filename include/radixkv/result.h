@@ -9,15 +9,15 @@
 namespace radixkv {
 
 enum class errc : unsigned char {
-  invalid_argument,   // a value outside its documented range; the message names value and limit
-  out_of_blocks,      // not enough free or evictable blocks: ordinary under load, retry later
-  out_of_memory,      // the host or the device refused memory
-  released,           // the sequence was released, moved from, or its plan failed
-  corrupt,            // serialised data failed validation
-  device,             // the device or its runtime reported an error
-  not_found,          // nothing of that name
-  io,                 // a file could not be read or written
-  busy                // work in flight holds what is needed: ordinary, retry when it is done
+  invalid_argument,  // a value outside its documented range; the message names value and limit
+  out_of_blocks,     // not enough free or evictable blocks: ordinary under load, retry later
+  out_of_memory,     // the host or the device refused memory
+  released,          // the sequence was released, moved from, or its plan failed
+  corrupt,           // serialised data failed validation
+  device,            // the device or its runtime reported an error
+  not_found,         // nothing of that name
+  io,                // a file could not be read or written
+  busy               // work in flight holds what is needed: ordinary, retry when it is done
 };
 
 // Name of a code, for logs. Never null.

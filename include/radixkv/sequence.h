@@ -4,8 +4,8 @@
 // [0, tokens()) are known; [0, capacity_tokens()) have room in the block table.
 // filled ≤ tokens ≤ capacity always.
 //
-// Writing. The engine may write KV for positions ≥ filled_tokens() at the time of the pass. Where the
-// block of such a position is shared, the call that makes the room (open, append, reserve) has
+// Writing. The engine may write KV for positions ≥ filled_tokens() at the time of the pass. Where
+// the block of such a position is shared, the call that makes the room (open, append, reserve) has
 // planned a copy into the caller's step_plan: run that plan before the pass.
 //
 // Thread-safety: a sequence is used by one thread at a time; different sequences of a cache may be
@@ -32,9 +32,10 @@ struct sequence_state;
 struct commit_result {
   std::int64_t published_tokens = 0;  // now matchable in all, from the start of the sequence
   std::int64_t new_blocks = 0;        // blocks the index took over by this call
-  std::int64_t duplicate_blocks = 0;  // of this sequence's blocks, those whose tokens another request
-                                      // had published first; freed when the sequence is released
-  logits_slot slot = no_slot;         // where commit_logits stored the row
+  std::int64_t duplicate_blocks =
+      0;                       // of this sequence's blocks, those whose tokens another request
+                               // had published first; freed when the sequence is released
+  logits_slot slot = no_slot;  // where commit_logits stored the row
 };
 
 class RADIXKV_EXPORT sequence {
@@ -47,7 +48,8 @@ class RADIXKV_EXPORT sequence {
   ~sequence();  // releases
 
   [[nodiscard]] bool released() const noexcept;
-  [[nodiscard]] std::uint64_t id() const noexcept;  // unique within the cache, from 1; 0 if released
+  [[nodiscard]] std::uint64_t id()
+      const noexcept;  // unique within the cache, from 1; 0 if released
 
   [[nodiscard]] std::int64_t tokens() const noexcept;
   [[nodiscard]] std::int64_t cached_tokens() const noexcept;  // found by open and served
@@ -66,7 +68,8 @@ class RADIXKV_EXPORT sequence {
   // Adds known tokens (a chunk of prompt, the user's next turn). Their KV is not computed yet.
   // Errors: released, out_of_blocks, invalid_argument (longer than the pool or the limit).
   status append(std::span<const token_id> tokens, step_plan& plan);
-  // Makes room for n tokens beyond tokens(), whose ids are not yet known (decode 1, or 1 + k drafts).
+  // Makes room for n tokens beyond tokens(), whose ids are not yet known (decode 1, or 1 + k
+  // drafts).
   status reserve(std::int64_t n, step_plan& plan);
   // The pass over everything known (and over drafts in reserved room) has run; `tokens` are its
   // outcome: accepted drafts and the sampled token. Afterwards all but the last token are filled.
@@ -87,9 +90,9 @@ class RADIXKV_EXPORT sequence {
   // Errors: n > filled_tokens(). Fewer than committed already: nothing to do.
   result<commit_result> commit();
   result<commit_result> commit(std::int64_t n);
-  // The same, and stores row `row` of the batch's logits as those that follow token n−1; the store is
-  // added to `after`, to be run once the pass has produced the logits. Without logits rows in the
-  // options, or if every row is in use, the result's slot is no_slot and nothing is stored.
+  // The same, and stores row `row` of the batch's logits as those that follow token n−1; the store
+  // is added to `after`, to be run once the pass has produced the logits. Without logits rows in
+  // the options, or if every row is in use, the result's slot is no_slot and nothing is stored.
   result<commit_result> commit_logits(std::int64_t n, std::int32_t row, step_plan& after);
   // Adds the load of cached_logits() into row `row` to the plan. Errors: no row is cached.
   status load_logits(std::int32_t row, step_plan& plan);

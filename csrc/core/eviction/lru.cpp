@@ -38,13 +38,17 @@ void lru_policy::on_remove(node_id n, bool) {
   unqueue(gone);
   gone = {};
   const node_id above = tree_->parent(n);
-  if (above == no_node || tree_->is_root(above)) return;
+  if (above == no_node || tree_->is_root(above)) {
+    queue_.maybe_compact(live_, [this](node_queue::entry e) { return valid(e); });
+    return;
+  }
   node_state& s = state(above);
   if (s.tick < tick) {
     unqueue(s);
     s.tick = tick;
   }
   if (tree_->children(above) == 1) enqueue(above);  // n was its last child
+  queue_.maybe_compact(live_, [this](node_queue::entry e) { return valid(e); });
 }
 
 void lru_policy::on_pin(node_id) {}
@@ -78,6 +82,7 @@ victim lru_policy::next_victim() {
       unqueue(states_[e.node]);
     }
     queue_.pop_front();
+    queue_.maybe_compact(live_, [this](node_queue::entry other) { return valid(other); });
   }
   return {};
 }

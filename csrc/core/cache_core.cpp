@@ -1,0 +1,60 @@
+#include "csrc/core/cache_core.h"
+
+#include <chrono>
+#include <new>
+
+namespace radixkv::detail {
+
+namespace {
+
+pressure level_of(const block_pool& pool, const cache_options& o) {
+  const auto free = static_cast<double>(pool.free());
+  const auto all = static_cast<double>(pool.blocks());
+  if (free < o.low_watermark * all) return pressure::high;
+  return free < o.high_watermark * all ? pressure::low : pressure::none;
+}
+
+}  // namespace
+
+cache_core::guard::~guard() {
+  if (!core_.options_.on_pressure) return;
+  const pressure level = level_of(core_.pool_, core_.options_);
+  if (level == core_.pressure_) return;
+  core_.pressure_ = level;
+  const pressure_event event{level, core_.pool_.free(), core_.pool_.blocks()};
+  lock_.unlock();
+  core_.options_.on_pressure(event);
+}
+
+status cache_core::start() {
+  if (status valid = options_.validate(); !valid) return valid;
+  result<std::unique_ptr<eviction_policy>> policy = make_policy(options_.policy);
+  if (!policy) return policy.error();
+  policy_ = std::move(*policy);
+  radix_tree::options o;
+  o.blocks = options_.blocks;
+  o.block_tokens = options_.block_tokens;
+  o.max_roots = options_.max_sequences + 1;
+  o.hash_bits = options_.hash_bits;
+  if (!pool_.create(options_.blocks) || !tree_.create(o)) {
+    return {errc::out_of_memory, "no host memory for an index of " +
+                                     std::to_string(options_.blocks) + " blocks of " +
+                                     std::to_string(options_.block_tokens) + " tokens"};
+  }
+  if (options_.logits_rows > 0) {
+    result<slot_map> slots =
+        slot_map::create(options_.logits_rows, options_.block_tokens, options_.hash_bits);
+    if (!slots) return slots.error();
+    slots_.emplace(std::move(*slots));
+  }
+  tree_.observe(policy_.get());
+  policy_->attach(tree_, options_.blocks);
+  return {};
+}
+
+double cache_core::now() const {
+  if (options_.clock) return options_.clock();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,250 @@
+// Opening sequences: match without the lock, pin and allocate under it, write the new tokens after
+// it.
+#include <algorithm>
+#include <new>
+
+#include "csrc/core/cache_core.h"
+#include "csrc/core/plan_room.h"
+#include "csrc/core/stage_timer.h"
+#include "csrc/core/token_ops.h"
+
+namespace radixkv::detail {
+
+status cache_core::check_prompt(std::span<const token_id> tokens) const {
+  const std::int64_t most = std::min(options_.blocks * block_tokens(), max_sequence_tokens);
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  if (n == 0) return {errc::invalid_argument, "a prompt of 0 tokens; the least is 1"};
+  if (n > most) {
+    return {errc::invalid_argument, "a prompt of " + std::to_string(n) + " tokens is longer than " +
+                                        std::to_string(most) + ", all that the pool can hold"};
+  }
+  return {};
+}
+
+// The root of a namespace, made if there is none.
+result<node_id> cache_core::root_locked(std::string_view space) {
+  if (const std::optional<tree_root> known = spaces_.find(space, tree_)) return known->node;
+  const node_id root = tree_.add_root();
+  if (root == no_node) return {errc::out_of_memory, "no room for another namespace"};
+  try {
+    spaces_.add(space, root);
+  } catch (...) {
+    tree_.remove_root(root);
+    throw;
+  }
+  return root;
+}
+
+void cache_core::forget_root_locked(node_id root) {
+  if (tree_.children(root) != 0 || tree_.pins(root) != 0) return;
+  if (slots_) slots_->drop_anchor(-1 - std::int64_t{root});
+  spaces_.remove(root);
+  tree_.remove_root(root);
+}
+
+// Pins what serves the prompt and allocates the rest. On failure nothing is left behind.
+status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan) {
+  if (open_count_ >= options_.max_sequences) {
+    return {errc::out_of_blocks, "as many sequences are open as max_sequences allows, " +
+                                     std::to_string(options_.max_sequences)};
+  }
+  if (!c.valid || (c.found.deepest != no_node && !tree_.still(c.found))) {
+    (void)match_locked(c.tokens, c.space, c.table, c.found);
+  } else if (c.found.deepest == no_node && spaces_.find(c.space, tree_)) {
+    (void)match_locked(c.tokens, c.space, c.table, c.found);  // the namespace came up meanwhile
+  }
+  const std::int64_t b = block_tokens();
+  const auto n = static_cast<std::int64_t>(c.tokens.size());
+  tree_match& m = c.found;
+  const bool too_short = m.tokens > 0 && m.tokens < options_.min_prefix_tokens;
+  if (too_short || m.deepest == no_node) m = {};
+  const auto matched = static_cast<std::int64_t>(m.tokens);
+
+  result<node_id> root = root_locked(c.space);
+  if (!root) return root.error();
+  logits_slot slot = no_slot;
+  if (slots_ && matched == n) {
+    slot = slots_->find(anchor_of(m), c.tokens.subspan(m.blocks * options_.block_tokens));
+  }
+  const std::int64_t served = slot != no_slot ? n : std::min(matched, n - 1);
+  const std::int64_t whole = served / b;
+  const auto rest = static_cast<std::uint32_t>(served % b);
+  // The block with the served part of a block: borrowed if nothing is to be written, else copied.
+  block_id source = no_block;
+  if (rest > 0) {
+    source = whole < static_cast<std::int64_t>(m.blocks) ? c.table[static_cast<std::size_t>(whole)]
+                                                         : m.partial_block;
+  }
+  const bool borrow = source != no_block && served == n;
+  const std::int64_t total = (n + b - 1) / b;
+  const std::int64_t wanted = total - whole - (borrow ? 1 : 0);
+
+  tree_place place{*root, 0};
+  if (whole > 0) place = tree_.locate(m.place.node, static_cast<std::uint64_t>(whole));
+  tree_.pin(place);
+  if (whole > 0) policy_->on_pin(place.node);
+  s.pinned = place.node;
+  s.path_blocks = whole;
+  link_locked(s);
+  if (source != no_block) pool_.hold(source);  // not to be evicted to make room for this one
+  if (!obtain_locked(wanted, source)) {
+    const std::int64_t obtainable = pool_.free() + evictable_locked(source);
+    if (source != no_block) pool_.release(std::span(&source, 1));
+    unlink_locked(s);
+    unpin_locked(place.node);
+    forget_root_locked(*root);
+    return {errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
+                                     std::to_string(wanted) + " blocks; " +
+                                     std::to_string(obtainable) + " are free or can be evicted"};
+  }
+  s.table.swap(c.table);
+  s.table.resize(static_cast<std::size_t>(total));
+  const std::span<block_id> own =
+      std::span(s.table).subspan(static_cast<std::size_t>(total - wanted));
+  (void)pool_.allocate(own);
+  if (borrow) {
+    s.table[static_cast<std::size_t>(whole)] = source;
+  } else if (source != no_block) {
+    plan.copies.push_back({source, own[0], rest});
+    ++counted_.copied_blocks;
+    pool_.release(std::span(&source, 1));
+  }
+  s.borrowed_tail = borrow;
+  s.tokens = n;
+  s.filled = served;
+  s.writable = n;
+  s.committed = whole * b;
+  s.cached = served;
+  s.matched = matched;
+  s.prompt_tokens = n;
+  s.slot = slot;
+  if (slot != no_slot) {
+    slots_->pin(slot);
+    ++counted_.logits_hits;
+  }
+  s.id = next_id_++;
+  s.request = ++requests_;
+  s.opened_at = now();
+
+  ++counted_.requests;
+  counted_.requests_hit += served > 0;
+  counted_.short_matches += too_short;
+  counted_.tokens_looked_up += n;
+  counted_.tokens_hit += served;
+  return {};
+}
+
+void cache_core::write_rows(const sequence_state& s, std::int64_t first,
+                            std::span<const token_id> tokens) noexcept {
+  const std::int64_t b = block_tokens();
+  auto block = static_cast<std::size_t>(first / b);
+  auto offset = static_cast<std::size_t>(first % b);
+  while (!tokens.empty()) {
+    // Blocks with consecutive ids have consecutive rows: one copy.
+    std::size_t last = block;
+    std::size_t room = static_cast<std::size_t>(b) - offset;
+    while (room < tokens.size() && s.table[last + 1] == s.table[last] + 1) {
+      room += static_cast<std::size_t>(b);
+      ++last;
+    }
+    const std::size_t n = std::min(room, tokens.size());
+    copy_words(tree_.row(s.table[block]) + offset, tokens.data(), n);
+    tokens = tokens.subspan(n);
+    block = last + 1;
+    offset = 0;
+  }
+}
+
+result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
+  auto s = std::make_unique<sequence_state>();
+  s->core = shared_from_this();
+  reserve_one(plan.copies);
+  stage_timer timing(stage_times_of_thread().allocate);
+  {
+    guard lock(*this);
+    if (status admitted = admit_locked(c, *s, plan); !admitted) {
+      counted_.failed_opens += admitted.error().code == errc::out_of_blocks;
+      return admitted.error();
+    }
+  }
+  // The rest of the prompt; where a block is copied or borrowed, its row too.
+  const std::int64_t first = s->path_blocks * block_tokens();
+  if (!s->borrowed_tail) {
+    write_rows(*s, first, c.tokens.subspan(static_cast<std::size_t>(first)));
+  }
+  return s;
+}
+
+result<state_ptr> cache_core::open(std::span<const token_id> tokens, std::string_view space,
+                                   step_plan& plan) try {
+  if (status ok = check_prompt(tokens); !ok) return ok.error();
+  candidate c{tokens, space, {}, {}, false};
+  c.table.resize((tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
+  {
+    const stage_timer timing(stage_times_of_thread().match);
+    c.valid = try_match(tokens, space, c.table, c.found);
+  }
+  return open_candidate(c, plan);
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory,
+          "no host memory to open a sequence of " + std::to_string(tokens.size()) + " tokens"};
+}
+
+void cache_core::open_batch(std::span<const open_request> requests, step_plan& plan,
+                            std::vector<state_ptr>& opened, error& stopped) try {
+  constexpr std::size_t group = 64;
+  opened.reserve(requests.size());
+  for (std::size_t first = 0; first < requests.size(); first += group) {
+    const std::size_t n = std::min(group, requests.size() - first);
+    std::array<candidate, group> candidates;
+    std::array<tree_root, group> roots;
+    std::array<std::span<const token_id>, group> tokens;
+    std::array<std::span<block_id>, group> tables;
+    std::array<tree_match, group> found;
+    std::array<bool, group> ok{};
+    std::array<std::size_t, group> which{};
+    std::size_t matching = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const open_request& r = requests[first + i];
+      candidate& c = candidates[i];
+      c.tokens = r.tokens;
+      c.space = r.name_space;
+      if (!check_prompt(r.tokens)) continue;
+      c.table.resize((r.tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
+      const std::optional<tree_root> root = spaces_.find(c.space, tree_);
+      c.valid = !root;
+      if (!root) continue;
+      roots[matching] = *root;
+      tokens[matching] = c.tokens;
+      tables[matching] = c.table;
+      which[matching++] = i;
+    }
+    {
+      const stage_timer timing(stage_times_of_thread().match);
+      tree_.match_batch(std::span(roots).first(matching), std::span(tokens).first(matching),
+                        std::span(tables).first(matching), std::span(found).first(matching),
+                        std::span(ok).first(matching));
+    }
+    for (std::size_t i = 0; i < matching; ++i) {
+      candidates[which[i]].found = found[i];
+      candidates[which[i]].valid = ok[i];
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      if (status ready = check_prompt(candidates[i].tokens); !ready) {
+        stopped = ready.error();
+        return;
+      }
+      result<state_ptr> s = open_candidate(candidates[i], plan);
+      if (!s) {
+        stopped = s.error();
+        return;
+      }
+      opened.push_back(std::move(*s));
+    }
+  }
+} catch (const std::bad_alloc&) {
+  stopped = {errc::out_of_memory,
+             "no host memory to open a batch of " + std::to_string(requests.size()) + " requests"};
+}
+
+}  // namespace radixkv::detail

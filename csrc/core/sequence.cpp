@@ -1,0 +1,131 @@
+// The handle of a sequence: forwards to the core, refuses when released.
+#include "radixkv/sequence.h"
+
+#include <cassert>
+
+#include "csrc/core/cache_core.h"
+#include "csrc/core/token_ops.h"
+
+namespace radixkv {
+
+namespace {
+
+error released_error(const char* what) {
+  return {errc::released, std::string(what) + " a sequence that was released"};
+}
+
+}  // namespace
+
+sequence::sequence() noexcept = default;
+sequence::sequence(sequence&&) noexcept = default;
+sequence::sequence(std::unique_ptr<detail::sequence_state> state) noexcept
+    : state_(std::move(state)) {}
+sequence& sequence::operator=(sequence&& other) noexcept {
+  if (this != &other) {
+    release();
+    state_ = std::move(other.state_);
+  }
+  return *this;
+}
+sequence::~sequence() { release(); }
+
+void sequence::release() noexcept {
+  if (!state_) return;
+  // The state may hold the last reference to the core, which must outlive the call.
+  const std::shared_ptr<detail::cache_core> core = state_->core;
+  core->release(*state_);
+  state_.reset();
+}
+
+bool sequence::released() const noexcept { return !state_; }
+std::uint64_t sequence::id() const noexcept { return state_ ? state_->id : 0; }
+std::int64_t sequence::tokens() const noexcept { return state_ ? state_->tokens : 0; }
+std::int64_t sequence::cached_tokens() const noexcept { return state_ ? state_->cached : 0; }
+std::int64_t sequence::matched_tokens() const noexcept { return state_ ? state_->matched : 0; }
+std::int64_t sequence::filled_tokens() const noexcept { return state_ ? state_->filled : 0; }
+std::int64_t sequence::committed_tokens() const noexcept { return state_ ? state_->committed : 0; }
+std::int64_t sequence::capacity_tokens() const noexcept {
+  return state_ ? static_cast<std::int64_t>(state_->table.size()) * state_->core->block_tokens()
+                : 0;
+}
+std::span<const block_id> sequence::block_table() const noexcept {
+  return state_ ? std::span<const block_id>(state_->table) : std::span<const block_id>{};
+}
+logits_slot sequence::cached_logits() const noexcept { return state_ ? state_->slot : no_slot; }
+
+void sequence::read_tokens(std::int64_t first, std::span<token_id> out) const {
+  assert(state_ && first >= 0 && first + static_cast<std::int64_t>(out.size()) <= state_->tokens);
+  const auto b = static_cast<std::size_t>(state_->core->block_tokens());
+  auto at = static_cast<std::size_t>(first);
+  while (!out.empty()) {
+    const std::size_t n = std::min(b - at % b, out.size());
+    detail::copy_words(out.data(), state_->core->tree().row(state_->table[at / b]) + at % b, n);
+    out = out.subspan(n);
+    at += n;
+  }
+}
+
+status sequence::append(std::span<const token_id> tokens, step_plan& plan) {
+  if (!state_) return released_error("appending to");
+  return state_->core->append(*state_, tokens, plan);
+}
+status sequence::reserve(std::int64_t n, step_plan& plan) {
+  if (!state_) return released_error("reserving room in");
+  return state_->core->reserve(*state_, n, plan);
+}
+status sequence::accept(std::span<const token_id> tokens) {
+  if (!state_) return released_error("accepting tokens into");
+  return state_->core->accept(*state_, tokens);
+}
+status sequence::mark_filled(std::int64_t tokens) {
+  if (!state_) return released_error("marking as filled");
+  if (tokens > state_->tokens || tokens < state_->filled) {
+    return {errc::invalid_argument, "marking " + std::to_string(tokens) +
+                                        " tokens as filled is not within the " +
+                                        std::to_string(state_->filled) + " that are and the " +
+                                        std::to_string(state_->tokens) + " that are known"};
+  }
+  state_->filled = tokens;
+  return {};
+}
+result<sequence> sequence::fork() {
+  if (!state_) return released_error("forking");
+  result<detail::state_ptr> child = state_->core->fork(*state_);
+  if (!child) return child.error();
+  return sequence(std::move(*child));
+}
+status sequence::truncate(std::int64_t n) {
+  if (!state_) return released_error("truncating");
+  return state_->core->truncate(*state_, n);
+}
+result<commit_result> sequence::commit() {
+  if (!state_) return released_error("committing");
+  return state_->core->commit(*state_, state_->filled);
+}
+result<commit_result> sequence::commit(std::int64_t n) {
+  if (!state_) return released_error("committing");
+  return state_->core->commit(*state_, n);
+}
+result<commit_result> sequence::commit_logits(std::int64_t n, std::int32_t row, step_plan& after) {
+  if (!state_) return released_error("committing logits of");
+  return state_->core->commit_logits(*state_, n, row, after);
+}
+status sequence::load_logits(std::int32_t row, step_plan& plan) try {
+  if (!state_) return released_error("loading logits of");
+  if (state_->slot == no_slot) {
+    return {errc::not_found, "no logits are cached for the " + std::to_string(state_->tokens) +
+                                 " tokens of the sequence"};
+  }
+  if (row < 0) {
+    return {errc::invalid_argument, "row " + std::to_string(row) + " of the logits is below 0"};
+  }
+  plan.logits.push_back({logits_direction::load, state_->slot, row});
+  return {};
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory, "no host memory for another operation of the plan"};
+}
+void sequence::note_output(std::int64_t tokens) noexcept {
+  if (state_) state_->output_tokens = tokens;
+}
+
+}  // namespace radixkv

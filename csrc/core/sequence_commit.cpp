@@ -1,0 +1,205 @@
+// Publishing what a sequence has filled, and letting go of it.
+#include <algorithm>
+#include <new>
+
+#include "csrc/core/cache_core.h"
+#include "csrc/core/plan_room.h"
+#include "csrc/core/stage_timer.h"
+
+namespace radixkv::detail {
+
+namespace {
+
+status check_commit(const sequence_state& s, std::int64_t n) {
+  if (s.failed) {
+    return {errc::released, "sequence " + std::to_string(s.id) +
+                                " cannot be committed: a plan that fills its blocks failed"};
+  }
+  if (n < 0 || n > s.filled) {
+    return {errc::invalid_argument, "committing " + std::to_string(n) +
+                                        " tokens is not within 0 and the " +
+                                        std::to_string(s.filled) + " that are filled"};
+  }
+  return {};
+}
+
+}  // namespace
+
+void cache_core::unpin_locked(node_id n) noexcept {
+  if (tree_.unpin(n) && !tree_.is_root(n)) policy_->on_unpin(n);
+}
+
+void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
+  const node_id old = s.pinned;
+  tree_.pin(place);
+  if (place.node != old && !tree_.is_root(place.node)) policy_->on_pin(place.node);
+  s.pinned = place.node;
+  unpin_locked(old);
+}
+
+void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result& out,
+                               bool& out_of_memory) {
+  const std::int64_t b = block_tokens();
+  const auto path = static_cast<std::size_t>(s.path_blocks);
+  const auto blocks = static_cast<std::size_t>((n + b - 1) / b);
+  const std::span<const block_id> mine = std::span(s.table).subspan(path, blocks - path);
+  const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
+  const tree_publication done =
+      tree_.publish(at, mine, static_cast<std::uint64_t>(n - s.path_blocks * b), s.grows_leaf);
+  if (!done.ok) {
+    out_of_memory = true;
+    return;
+  }
+  // Whole blocks go over to the index, kept for this sequence by its pin. A partial tail is held by
+  // both: this sequence alone may go on writing behind what is published.
+  const auto whole = std::min<std::size_t>(done.processed, static_cast<std::size_t>(n / b) - path);
+  for (std::size_t i = 0; i < done.processed; ++i) {
+    const std::span<const block_id> one = mine.subspan(i, 1);
+    if (pool_.tree_holds(one[0])) {
+      if (i < whole) pool_.release(one);
+    } else if (i < done.first_taken) {
+      if (i >= whole) continue;
+      s.duplicates.push_back(one[0]);
+      ++out.duplicate_blocks;
+    } else {
+      // All that follow are new as well.
+      const std::size_t moved = whole > i ? whole - i : 0;
+      pool_.move_to_tree(mine.subspan(i, moved));
+      if (i + moved < done.processed) pool_.share_with_tree(mine[i + moved]);
+      out.new_blocks = static_cast<std::int64_t>(done.processed - i);
+      break;
+    }
+  }
+  if (done.replaced != no_block) {
+    if (slots_ && pool_.marked(done.replaced)) slots_->drop_anchor(done.replaced);
+    pool_.release_tree(std::span(&done.replaced, 1));
+  }
+  counted_.duplicate_blocks += out.duplicate_blocks;
+  s.path_blocks += static_cast<std::int64_t>(whole);
+  s.committed = done.processed == mine.size() ? n : s.path_blocks * b;
+  s.grows_leaf = done.first_taken < done.processed && done.replaced == no_block &&
+                 tree_.children(done.end) == 0;
+  // The partial tail is pinned too: to evict it would free nothing while the sequence holds it.
+  repin_locked(s, {done.end, done.end_blocks});
+  keep_prefix_limit_locked();
+}
+
+result<commit_result> cache_core::commit(sequence_state& s, std::int64_t n) try {
+  if (status ok = check_commit(s, n); !ok) return ok.error();
+  commit_result out;
+  out.published_tokens = s.committed;
+  if (n <= s.committed) return out;
+  const stage_timer timing(stage_times_of_thread().commit);
+  reserve_more(s.duplicates,
+               static_cast<std::size_t>((n + block_tokens() - 1) / block_tokens() - s.path_blocks));
+  guard lock(*this);
+  bool out_of_memory = false;
+  commit_locked(s, n, out, out_of_memory);
+  if (out_of_memory) {
+    return {errc::out_of_memory, "no host memory to publish " + std::to_string(n) + " tokens"};
+  }
+  out.published_tokens = s.committed;
+  return out;
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory, "no host memory to publish " + std::to_string(n) + " tokens"};
+}
+
+result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t n, std::int32_t row,
+                                                step_plan& after) try {
+  if (row < 0) {
+    return {errc::invalid_argument, "row " + std::to_string(row) + " of the logits is below 0"};
+  }
+  if (n < s.committed || n == 0) {
+    return {errc::invalid_argument, "logits of a prompt of " + std::to_string(n) + " tokens, but " +
+                                        std::to_string(s.committed) +
+                                        " are committed and a prompt has at least 1"};
+  }
+  reserve_one(after.logits);
+  std::vector<token_id> tail;
+  const auto b = static_cast<std::uint32_t>(block_tokens());
+  tail.resize(b);
+  result<commit_result> done = commit(s, n);
+  if (!done || !slots_ || done->published_tokens != n) return done;
+  guard lock(*this);
+  const auto whole = static_cast<std::uint64_t>(n) / b;
+  const tree_place p = tree_.locate(s.pinned, whole);
+  const std::int64_t anchor =
+      whole == 0 ? -1 - std::int64_t{tree_.root_of(p.node)} : tree_.block(p.node, p.blocks - 1);
+  const auto rest = static_cast<std::size_t>(n % b);
+  if (rest > 0) copy_words(tail.data(), tree_.row(s.table[static_cast<std::size_t>(whole)]), rest);
+  const std::span<const token_id> key = std::span(tail).first(rest);
+  const bool known = slots_->find(anchor, key) != no_slot;
+  done->slot = slots_->assign(anchor, key);
+  if (done->slot == no_slot) return done;
+  if (known) {
+    slots_->touch(done->slot);
+    return done;
+  }
+  if (anchor >= 0) pool_.set_mark(static_cast<block_id>(anchor));
+  after.logits.push_back({logits_direction::store, done->slot, row});
+  return done;
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory,
+          "no host memory to keep the logits of " + std::to_string(n) + " tokens"};
+}
+
+// The path that a sequence has used, its end made the end of a node where memory allows.
+request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
+  const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
+  node_id end = at.node;
+  std::uint32_t blocks = at.blocks;
+  const auto rest = static_cast<std::uint32_t>(s.committed % block_tokens());
+  if (rest > 0) {
+    // The partial tail goes on in this node or in a child.
+    const block_id tail = s.table[static_cast<std::size_t>(s.path_blocks)];
+    if (blocks < tree_.blocks(end) && tree_.block(end, blocks) == tail) {
+      ++blocks;
+    } else if (const node_id c = tree_.child_with(end, tail, rest); c != no_node) {
+      end = c;
+      blocks = 1;
+    }
+  }
+  request_info use;
+  if (tree_.is_root(end)) return use;
+  // Where the use ends inside a node, its head becomes a node of its own.
+  if (blocks < tree_.blocks(end) && tree_.split_after(end, blocks)) end = tree_.parent(end);
+  use.node = end;
+  use.request = s.request;
+  use.seconds = s.opened_at;
+  use.prompt_tokens = static_cast<std::uint32_t>(s.prompt_tokens);
+  use.output_tokens = static_cast<std::uint32_t>(s.output_tokens);
+  use.matched_blocks = static_cast<std::uint32_t>(s.matched / block_tokens());
+  return use;
+}
+
+void cache_core::release_locked(sequence_state& s) noexcept {
+  const request_info use = use_of_locked(s);
+  const node_id pinned = s.pinned;
+  unpin_locked(pinned);
+  if (use.node != no_node) policy_->on_request(use);
+  pool_.release(std::span(s.table).subspan(static_cast<std::size_t>(s.path_blocks)));
+  pool_.release(s.duplicates);
+  if (s.slot != no_slot) slots_->unpin(s.slot);
+  unlink_locked(s);
+  if (tree_.is_root(pinned)) forget_root_locked(pinned);
+}
+
+void cache_core::release(sequence_state& s) noexcept {
+  guard lock(*this);
+  release_locked(s);
+}
+
+void cache_core::link_locked(sequence_state& s) noexcept {
+  s.next = open_;
+  if (open_) open_->previous = &s;
+  open_ = &s;
+  ++open_count_;
+}
+
+void cache_core::unlink_locked(sequence_state& s) noexcept {
+  (s.previous ? s.previous->next : open_) = s.next;
+  if (s.next) s.next->previous = s.previous;
+  --open_count_;
+}
+
+}  // namespace radixkv::detail
