@@ -1,11 +1,13 @@
 #include "csrc/cli/program.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include "csrc/cli/replay_command.h"
+#include "csrc/cli/text.h"
 
 namespace radixkv::cli {
 namespace {
@@ -40,15 +42,6 @@ void add_replay(CLI::App& app, replay_arguments& a) {
       ->capture_default_str();
 }
 
-// Hostile arguments end up in CLI11's messages: one line whatever they hold.
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  while (!text.empty() && text.back() == ' ') text.pop_back();
-  return text.size() > 400 ? text.substr(0, 400) + "…" : text;
-}
-
 }  // namespace
 
 int run_program(int argc, const char* const* argv) {
@@ -58,6 +51,17 @@ int run_program(int argc, const char* const* argv) {
   replay_arguments replay;
   add_replay(app, replay);
   app.add_subcommand("help", "Print this help");
+  // Once parsed, help() would speak of the command that was found.
+  const std::string help = app.help("", CLI::AppFormatMode::All);
+  const std::string command = argc > 1 ? argv[1] : "";
+  const auto commands = app.get_subcommands([](CLI::App*) { return true; });
+  const bool known = std::any_of(commands.begin(), commands.end(),
+                                 [&](const CLI::App* c) { return c->get_name() == command; });
+  if (!command.empty() && command[0] != '-' && !known) {
+    std::fprintf(stderr, "radixkv: %s is not a command (radixkv help)\n",
+                 printable(command).c_str());
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -67,7 +71,7 @@ int run_program(int argc, const char* const* argv) {
     return 2;
   }
   if (app.got_subcommand("help")) {
-    std::fputs(app.help("", CLI::AppFormatMode::All).c_str(), stdout);
+    std::fputs(help.c_str(), stdout);
     return 0;
   }
   return run_replay(replay);

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "csrc/cli/trace_line.h"
+#include "csrc/cli/text.h"
 
 namespace radixkv::cli {
 namespace {

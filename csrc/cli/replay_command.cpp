@@ -6,13 +6,14 @@
 #include "csrc/cli/plot.h"
 #include "csrc/cli/report.h"
 #include "csrc/cli/report_table.h"
+#include "csrc/cli/text.h"
 #include "csrc/cli/trace_reader.h"
 
 namespace radixkv::cli {
 namespace {
 
 int fail(int code, const error& e) {
-  std::fprintf(stderr, "radixkv replay: %s\n", e.message.c_str());
+  std::fprintf(stderr, "radixkv replay: %s\n", one_line(e.message).c_str());
   return code;
 }
 

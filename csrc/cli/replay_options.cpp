@@ -2,7 +2,7 @@
 #include <charconv>
 
 #include "csrc/cli/replay_command.h"
-#include "csrc/cli/trace_line.h"
+#include "csrc/cli/text.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::cli {

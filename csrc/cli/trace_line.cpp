@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "csrc/cli/text.h"
 #include "radixkv/types.h"
 
 namespace radixkv::cli {
@@ -148,20 +149,6 @@ class line_handler : public nlohmann::json_sax<json> {
 };
 
 }  // namespace
-
-std::string printable(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text.substr(0, 60)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      out += c;
-    } else {
-      constexpr char digits[] = "0123456789abcdef";
-      (out += "\\x") += {digits[byte >> 4], digits[byte & 15]};
-    }
-  }
-  return out += text.size() > 60 ? "…\"" : "\"";
-}
 
 status parse_trace_line(std::string_view text, std::uint32_t block_tokens, trace_line& line) {
   line.hash_ids.clear();

@@ -23,7 +23,4 @@ struct trace_line {
 [[nodiscard]] status parse_trace_line(std::string_view text, std::uint32_t block_tokens,
                                       trace_line& line);
 
-// Makes hostile text fit for one line of an error message: printable, quoted, cut to 60 bytes.
-[[nodiscard]] std::string printable(std::string_view text);
-
 }  // namespace radixkv::cli

@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "csrc/cli/program.h"
+
+namespace radixkv::cli {
+namespace {
+
+struct outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+outcome run(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "radixkv");
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  outcome o;
+  o.code = run_program(static_cast<int>(arguments.size()), arguments.data());
+  o.out = testing::internal::GetCapturedStdout();
+  o.err = testing::internal::GetCapturedStderr();
+  return o;
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// A file name in the working directory that goes with the object.
+class scratch_file {
+ public:
+  explicit scratch_file(const std::string& text = {}) {
+    const int fd = ::mkstemp(path_.data());
+    EXPECT_GE(fd, 0);
+    EXPECT_EQ(::write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    ::close(fd);
+  }
+  ~scratch_file() { ::unlink(path_.c_str()); }
+  [[nodiscard]] const char* path() const { return path_.c_str(); }
+
+ private:
+  std::string path_ = "radixkv_test_XXXXXX";
+};
+
+TEST(program, says_what_it_is) {
+  const outcome version = run({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_EQ(version.out.rfind("radixkv ", 0), 0u);
+  EXPECT_NE(version.out.find('.'), std::string::npos);
+  const outcome help = run({"help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.out.find("--capacity-tokens"), std::string::npos);
+  EXPECT_EQ(run({"replay", "--help"}).code, 0);
+}
+
+TEST(program, what_makes_no_sense_is_one_line_and_code_2) {
+  const std::string long_name(100000, 'x');
+  const struct {
+    std::vector<const char*> arguments;
+    const char* wanted;
+  } cases[] = {
+      {{}, "A subcommand is required"},
+      {{"fly"}, "\"fly\" is not a command"},
+      {{"replay", "a", "b"}, "b"},
+      {{"replay", "--no-such"}, "--no-such"},
+      {{"replay", "--block-tokens", "0"},
+       "--block-tokens is \"0\", not a whole number of 1 … 4096"},
+      {{"replay", "--block-tokens", "24"}, "--block-tokens is 24, not a power of two of 1 … 4096"},
+      {{"replay", "--block-tokens", "8192"}, "\"8192\", not a whole number of 1 … 4096"},
+      {{"replay", "--block-tokens", "-16"}, "\"-16\""},
+      {{"replay", "--threads", "0"}, "--threads is \"0\", not a whole number of 1 … 256"},
+      {{"replay", "--threads", "1e3"}, "\"1e3\""},
+      {{"replay", "--limit", "0"}, "--limit is \"0\""},
+      {{"replay", "--limit", "99999999999999999999999"}, "--limit is \"9999"},
+      {{"replay", "--capacity-tokens", "lots"}, "\"lots\" is not a whole number"},
+      {{"replay", "--capacity-tokens", "1M,,2M"}, "empty element"},
+      {{"replay", "--capacity-tokens", "10"}, "a capacity of 10 tokens is less than one block"},
+      {{"replay", "--capacity-tokens", "70000G"}, "more than the limit of 1073741824"},
+      {{"replay", "--policy", "nope"}, "'nope' is not one of: lru"},
+      {{"replay", "--policy", ""}, "--policy"},
+      {{"replay", "--policy", "lru,\n\a"}, "is not one of"},
+      {{"replay", "--executor", "tpu"}, "\"tpu\", not host or cuda"},
+      {{"replay", "--requests", "0"}, "--requests is \"0\""},
+      {{"replay", "--seed", "x"}, "--seed is \"x\""},
+      {{"replay", "--trace-block-tokens", "0"}, "--trace-block-tokens"},
+      {{"replay", "--policy", long_name.c_str()}, "is not one of"},
+      {{"replay", "--block-tokens", long_name.c_str()}, "--block-tokens"},
+  };
+  for (const auto& c : cases) {
+    const outcome o = run(c.arguments);
+    EXPECT_EQ(o.code, 2) << o.err;
+    EXPECT_EQ(o.out, "");
+    EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
+    EXPECT_LT(o.err.size(), 600u);
+    EXPECT_NE(o.err.find(c.wanted), std::string::npos) << o.err;
+  }
+}
+
+TEST(program, a_failure_is_one_line_and_code_1) {
+  const scratch_file damaged("{\"timestamp\": 0, \"input_length\": 1}\n");
+  const outcome bad = run({"replay", damaged.path()});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_EQ(bad.err,
+            "radixkv replay: " + std::string(damaged.path()) + ":1: output_length is missing\n");
+  const outcome missing = run({"replay", "/no/such/trace"});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_EQ(std::count(missing.err.begin(), missing.err.end(), '\n'), 1);
+  const outcome unwritable = run({"replay", "--requests", "5", "--json", "/no/such/folder/x"});
+  EXPECT_EQ(unwritable.code, 1);
+  EXPECT_NE(unwritable.err.find("/no/such/folder/x"), std::string::npos);
+}
+
+TEST(program, replays_without_a_trace_and_writes_one_object) {
+  const scratch_file json;
+  const outcome o = run({"replay", "--requests", "200", "--verify", "--json", json.path()});
+  ASSERT_EQ(o.code, 0) << o.err;
+  EXPECT_EQ(o.err, "");  // no progress bar: this is no terminal
+  EXPECT_NE(o.out.find("generated conversations (seed 1)"), std::string::npos);
+  const auto document = nlohmann::json::parse(read_file(json.path()));
+  EXPECT_EQ(document.at("requests"), 200);
+  EXPECT_EQ(document.at("wrong_bytes"), 0);
+  EXPECT_GT(document.at("checked_bytes"), 0);
+  EXPECT_GT(document.at("hit_blocks"), 0);
+}
+
+TEST(program, limit_and_trace_block_size_are_passed_on) {
+  std::string text;
+  for (int i = 0; i < 5; ++i) {
+    text += R"({"timestamp":0,"input_length":40,"output_length":1,"hash_ids":[1,2,)" +
+            std::to_string(10 + i) + "]}\n";
+  }
+  const scratch_file trace(text);
+  const scratch_file json;
+  const outcome o = run({"replay", trace.path(), "--trace-block-tokens", "16", "--limit", "3",
+                         "--json", json.path(), "--capacity-tokens", "1K"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const auto document = nlohmann::json::parse(read_file(json.path()));
+  EXPECT_EQ(document.at("requests"), 3);
+  EXPECT_EQ(document.at("blocks"), 9);
+  EXPECT_EQ(document.at("hit_blocks"), 4);
+  EXPECT_EQ(document.at("hit_tokens"), 64);
+  EXPECT_EQ(document.at("copied_blocks"), 0);
+}
+
+TEST(program, lists_run_side_by_side) {
+  const scratch_file json;
+  const scratch_file csv;
+  const scratch_file plot;
+  const outcome o =
+      run({"replay", "--requests", "300", "--policy", "lru,fifo", "--capacity-tokens", "50K,0.1M",
+           "--json", json.path(), "--csv", csv.path(), "--plot", plot.path()});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const auto document = nlohmann::json::parse(read_file(json.path()));
+  ASSERT_EQ(document.size(), 4u);
+  EXPECT_EQ(document[0].at("policy"), "lru");
+  EXPECT_EQ(document[1].at("policy"), "fifo");
+  EXPECT_EQ(document[0].at("capacity_tokens"), 50000);
+  EXPECT_EQ(document[3].at("capacity_tokens"), 100000);
+  EXPECT_NE(o.out.find("share of the way from lru to belady"), std::string::npos);
+  const std::string lines = read_file(csv.path());
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 5);
+  EXPECT_NE(read_file(plot.path()).find("</svg>"), std::string::npos);
+}
+
+TEST(program, all_policies_run) {
+  const scratch_file json;
+  const outcome o = run({"replay", "--requests", "300", "--policy", "all", "--capacity-tokens",
+                         "50K", "--json", json.path()});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const auto document = nlohmann::json::parse(read_file(json.path()));
+  ASSERT_TRUE(document.is_array());
+  ASSERT_GE(document.size(), 5u);
+  for (const auto& one : document) EXPECT_EQ(one.at("requests"), 300);
+}
+
+}  // namespace
+}  // namespace radixkv::cli

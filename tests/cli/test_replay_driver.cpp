@@ -1,0 +1,144 @@
+#include <algorithm>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "csrc/cli/kv_memory.h"
+#include "csrc/cli/replay_driver.h"
+#include "csrc/cli/trace_generator.h"
+#include "radixkv/options.h"
+
+namespace radixkv::cli {
+namespace {
+
+trace generated(std::size_t requests, std::uint64_t seed = 1) {
+  generator_options options;
+  options.requests = requests;
+  options.seed = seed;
+  options.system_prompt_tokens = 120;
+  options.document_tokens = 500;
+  options.sessions_per_second = 0.2;
+  return *generate_trace(options);
+}
+
+replay_config config(const std::string& capacity_text, std::uint32_t block_tokens) {
+  replay_config c;
+  c.policy = "lru";
+  c.pool = *parse_capacity(capacity_text);
+  c.block_tokens = block_tokens;
+  return c;
+}
+
+struct expectation {
+  std::uint64_t hit_tokens = 0;
+  std::uint64_t hit_blocks = 0;
+  std::uint64_t blocks = 0;
+};
+
+// What a cache that never forgets finds: the longest prefix of any earlier prompt of the tenant.
+expectation by_looking_at_every_earlier_prompt(const trace& t, std::size_t block_tokens) {
+  prompt_buffer prompts;
+  EXPECT_EQ(*prompts.expand(t, 0, UINT64_MAX), t.requests.size());
+  expectation sum;
+  for (std::size_t r = 0; r < t.requests.size(); ++r) {
+    const auto p = prompts.prompt(r);
+    std::size_t longest = 0;
+    for (std::size_t e = 0; e < r; ++e) {
+      if (t.requests[e].name_space != t.requests[r].name_space) continue;
+      const auto q = prompts.prompt(e);
+      const auto at = std::mismatch(p.begin(), p.end(), q.begin(), q.end()).first;
+      longest = std::max(longest, static_cast<std::size_t>(at - p.begin()));
+    }
+    if (longest < cache_options{}.min_prefix_tokens) longest = 0;
+    sum.hit_tokens += std::min(longest, p.size() - 1);
+    sum.hit_blocks += longest / block_tokens;
+    if (longest == p.size() && longest % block_tokens != 0) ++sum.hit_blocks;
+    sum.blocks += (p.size() + block_tokens - 1) / block_tokens;
+  }
+  return sum;
+}
+
+TEST(replay_driver, finds_what_a_list_of_all_prompts_finds) {
+  for (const std::uint32_t block_tokens : {1u, 16u, 64u, 512u}) {
+    const trace t = generated(300, block_tokens);
+    const expectation wanted = by_looking_at_every_earlier_prompt(t, block_tokens);
+    prompt_buffer prompts;
+    replay_config c = config("unlimited", block_tokens);
+    c.verify = true;
+    result<replay_result> r = replay(t, c, prompts);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(r->requests, 300u);
+    EXPECT_EQ(r->prompt_tokens, t.prompt_tokens());
+    EXPECT_EQ(r->blocks, wanted.blocks);
+    EXPECT_EQ(r->hit_blocks, wanted.hit_blocks) << block_tokens;
+    EXPECT_EQ(r->hit_tokens, wanted.hit_tokens) << block_tokens;
+    EXPECT_EQ(r->evicted_blocks, 0u);
+    EXPECT_EQ(r->verify->checked_bytes, wanted.hit_tokens * replay_token_bytes);
+    EXPECT_EQ(r->verify->wrong_bytes, 0u);
+    EXPECT_GT(r->us->total.mean, 0);
+    EXPECT_GE(r->us->total.max, r->us->total.p50);
+    EXPECT_GT(r->us->floor_mean, 0);
+  }
+}
+
+TEST(replay_driver, a_small_pool_evicts_and_serves_no_wrong_byte) {
+  const trace t = generated(1500);
+  prompt_buffer prompts;
+  for (const std::uint32_t threads : {1u, 4u}) {
+    replay_config c = config("100K", 16);
+    c.verify = true;
+    c.threads = threads;
+    result<replay_result> r = replay(t, c, prompts);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(r->requests, 1500u);
+    EXPECT_GT(r->evicted_blocks, 1000u);
+    EXPECT_GT(r->copied_blocks, 10u);
+    EXPECT_GT(r->verify->checked_bytes, 1000000u);
+    EXPECT_EQ(r->verify->wrong_bytes, 0u);
+    EXPECT_EQ(r->threads, threads);
+  }
+}
+
+TEST(replay_driver, a_run_is_repeatable) {
+  const trace t = generated(400);
+  prompt_buffer prompts;
+  const auto a = replay(t, config("30K", 16), prompts);
+  const auto b = replay(t, config("30K", 16), prompts);
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_EQ(a->hit_tokens, b->hit_tokens);
+  EXPECT_EQ(a->evicted_blocks, b->evicted_blocks);
+}
+
+TEST(replay_driver, requests_that_never_fit_are_refused_and_counted) {
+  const trace t = generated(400);
+  std::uint64_t too_long = 0;
+  for (const trace_request& r : t.requests) too_long += r.prompt_tokens > 3000;
+  ASSERT_GT(too_long, 5u);
+  prompt_buffer prompts;
+  for (const std::uint32_t threads : {1u, 4u}) {
+    replay_config c = config("3008", 16);
+    c.threads = threads;
+    result<replay_result> r = replay(t, c, prompts);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    std::uint64_t longer = 0;
+    for (const trace_request& q : t.requests) longer += q.prompt_tokens > 3008;
+    EXPECT_EQ(r->refused_requests, longer);
+    EXPECT_EQ(r->requests, 400u);
+    EXPECT_EQ(r->prompt_tokens, t.prompt_tokens());
+  }
+}
+
+TEST(replay_driver, capacities_that_make_no_pool_are_refused_by_value_and_limit) {
+  const trace t = generated(10);
+  prompt_buffer prompts;
+  EXPECT_EQ(replay(t, config("15", 16), prompts).error().message,
+            "a capacity of 15 tokens is less than one block of 16");
+  const std::string message = replay(t, config("70000G", 16), prompts).error().message;
+  EXPECT_NE(message.find("more than the limit of 1073741824"), std::string::npos) << message;
+  replay_config c = config("3M", 16);
+  c.policy = "clairvoyant";
+  EXPECT_EQ(replay(t, c, prompts).error().code, errc::not_found);
+}
+
+}  // namespace
+}  // namespace radixkv::cli
