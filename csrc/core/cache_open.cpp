@@ -66,7 +66,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   if (slots_ && matched == n) {
     slot = slots_->find(anchor_of(m), c.tokens.subspan(m.blocks * options_.block_tokens));
   }
-  const std::int64_t served = slot != no_slot ? n : std::min(matched, n - 1);
+  std::int64_t served = slot != no_slot ? n : std::min(matched, n - 1);
   const std::int64_t whole = served / b;
   const auto rest = static_cast<std::uint32_t>(served % b);
   // The block with the served part of a block: borrowed if nothing is to be written, else copied.
@@ -87,7 +87,16 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   s.path_blocks = whole;
   link_locked(s);
   if (source != no_block) pool_.hold(source);  // not to be evicted to make room for this one
-  if (!obtain_locked(wanted, source)) {
+  bool obtained = obtain_locked(wanted, source);
+  if (!obtained && source != no_block && !borrow) {
+    // No room for a block to copy from beside the prompt: then its whole blocks must do. Otherwise a
+    // prompt as large as the pool could wait for ever.
+    pool_.release(std::span(&source, 1));
+    source = no_block;
+    served = whole * b;
+    obtained = obtain_locked(wanted, no_block);
+  }
+  if (!obtained) {
     const std::int64_t obtainable = pool_.free() + evictable_locked(source);
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
