@@ -10,16 +10,16 @@ using namespace radixkv;
 
 result<std::int64_t> serve(kv_cache& cache, host_executor& memory,
                            const std::vector<token_id>& prompt) {
-  step_plan plan;                                        // bytes to move before the next pass
-  auto opened = cache.open(prompt, "tenant-a", plan);    // finds the longest cached prefix
-  if (!opened) return opened.error();                    // out_of_blocks: ordinary, retry later
+  step_plan plan;                                      // bytes to move before the next pass
+  auto opened = cache.open(prompt, "tenant-a", plan);  // finds the longest cached prefix
+  if (!opened) return opened.error();                  // out_of_blocks: ordinary, retry later
   sequence& kv = *opened;
   if (auto ran = memory.run(plan); !ran) return ran.error();
   // … compute KV of tokens [kv.cached_tokens(), prompt.size()) into kv.block_table() …
   const auto tokens = static_cast<std::int64_t>(prompt.size());
   if (auto filled = kv.mark_filled(tokens); !filled) return filled.error();
   if (auto published = kv.commit(); !published) return published.error();
-  return kv.cached_tokens();                             // destroying kv releases its blocks
+  return kv.cached_tokens();  // destroying kv releases its blocks
 }
 // [readme]
 

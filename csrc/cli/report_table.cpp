@@ -62,7 +62,7 @@ std::string table(std::span<const replay_result> results) {
       }
       std::string cell = text("%.2f %%", 100 * r->block_hit_rate());
       const std::optional<double> gap = gap_closed(*r, results);
-      cell += padded(gap ? text("(%.1f %%)", 100 * *gap) : "", 11);
+      if (gap) cell += padded(text("(%.1f %%)", 100 * *gap), 11);
       out += padded(cell, width);
     }
   }
