@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint32_t warps = 8;  // per thread block
 constexpr std::uint32_t staged_items = 64;
 constexpr std::uint32_t max_grid_z = 64;
+constexpr std::uint64_t plenty_of_tiles = 4096;  // two for each warp that an H100 holds
 // Segments of at most so many bytes are packed, several to a warp, if a block has more than one.
 constexpr std::uint32_t small_segment_bytes = 256;
 
@@ -71,7 +72,7 @@ __device__ segments segments_of(const plane& p, const block_copy_item& item,
 template <class Unit>
 __device__ void copy_small(const segments& s, std::uint32_t slice, std::uint32_t slices,
                            std::uint32_t lane) {
-  constexpr int in_flight = 4;
+  constexpr int in_flight = 2;
   const std::uint32_t units = s.bytes / sizeof(Unit);
   const std::uint32_t log2_lanes = 32 - __clz(units - 1);  // units ≥ 1; __clz(0) is 32
   const std::uint32_t all = s.count << log2_lanes;
@@ -97,45 +98,94 @@ __device__ void copy_small(const segments& s, std::uint32_t slice, std::uint32_t
   }
 }
 
+// The usual case: segments of whole 16-byte vectors that start at sector boundaries.
+__device__ void copy_aligned(const segments& s, std::uint32_t slice, std::uint32_t slices,
+                             std::uint32_t lane) {
+  constexpr int half = windows / 2;
+  constexpr std::uint32_t window_bytes = warp_lanes * 16, tile_bytes = windows * window_bytes;
+  const std::uint32_t tiles = (s.bytes + tile_bytes - 1) / tile_bytes;
+  const std::uint32_t all = tiles * s.count;
+#pragma unroll 1
+  for (std::uint32_t t = slice; t < all; t += slices) {
+    std::uint32_t begin = t * tile_bytes + lane * 16;  // of this lane, within the segment
+    std::int64_t offset = begin;
+    if (s.count > 1) {
+      const std::uint32_t segment = tiles == 1 ? t : t / tiles;
+      begin -= segment * tiles * tile_bytes;
+      offset = std::int64_t{segment} * s.stride + begin;
+    }
+    const std::byte* from = s.source + offset;
+    std::byte* to = s.destination + offset;
+    if (begin - lane * 16 + tile_bytes <= s.bytes) {
+      uint4 v[windows];
+#pragma unroll
+      for (int w = 0; w < windows; ++w) v[w] = raw_access::load(from + w * window_bytes);
+#pragma unroll
+      for (int w = 0; w < windows; ++w) raw_access::store(to + w * window_bytes, v[w]);
+      continue;
+    }
+    // The end of a segment: half a tile at a time, as far as needed.
+#pragma unroll 1
+    for (int done = 0; done < windows && begin < s.bytes; done += half) {
+      uint4 v[half];
+#pragma unroll
+      for (int w = 0; w < half; ++w) {
+        if (begin + w * window_bytes < s.bytes) v[w] = raw_access::load(from + w * window_bytes);
+      }
+#pragma unroll
+      for (int w = 0; w < half; ++w) {
+        if (begin + w * window_bytes < s.bytes) raw_access::store(to + w * window_bytes, v[w]);
+      }
+      begin += half * window_bytes;
+      from += half * window_bytes;
+      to += half * window_bytes;
+    }
+  }
+}
+
+// Any alignment: a warp tile at a time, see segment_mover.cuh.
+__device__ void copy_unaligned(const segments& s, std::uint32_t slice, std::uint32_t slices,
+                               std::uint32_t lane) {
+  // Tiles per segment; of several segments, as many as the worst phase needs (the last may be
+  // empty).
+  std::uint32_t phase =
+      static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(s.destination)) %
+      destination_alignment;
+  if (s.count > 1 &&
+      (phase | (static_cast<std::uint32_t>(s.stride) % destination_alignment)) != 0) {
+    phase = destination_alignment - 1;
+  }
+  const std::uint32_t tiles = tiles_of<raw_access>(s.bytes, phase);
+  const std::uint32_t all = tiles * s.count;
+#pragma unroll 1
+  for (std::uint32_t t = slice; t < all; t += slices) {
+    const std::uint32_t segment = t / tiles;
+    const std::int64_t offset = std::int64_t{segment} * s.stride;
+    move_tile(raw_access{s.source + offset, s.destination + offset}, s.bytes, t - segment * tiles,
+              lane);
+  }
+}
+
 // This warp's share, `slice` of `slices`, of one item in one plane.
 __device__ void copy_plane(const segments& s, std::uint32_t slice, std::uint32_t slices,
                            std::uint32_t lane) {
-  const auto address = reinterpret_cast<std::uintptr_t>(s.destination);
-  const std::uint32_t alignment =
-      static_cast<std::uint32_t>(address) | static_cast<std::uint32_t>(s.stride);
+  const std::uint32_t starts =
+      static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(s.source)) |
+      static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(s.destination)) |
+      (s.count > 1 ? static_cast<std::uint32_t>(s.stride) : 0);
   if (s.count > 1 && s.bytes <= small_segment_bytes) {
-    const std::uint32_t all =
-        alignment | s.bytes |
-        static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(s.source));
-    if (all % 16 == 0) {
+    const std::uint32_t alignment = starts | s.bytes;
+    if (alignment % 16 == 0) {
       copy_small<uint4>(s, slice, slices, lane);
-    } else if (all % 4 == 0) {
+    } else if (alignment % 4 == 0) {
       copy_small<std::uint32_t>(s, slice, slices, lane);
     } else {
       copy_small<std::uint8_t>(s, slice, slices, lane);
     }
-    return;
-  }
-  // Tiles per segment; of several segments, as many as the worst phase needs (the last may be
-  // empty).
-  std::uint32_t phase = static_cast<std::uint32_t>(address) % destination_alignment;
-  if (s.count > 1) phase = alignment % destination_alignment == 0 ? 0 : destination_alignment - 1;
-  const std::uint32_t tiles = tiles_of<raw_access>(s.bytes, phase);
-  std::uint32_t segment = 0, tile = slice, segment_step = 0, tile_step = slices;
-  if (s.count > 1) {
-    segment = slice / tiles, tile = slice % tiles;
-    segment_step = slices / tiles, tile_step = slices % tiles;
-  }
-#pragma unroll 1
-  while (segment < s.count && tile < tiles) {
-    const std::int64_t offset = std::int64_t{segment} * s.stride;
-    move_tile(raw_access{s.source + offset, s.destination + offset}, s.bytes, tile, lane);
-    segment += segment_step;
-    tile += tile_step;
-    if (tile >= tiles) {
-      tile -= tiles;
-      ++segment;
-    }
+  } else if (starts % sector_bytes == 0 && s.bytes % 16 == 0) {
+    copy_aligned(s, slice, slices, lane);
+  } else {
+    copy_unaligned(s, slice, slices, lane);
   }
 }
 
@@ -244,14 +294,18 @@ cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& a) {
   }
   copy_scope scope{a.items,       a.device_item_count, a.rejected,     a.item_count,
                    a.plane_count, a.block_count,       a.block_tokens, 0};
-  while ((1u << scope.log2_plane_warps) < std::min<std::uint64_t>(tiles, warps)) {
+  // Where there is plenty to do a warp takes two tiles, which halves the work of setting out.
+  const std::uint64_t work = tiles * a.plane_count * a.item_count;
+  const std::uint64_t wanted_warps = work >= plenty_of_tiles ? (tiles + 1) / 2 : tiles;
+  while ((1u << scope.log2_plane_warps) < std::min<std::uint64_t>(wanted_warps, warps)) {
     ++scope.log2_plane_warps;
   }
   const std::uint32_t group = warps >> scope.log2_plane_warps;
   dim3 grid;
   grid.y = (a.plane_count + group - 1) / group;
   if (grid.y > 65535) return cudaErrorInvalidValue;
-  grid.z = static_cast<unsigned>(std::min<std::uint64_t>((tiles + warps - 1) / warps, max_grid_z));
+  grid.z = static_cast<unsigned>(
+      std::min<std::uint64_t>((wanted_warps + warps - 1) / warps, max_grid_z));
   grid.x = std::clamp(a.max_thread_blocks / (grid.y * grid.z), 1u, a.item_count);
 
   if (a.plane_count <= 32) return launch_with<32>(stream, grid, scope, a);

@@ -10,7 +10,7 @@
 //
 // 1. No byte outside the segment is read or written: vectors that reach over its ends are moved
 //    unit by unit.
-// 2. All loads of a tile are issued before its first store: up to `windows` vectors in flight.
+// 2. The loads of half a tile, at least, are issued before its first store.
 #pragma once
 
 #include <cstddef>
@@ -106,7 +106,7 @@ __device__ inline uint4 funnel(uint4 low, uint4 high, std::uint32_t bytes) {
           __funnelshift_r(b2, b3, bits), __funnelshift_r(b3, b4, bits)};
 }
 
-// Both phases agree: loads and stores address the same lanes.
+// Both phases agree: loads and stores address the same lanes. Half a tile at a time.
 template <class Access>
 __device__ void move_tile_direct(const segment_geometry& g, std::int32_t first,
                                  std::uint32_t lane) {
@@ -116,18 +116,8 @@ __device__ void move_tile_direct(const segment_geometry& g, std::int32_t first,
   const std::byte* from =
       g.source_base + std::int64_t{j + g.source_offset} * std::int64_t{source_vector};
   std::byte* to = g.destination_base + std::int64_t{j} * std::int64_t{destination_vector};
-  uint4 v[windows];
-  if (first >= g.body_begin && first + tile_vectors <= g.body_end) {
-#pragma unroll
-    for (int w = 0; w < windows; ++w) v[w] = Access::load(from + w * warp_lanes * source_vector);
-#pragma unroll
-    for (int w = 0; w < windows; ++w) {
-      Access::store(to + w * warp_lanes * destination_vector, v[w]);
-    }
-    return;
-  }
-  // The last tile of a segment, or a misaligned first one: half a tile at a time, as far as needed.
   constexpr int half = windows / 2;
+  uint4 v[half];
 #pragma unroll 1
   for (std::int32_t done = 0; done < windows && first + done * warp_lanes < g.body_end;
        done += half) {

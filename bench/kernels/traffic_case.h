@@ -4,7 +4,8 @@
 //
 //     namespace radixkv::bench {
 //     static const traffic_registrar cases([](std::vector<traffic_case>& all) {
-//       all.push_back({"block_copy", "nhd_full", "block_copy_kernel", [] { …; return traffic_result{…}; }});
+//       all.push_back({"block_copy", "nhd_full", "block_copy_kernel", [] { …; return
+//       traffic_result{…}; }});
 //     });
 //     }
 //
@@ -33,7 +34,7 @@ struct traffic_result {
 struct traffic_case {
   std::string kernel;  // member `kernel` of the output
   std::string name;    // member `case`
-  // Counted are the kernels whose (mangled) name contains this; what set-up launches is not.
+  // Counted are the kernels whose (demangled) name contains this; what set-up launches is not.
   std::string entry;
   // Sets up, launches the measured kernels, synchronises, checks the result. Host code and
   // cudaMemcpy for set-up: neither is counted.
