@@ -26,7 +26,8 @@ inline constexpr int tile_vectors = windows * warp_lanes;    // destination vect
 inline constexpr std::uint32_t destination_alignment = 128;  // bytes, of a tile's first vector
 inline constexpr std::uint32_t sector_bytes = 32;
 
-// Raw bytes: a vector is 16 of them.
+// Raw bytes: a vector is 16 of them. `vector` is what a load brings, `words` what is shifted and
+// stored.
 struct raw_access {
   static constexpr std::uint32_t source_unit = 1, destination_unit = 1, vector_units = 16;
   using vector = uint4;
@@ -34,7 +35,8 @@ struct raw_access {
   const std::byte* source;
   std::byte* destination;
 
-  __device__ static uint4 load(const std::byte* p) { return *reinterpret_cast<const uint4*>(p); }
+  __device__ static vector load(const std::byte* p) { return *reinterpret_cast<const uint4*>(p); }
+  __device__ static uint4 words(vector v) { return v; }
   __device__ static void store(std::byte* p, uint4 v) { *reinterpret_cast<uint4*>(p) = v; }
   __device__ void move_unit(std::uint32_t u) const { destination[u] = source[u]; }
 };
@@ -106,8 +108,9 @@ __device__ inline uint4 funnel(uint4 low, uint4 high, std::uint32_t bytes) {
           __funnelshift_r(b2, b3, bits), __funnelshift_r(b3, b4, bits)};
 }
 
-// Both phases agree: loads and stores address the same lanes. Half a tile at a time.
-template <class Access>
+// Both phases agree: loads and stores address the same lanes. WholeTiles: full tiles are moved at
+// once; otherwise half a tile at a time, which takes fewer registers.
+template <class Access, bool WholeTiles>
 __device__ void move_tile_direct(const segment_geometry& g, std::int32_t first,
                                  std::uint32_t lane) {
   constexpr std::uint32_t source_vector = Access::source_unit * Access::vector_units;
@@ -116,8 +119,20 @@ __device__ void move_tile_direct(const segment_geometry& g, std::int32_t first,
   const std::byte* from =
       g.source_base + std::int64_t{j + g.source_offset} * std::int64_t{source_vector};
   std::byte* to = g.destination_base + std::int64_t{j} * std::int64_t{destination_vector};
+  if constexpr (WholeTiles) {
+    if (first >= g.body_begin && first + tile_vectors <= g.body_end) {
+      typename Access::vector v[windows];
+#pragma unroll
+      for (int w = 0; w < windows; ++w) v[w] = Access::load(from + w * warp_lanes * source_vector);
+#pragma unroll
+      for (int w = 0; w < windows; ++w) {
+        Access::store(to + w * warp_lanes * destination_vector, Access::words(v[w]));
+      }
+      return;
+    }
+  }
   constexpr int half = windows / 2;
-  uint4 v[half];
+  typename Access::vector v[half];
 #pragma unroll 1
   for (std::int32_t done = 0; done < windows && first + done * warp_lanes < g.body_end;
        done += half) {
@@ -132,7 +147,7 @@ __device__ void move_tile_direct(const segment_geometry& g, std::int32_t first,
     for (int w = 0; w < half; ++w) {
       const std::int32_t k = j + (done + w) * warp_lanes;
       if (k >= g.body_begin && k < g.body_end) {
-        Access::store(to + (done + w) * warp_lanes * destination_vector, v[w]);
+        Access::store(to + (done + w) * warp_lanes * destination_vector, Access::words(v[w]));
       }
     }
   }
@@ -154,9 +169,11 @@ __device__ void move_tile_shifted(const segment_geometry& g, std::int32_t first,
   const std::byte* from = g.source_base + std::int64_t{i} * std::int64_t{source_vector};
   const auto load = [&](int w, bool wanted) {
     const std::int32_t k = i + w * warp_lanes;
-    return wanted && k >= load_begin && k < load_end
-               ? Access::load(from + static_cast<std::int64_t>(w * warp_lanes) * source_vector)
-               : uint4{0, 0, 0, 0};
+    typename Access::vector v = {};
+    if (wanted && k >= load_begin && k < load_end) {
+      v = Access::load(from + static_cast<std::int64_t>(w * warp_lanes) * source_vector);
+    }
+    return v;
   };
   const std::int32_t j = first + static_cast<std::int32_t>(lane);
   std::byte* to = g.destination_base + std::int64_t{j} * std::int64_t{destination_vector};
@@ -164,7 +181,7 @@ __device__ void move_tile_shifted(const segment_geometry& g, std::int32_t first,
   // Half a tile at a time keeps registers free; the window between the halves is kept, not
   // reloaded.
   constexpr int half = windows / 2;
-  uint4 v[half + 1];
+  typename Access::vector v[half + 1];
   v[half] = load(0, true);
 #pragma unroll 1
   for (int done = 0; done < windows && first + done * warp_lanes < g.body_end; done += half) {
@@ -177,12 +194,12 @@ __device__ void move_tile_shifted(const segment_geometry& g, std::int32_t first,
     }
 #pragma unroll
     for (int w = 0; w < half; ++w) {
-      const uint4 low =
-          shuffle(lane < lane_shift ? v[w + 1] : v[w], (lane + lane_shift) % warp_lanes);
+      const uint4 low = shuffle(Access::words(lane < lane_shift ? v[w + 1] : v[w]),
+                                (lane + lane_shift) % warp_lanes);
       uint4 result = low;
       if (shift_bytes != 0) {
-        const uint4 high =
-            shuffle(lane < lane_shift + 1 ? v[w + 1] : v[w], (lane + lane_shift + 1) % warp_lanes);
+        const uint4 high = shuffle(Access::words(lane < lane_shift + 1 ? v[w + 1] : v[w]),
+                                   (lane + lane_shift + 1) % warp_lanes);
         result = funnel(low, high, shift_bytes);
       }
       const std::int32_t k = j + (done + w) * warp_lanes;
@@ -197,17 +214,17 @@ __device__ void move_tile_shifted(const segment_geometry& g, std::int32_t first,
 // Moves tile `tile` of a segment of `units` units; all lanes of the warp call it with equal
 // arguments. Tile 0 also moves the units before the first whole vector, and the tile that holds the
 // last unit those after the last one.
-template <class Access>
+template <class Access, bool WholeTiles = false>
 __device__ void move_tile(const Access& a, std::uint32_t units, std::uint32_t tile,
                           std::uint32_t lane) {
   const segment_geometry g = measure(a, units);
   const auto first = static_cast<std::int32_t>(tile * tile_vectors);
   constexpr std::uint32_t per_sector = sector_bytes / (Access::source_unit * Access::vector_units);
-  if (first < g.body_end) {
+  if (g.body_begin < g.body_end && first < g.body_end) {
     const bool same =
         g.unit_shift == 0 && static_cast<std::uint32_t>(g.source_offset) % per_sector == 0;
     if (same) {
-      move_tile_direct<Access>(g, first, lane);
+      move_tile_direct<Access, WholeTiles>(g, first, lane);
     } else {
       move_tile_shifted<Access>(g, first, lane);
     }

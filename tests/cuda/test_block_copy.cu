@@ -160,6 +160,19 @@ TEST(block_copy, every_length_and_phase_of_a_segment) {
   run_and_compare(p, items);
 }
 
+TEST(block_copy, short_blocks_in_memory_that_ends_with_them) {
+  std::mt19937 random(19);
+  for (const std::uint32_t bytes : {1u, 3u, 5u, 11u}) {
+    for (std::size_t phase = 0; phase < 16; ++phase) {
+      SCOPED_TRACE(::testing::Message() << bytes << " B/token, phase " << phase);
+      const plane_shape shape{1, bytes, phase, 0, 0};
+      pool p = make_pool(4, 8, std::span(&shape, 1), 19);
+      run_and_compare(p, random_items(p, 2, random));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST(block_copy, segments_longer_than_a_tile) {
   std::mt19937 random(13);
   for (const std::size_t phase : {0, 16, 5}) {
