@@ -24,48 +24,61 @@ struct tile_verdict {
   std::int32_t parent;   // the block before the next one
 };
 
-// First unit, counted in blocks, at which candidates and prompt differ; UINT32_MAX if nowhere.
-template <bool Wide>
+// Compares the tile's units with what the index keeps for their candidates; 16 bytes a lane and
+// round. Returns the first round, counted in blocks, in which the lane sees a difference. `Whole`:
+// all units of the tile have candidates.
+template <bool Whole>
 __device__ std::uint32_t first_difference(const prefix_table& table, const warp_memory& memory,
                                           std::uint32_t shift, std::uint32_t units,
                                           std::uint32_t log2_block_units, std::uint32_t lane) {
+  const std::uint32_t mask = (1u << log2_block_units) - 1;
+  const std::byte* const kept_tokens =
+      reinterpret_cast<const std::byte*>(table.tokens) + 16 * (lane & 3);
+  const std::uint32_t* staged[4];
+#pragma unroll
+  for (std::uint32_t i = 0; i < 4; ++i) staged[i] = memory.words + padded(4 * lane + shift + i);
+  uint4 kept[load_rounds];
+#pragma unroll
+  for (std::uint32_t r = 0; r < load_rounds; ++r) {
+    const std::uint32_t unit = 8 * r + (lane >> 2);
+    if (Whole || unit < units) {
+      const auto block = static_cast<std::uint32_t>(memory.ids[1 + (unit >> log2_block_units)]);
+      const std::uint64_t at =
+          log2_block_units == 0
+              ? block
+              : (static_cast<std::uint64_t>(block) << log2_block_units) + (unit & mask);
+      kept[r] = __ldg(reinterpret_cast<const uint4*>(kept_tokens + 64 * at));
+    }
+  }
+  std::uint32_t different = 0;  // a bit per round
+#pragma unroll
+  for (std::uint32_t r = 0; r < load_rounds; ++r) {
+    const std::uint32_t unit = 8 * r + (lane >> 2);
+    if (Whole || unit < units) {
+      const bool differs = differ(kept[r], staged[0][144 * r], staged[1][144 * r],
+                                  staged[2][144 * r], staged[3][144 * r]);
+      if (differs) different |= 1u << r;
+    }
+  }
+  if (different == 0) return UINT32_MAX;
+  const auto round = static_cast<std::uint32_t>(__ffs(different)) - 1;
+  return (8 * round + (lane >> 2)) >> log2_block_units;
+}
+
+// The same for blocks of fewer than 16 tokens, which are units: two a lane.
+__device__ inline std::uint32_t first_difference_of_small(const prefix_table& table,
+                                                          const warp_memory& memory,
+                                                          std::uint32_t shift, std::uint32_t units,
+                                                          std::uint32_t lane) {
+  const std::uint32_t size = table.block_tokens;
   std::uint32_t first = UINT32_MAX;
-  if (Wide) {
-    const std::uint32_t quarter = lane & 3;
-    std::uint32_t at[4];
-#pragma unroll
-    for (std::uint32_t i = 0; i < 4; ++i) at[i] = padded(4 * lane + shift + i);
-    const std::uint32_t mask = (1u << log2_block_units) - 1;
-    uint4 kept[load_rounds];
-#pragma unroll
-    for (std::uint32_t r = 0; r < load_rounds; ++r) {
-      const std::uint32_t unit = 8 * r + (lane >> 2);
-      if (unit < units) {
-        const std::uint32_t block =
-            static_cast<std::uint32_t>(memory.ids[1 + (unit >> log2_block_units)]);
-        const std::uint64_t at_unit =
-            (static_cast<std::uint64_t>(block) << log2_block_units) + (unit & mask);
-        kept[r] = __ldg(reinterpret_cast<const uint4*>(table.tokens) + (4 * at_unit + quarter));
-      }
-    }
-#pragma unroll
-    for (std::uint32_t r = load_rounds; r-- > 0;) {
-      const std::uint32_t unit = 8 * r + (lane >> 2);
-      const std::uint32_t* words = memory.words + 144 * r;
-      if (unit < units && differ(kept[r], words[at[0]], words[at[1]], words[at[2]], words[at[3]])) {
-        first = unit >> log2_block_units;
-      }
-    }
-  } else {  // a block is a unit
-    const std::uint32_t size = table.block_tokens;
-    for (std::uint32_t e = 2; e-- > 0;) {
-      const std::uint32_t unit = 2 * lane + e;
-      if (unit >= units) continue;
-      const std::uint32_t* kept =
-          table.tokens + static_cast<std::int64_t>(memory.ids[1 + unit]) * size;
-      for (std::uint32_t i = 0; i < size; ++i) {
-        if (kept[i] != memory.words[padded(shift + unit * size + i)]) first = unit;
-      }
+  for (std::uint32_t e = 2; e-- > 0;) {
+    const std::uint32_t unit = 2 * lane + e;
+    if (unit >= units) continue;
+    const std::uint32_t* kept =
+        table.tokens + static_cast<std::int64_t>(memory.ids[1 + unit]) * size;
+    for (std::uint32_t i = 0; i < size; ++i) {
+      if (kept[i] != memory.words[padded(shift + unit * size + i)]) first = unit;
     }
   }
   return first;
@@ -148,21 +161,20 @@ __device__ inline std::uint32_t find_candidates(const prefix_table& table,
 }
 
 // Whole warp. Publishes the tile's sum, writes its candidates to the row.
-template <bool Wide>
+template <block_kind Kind>
 __device__ tile_verdict match_tile(const prefix_table& table, const prefix_hash_key& key,
                                    const token_source& source, const tile_view& view,
                                    warp_memory& memory, std::uint32_t lane) {
-  const std::uint32_t unit = Wide ? max_unit_tokens : table.block_tokens;
-  const std::uint32_t log2_block_units =
-      Wide ? 31 - __clz(table.block_tokens / max_unit_tokens) : 0;
+  const std::uint32_t unit = Kind != block_kind::small ? max_unit_tokens : table.block_tokens;
+  const std::uint32_t log2_block_units = block_log2_units<Kind>(table.block_tokens);
   const std::uint32_t units = view.blocks << log2_block_units;
   const std::uint32_t shift = stage<true>(memory, source, view.tokens, units * unit, lane);
   std::uint64_t sums[2];
-  if (Wide) {
-    digest_pair(key, memory, shift, lane, sums);
+  if (Kind != block_kind::small) {
+    digest_pair(memory, shift, lane, sums);
   } else {
     for (std::uint32_t e = 0; e < 2; ++e) {
-      sums[e] = digest_unit<true>(key, memory, shift + (2 * lane + e) * unit, unit);
+      sums[e] = digest_unit<true>(memory, shift + (2 * lane + e) * unit, unit);
     }
   }
   const std::uint64_t first_unit = static_cast<std::uint64_t>(view.tile) * tile_units + 2 * lane;
@@ -181,8 +193,16 @@ __device__ tile_verdict match_tile(const prefix_table& table, const prefix_hash_
   const std::uint32_t found =
       find_candidates(table, key, view, sums, base, log2_block_units, memory, lane, bad);
   if (checks_tokens) {
-    bad = min(bad, first_difference<Wide>(table, memory, shift, found << log2_block_units,
-                                          log2_block_units, lane));
+    const std::uint32_t found_units = found << log2_block_units;
+    if (Kind == block_kind::small) {
+      bad = min(bad, first_difference_of_small(table, memory, shift, found_units, lane));
+    } else if (found_units == tile_units) {
+      bad = min(bad,
+                first_difference<true>(table, memory, shift, found_units, log2_block_units, lane));
+    } else {
+      bad = min(bad,
+                first_difference<false>(table, memory, shift, found_units, log2_block_units, lane));
+    }
   }
   for (std::uint32_t b = lane; b < found; b += warp_lanes) view.row[b] = memory.ids[1 + b];
   tile_verdict verdict = {found, false, no_parent};

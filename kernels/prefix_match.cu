@@ -70,7 +70,7 @@ __device__ void queue_first_tiles(const match_job& job, std::uint32_t prompt, bo
 }
 
 // 32 prompts, one a lane.
-template <bool Wide>
+template <block_kind Kind>
 __device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, warp_memory& memory,
                               std::uint32_t lane) {
   const std::uint32_t prompt = first_prompt + lane;
@@ -88,7 +88,7 @@ __device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, 
   mine.offset = static_cast<std::uint32_t>(mine.begin);
   mine.row = static_cast<std::uint32_t>(row);
   mine.namespace_id = mine.units > 0 ? namespace_of(job, prompt) : 0;
-  const std::uint32_t unit = Wide ? max_unit_tokens : job.table.block_tokens;
+  const std::uint32_t unit = Kind != block_kind::small ? max_unit_tokens : job.table.block_tokens;
   std::uint32_t matched = 0;
   std::uint32_t left = __ballot_sync(full_warp, mine.units > 0);
   while (left != 0) {
@@ -96,7 +96,7 @@ __device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, 
     std::uint32_t first_unit;
     const std::uint32_t pack = pack_end(mine, first, unit, lane, first_unit);
     bool mismatch;
-    const std::uint32_t found = match_pack<Wide>(
+    const std::uint32_t found = match_pack<Kind>(
         job.table, job.hash, job.source, mine, first, pack, first_unit,
         job.block_table + __shfl_sync(full_warp, row, first), memory, lane, mismatch);
     if (lane >= first && lane < pack) matched = found;
@@ -155,7 +155,7 @@ __device__ __noinline__ void finish_segment(const match_job& job, const prompt_v
   }
 }
 
-template <bool Wide>
+template <block_kind Kind>
 __device__ void match_queued_tile(const match_job& job, word64 entry, warp_memory& memory,
                                   std::uint32_t lane) {
   const std::uint32_t prompt = static_cast<std::uint32_t>((entry - 1) >> 32);
@@ -184,7 +184,7 @@ __device__ void match_queued_tile(const match_job& job, word64 entry, warp_memor
         min(tile_blocks, prompt_of.blocks - first_block),
         prompt_of.namespace_id};
     const tile_verdict verdict =
-        match_tile<Wide>(job.table, job.hash, job.source, view, memory, lane);
+        match_tile<Kind>(job.table, job.hash, job.source, view, memory, lane);
     if (lane == 0 && (verdict.mismatch || verdict.blocks < view.blocks)) {
       atomicMax(&state.miss,
                 encode_miss(first_block + verdict.blocks, verdict.mismatch, verdict.parent));
@@ -206,20 +206,24 @@ __device__ void match_queued_tile(const match_job& job, word64 entry, warp_memor
   }
 }
 
-template <bool Wide>
+template <block_kind Kind>
 __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiprocessor)
     prefix_match_kernel(const __grid_constant__ match_job job) {
   __shared__ warp_memory shared[block_warps];
   warp_memory& memory = shared[threadIdx.x / warp_lanes];
   const std::uint32_t lane = threadIdx.x % warp_lanes;
   match_control& control = *job.work.control;
+  if (lane < max_unit_tokens) memory.multipliers[lane] = job.hash.multipliers[lane];
+  __syncwarp();
 
-  while (true) {
-    std::uint32_t pack = 0;
-    if (lane == 0) pack = atomicAdd(&control.next_pack, 1u);
+  const std::uint32_t packs = (job.prompt_count - 1) / warp_lanes + 1;
+  const std::uint32_t warps = gridDim.x * block_warps;
+  std::uint32_t pack = blockIdx.x * block_warps + threadIdx.x / warp_lanes;
+  while (pack < packs) {
+    match_prompts<Kind>(job, pack * warp_lanes, memory, lane);
+    if (packs <= warps) break;
+    if (lane == 0) pack = warps + atomicAdd(&control.next_pack, 1u);
     pack = __shfl_sync(full_warp, pack, 0);
-    if (pack > (job.prompt_count - 1) / warp_lanes) break;
-    match_prompts<Wide>(job, pack * warp_lanes, memory, lane);
   }
   std::uint32_t ticket = 0;
   if (lane == 0) ticket = atomicAdd(&control.queue_head, 1u);
@@ -233,12 +237,11 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
     }
     entry = __shfl_sync(full_warp, entry, 0);
     if (entry == 0) break;
-    match_queued_tile<Wide>(job, entry, memory, lane);
+    match_queued_tile<Kind>(job, entry, memory, lane);
     ticket = next;
   }
-  if (lane == 0 && atomicAdd(&control.warps_left, 1u) == gridDim.x * block_warps - 1) {
-    control = {};
-  }
+  __syncthreads();
+  if (threadIdx.x == 0 && atomicAdd(&control.blocks_done, 1u) == gridDim.x - 1) control = {};
 }
 
 std::uint64_t tile_slots(std::uint32_t prompt_count, std::int64_t token_count,
@@ -332,16 +335,17 @@ cudaError_t prefix_match(cudaStream_t stream, const prefix_match_arguments& argu
   job.work.sums = reinterpret_cast<word64*>(memory);
   job.work.queue = job.work.sums + job.work.slots;
 
-  // As many warps as there can be tiles and packs, at most a full device.
+  // As many warps as there can be packs and tiles at once, at most a full device. A prompt's last
+  // segment is two thirds of it.
   const std::uint64_t tile_tokens = tile_units * std::uint64_t{unit_tokens(table.block_tokens)};
-  const std::uint64_t work = arguments.token_count / tile_tokens +
+  const std::uint64_t work = 2 * (arguments.token_count / tile_tokens) / 3 +
                              (arguments.prompt_count + warp_lanes - 1) / warp_lanes + 1;
   const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(
       (work + block_warps - 1) / block_warps,
       static_cast<std::uint64_t>(multiprocessors) * blocks_per_multiprocessor));
-  const auto kernel = unit_tokens(table.block_tokens) == max_unit_tokens
-                          ? prefix_match_kernel<true>
-                          : prefix_match_kernel<false>;
+  auto* kernel = prefix_match_kernel<block_kind::large>;
+  if (table.block_tokens < max_unit_tokens) kernel = prefix_match_kernel<block_kind::small>;
+  if (table.block_tokens == max_unit_tokens) kernel = prefix_match_kernel<block_kind::unit>;
   return launch(stream, kernel, dim3(grid), dim3(block_warps * warp_lanes), 0, job);
 }
 

@@ -68,7 +68,7 @@ __device__ __noinline__ std::uint32_t resolve(const prefix_table& table, const p
     for (std::uint32_t e = 0; e < 2; ++e) {
       const std::uint32_t u = 2 * lane + e;
       if (u >= units) break;
-      parts[e] = unit_part(key, digest_unit<true>(key, memory, shift + u * unit, unit),
+      parts[e] = unit_part(key, digest_unit<true>(memory, shift + u * unit, unit),
                            static_cast<std::uint64_t>(begin) * units_per_block + u);
     }
     const std::uint64_t total = scan_units(parts, lane);

@@ -24,7 +24,7 @@ struct match_control {
   std::uint32_t queue_head;
   std::uint32_t queue_tail;
   std::uint32_t resolved_prompts;
-  std::uint32_t warps_left;  // counts warps that are done
+  std::uint32_t blocks_done;  // thread blocks
   std::uint32_t unused[3];
 };
 
@@ -99,7 +99,8 @@ __device__ inline void queue_tiles(const match_workspace& work, std::uint32_t pr
 // instead. One lane.
 __device__ inline word64 take_tile(const match_workspace& work, std::uint32_t ticket,
                                    std::uint32_t prompt_count) {
-  for (std::uint32_t pause = 32;; pause = pause < 512 ? 2 * pause : pause) {
+  // Longer and longer naps: a poll is traffic that others wait behind.
+  for (std::uint32_t naps = 1;; naps = naps < 4 ? 2 * naps : naps) {
     if (ticket < work.slots) {
       const word64 tile = load_relaxed(work.queue + ticket);
       if (tile != 0) {
@@ -108,7 +109,10 @@ __device__ inline word64 take_tile(const match_workspace& work, std::uint32_t ti
       }
     }
     if (load_relaxed(&work.control->resolved_prompts) == prompt_count) return 0;
-    __nanosleep(pause);
+    for (std::uint32_t i = 0; i < naps; ++i) {
+#pragma unroll
+      for (int nap = 0; nap < 4; ++nap) __nanosleep(40);
+    }
   }
 }
 
@@ -117,6 +121,7 @@ __device__ inline word64 take_tile(const match_workspace& work, std::uint32_t ti
 __device__ inline std::uint64_t look_back(const word64* slots, std::uint32_t tile,
                                           std::uint32_t lane) {
   std::uint64_t sum = 0;
+  std::uint32_t naps = 1;
   // Usually a near one knows; a full window would be traffic for nothing.
   for (std::uint32_t width = 8;; width = warp_lanes) {
     const bool inside = lane < width && lane < tile;
@@ -139,7 +144,11 @@ __device__ inline std::uint64_t look_back(const word64* slots, std::uint32_t til
         if (prefixes != 0) return sum & hash_sum_mask;
         break;
       }
-      __nanosleep(32);
+      if (lane == 0) {
+        for (std::uint32_t i = 0; i < naps; ++i) __nanosleep(20);
+      }
+      if (naps < 8) naps *= 2;
+      __syncwarp();
       if ((word & 3) == 0) word = load_relaxed(slots + (tile - 1 - lane));
     }
     tile -= min(width, tile);

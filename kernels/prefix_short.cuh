@@ -54,15 +54,14 @@ __device__ inline std::uint32_t first_set(std::uint32_t even, std::uint32_t odd,
 // Matches the prompts of lanes first … end − 1, the first one's row being `rows`; returns how many
 // blocks of the lane's prompt match, and sets `mismatch` where a candidate failed and the prompt
 // must be resolved.
-template <bool Wide>
+template <block_kind Kind>
 __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash_key& key,
                                     const token_source& source, const short_prompt& mine,
                                     std::uint32_t first, std::uint32_t end,
                                     std::uint32_t first_unit, std::int32_t* rows,
                                     warp_memory& memory, std::uint32_t lane, bool& mismatch) {
-  const std::uint32_t unit = Wide ? max_unit_tokens : table.block_tokens;
-  const std::uint32_t log2_block_units =
-      Wide ? 31 - __clz(table.block_tokens / max_unit_tokens) : 0;
+  const std::uint32_t unit = Kind != block_kind::small ? max_unit_tokens : table.block_tokens;
+  const std::uint32_t log2_block_units = block_log2_units<Kind>(table.block_tokens);
   const std::uint32_t unit_mask = (1u << log2_block_units) - 1;
   const bool in_pack = lane >= first && lane < end && mine.units > 0;
   const std::uint32_t busy = __ballot_sync(full_warp, in_pack);
@@ -81,22 +80,28 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
   __syncwarp();
 
   std::uint64_t sums[2] = {};
-  std::uint32_t owner[2], position[2];
+  std::uint32_t owner[2], position[2], source_word[2];
 #pragma unroll
   for (std::uint32_t e = 0; e < 2; ++e) {
     const std::uint32_t u = 2 * lane + e;
-    owner[e] = u < all_units ? memory.owners[u] : first;
+    const bool exists = u < all_units;
+    owner[e] = exists ? memory.owners[u] : first;
+    source_word[e] = exists ? memory.sources[u] : 0;
     position[e] = u - __shfl_sync(full_warp, first_unit, owner[e]);
-    if (u >= all_units) continue;
-    const std::uint32_t* from = memory.words + memory.sources[u];
-    unit_digest digest;
-    if (Wide) {
-#pragma unroll
-      for (std::uint32_t i = 0; i < max_unit_tokens; ++i) digest.add(key, i, from[i]);
+  }
+  if (2 * lane < all_units) {
+    if (Kind != block_kind::small) {
+      // A unit that does not exist is read from the first word and not used.
+      digest_two(
+          memory,
+          [&](std::uint32_t e, std::uint32_t i) { return memory.words[source_word[e] + i]; }, sums);
     } else {
-      for (std::uint32_t i = 0; i < unit; ++i) digest.add(key, i, from[i]);
+      for (std::uint32_t e = 0; e < 2; ++e) {
+        sums[e] = digest_unit<false>(memory, source_word[e], unit);
+      }
     }
-    sums[e] = unit_part(key, digest.value(), position[e]);
+    sums[0] = unit_part(key, sums[0], position[0]);
+    sums[1] = unit_part(key, sums[1], position[1]);
   }
   const std::uint64_t part0 = sums[0];
   scan_units(sums, lane);
@@ -147,14 +152,14 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
     const std::int32_t parent =
         block == 0 ? root_parent(namespace_id) : memory.ids[1 + u - (1u << log2_block_units)];
     bool bad = checks_parent && found[e].parent != parent;
-    if (!Wide && checks_tokens) {
+    if (Kind == block_kind::small && checks_tokens) {
       const std::uint32_t* kept = table.tokens + static_cast<std::int64_t>(found[e].block) * unit;
       const std::uint32_t* staged = memory.words + memory.sources[u];
       for (std::uint32_t i = 0; i < unit; ++i) bad = bad || kept[i] != staged[i];
     }
     if (bad) failed |= 1u << owner[e];
   }
-  if (Wide && checks_tokens) {
+  if (Kind != block_kind::small && checks_tokens) {
     __syncwarp();
     for (std::uint32_t u = lane >> 2; u < all_units; u += 8) {
       const std::uint32_t place = memory.places[u];

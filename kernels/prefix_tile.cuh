@@ -14,6 +14,14 @@ inline constexpr std::uint32_t tile_units = 64;
 inline constexpr std::uint32_t tile_words = tile_units * max_unit_tokens;
 inline constexpr std::uint32_t load_rounds = tile_words / (4 * warp_lanes);
 
+// Blocks of fewer than 16 tokens, of 16, and of more: units per block known when compiling, or not.
+enum class block_kind { small, unit, large };
+
+template <block_kind Kind>
+__device__ std::uint32_t block_log2_units(std::uint32_t block_tokens) {
+  return Kind == block_kind::large ? 31 - __clz(block_tokens / max_unit_tokens) : 0;
+}
+
 // Staged words are padded by 4 in 32, so that lanes that read 32 words each do not all meet in one
 // bank.
 __device__ inline std::uint32_t padded(std::uint32_t word) { return word + ((word >> 5) << 2); }
@@ -21,6 +29,8 @@ __device__ inline std::uint32_t padded(std::uint32_t word) { return word + ((wor
 inline constexpr std::uint32_t staged_words = (tile_words + 4) + ((tile_words + 4) / 32 * 4) + 4;
 
 struct warp_memory {
+  // A copy of the key's: as kernel parameters they would occupy 32 registers all the time.
+  alignas(16) unit_multipliers multipliers[max_unit_tokens];
   alignas(16) std::uint32_t words[staged_words];
   std::int32_t ids[tile_units + 4];   // of the tile's blocks, after the id of the block before them
   std::uint32_t owners[tile_units];   // of packed units: the lane that has the prompt
@@ -54,16 +64,25 @@ __device__ std::uint32_t stage(warp_memory& memory, const token_source& source,
   if (aligned >= source.begin && aligned + 4 * chunks <= source.end) {
     const uint4* from = reinterpret_cast<const uint4*>(aligned) + lane;
     const std::uint32_t left = chunks > lane ? chunks - lane : 0;
-    uint4 loaded[load_rounds];
-#pragma unroll
-    for (std::uint32_t r = 0; r < load_rounds; ++r) {
-      if (r * warp_lanes < left) loaded[r] = __ldcs(from + r * warp_lanes);
-    }
     std::uint32_t* to = memory.words + staged_chunk<Padded>(lane);
+    uint4 loaded[load_rounds];
+    if (chunks >= load_rounds * warp_lanes) {  // the common case, without a test per load
 #pragma unroll
-    for (std::uint32_t r = 0; r < load_rounds; ++r) {
-      if (r * warp_lanes < left) {
+      for (std::uint32_t r = 0; r < load_rounds; ++r) loaded[r] = __ldcs(from + r * warp_lanes);
+#pragma unroll
+      for (std::uint32_t r = 0; r < load_rounds; ++r) {
         *reinterpret_cast<uint4*>(to + staged_chunk<Padded>(r * warp_lanes)) = loaded[r];
+      }
+    } else {
+#pragma unroll
+      for (std::uint32_t r = 0; r < load_rounds; ++r) {
+        if (r * warp_lanes < left) loaded[r] = __ldcs(from + r * warp_lanes);
+      }
+#pragma unroll
+      for (std::uint32_t r = 0; r < load_rounds; ++r) {
+        if (r * warp_lanes < left) {
+          *reinterpret_cast<uint4*>(to + staged_chunk<Padded>(r * warp_lanes)) = loaded[r];
+        }
       }
     }
     if (chunks > load_rounds * warp_lanes && lane == 0) {
@@ -79,32 +98,45 @@ __device__ std::uint32_t stage(warp_memory& memory, const token_source& source,
   return shift;
 }
 
-// Digests of a lane's two units of 16 tokens, staged padded, the tile starting at word `shift` ≤ 3.
-__device__ inline void digest_pair(const prefix_hash_key& key, const warp_memory& memory,
-                                   std::uint32_t shift, std::uint32_t lane,
-                                   std::uint64_t (&out)[2]) {
-  const std::uint32_t* words = memory.words + 36 * lane + shift;
+// Digests of two units of 16 tokens: token i of unit e is token(e, i).
+template <class Token>
+__device__ void digest_two(const warp_memory& memory, Token token, std::uint64_t (&out)[2]) {
+  unit_digest digest[2];
 #pragma unroll
-  for (std::uint32_t e = 0; e < 2; ++e) {
-    unit_digest digest;
+  for (std::uint32_t i = 0; i < max_unit_tokens; i += 2) {
+    const uint4 by = *reinterpret_cast<const uint4*>(memory.multipliers + i);
 #pragma unroll
-    for (std::uint32_t i = 0; i < max_unit_tokens; ++i) {
-      const std::uint32_t w = 16 * e + i;
-      // Only the last three words may lie behind the padding.
-      const std::uint32_t skip = w > 28 && w + shift >= 32 ? 4 : 0;
-      digest.add(key, i, words[w + skip]);
+    for (std::uint32_t e = 0; e < 2; ++e) {
+      digest[e].add({by.x, by.y}, token(e, i));
+      digest[e].add({by.z, by.w}, token(e, i + 1));
     }
-    out[e] = digest.value();
   }
+  out[0] = digest[0].value();
+  out[1] = digest[1].value();
+}
+
+// Digests of a lane's two units of 16 tokens, staged padded, the tile starting at word `shift` ≤ 3.
+__device__ inline void digest_pair(const warp_memory& memory, std::uint32_t shift,
+                                   std::uint32_t lane, std::uint64_t (&out)[2]) {
+  const std::uint32_t* words = memory.words + 36 * lane + shift;
+  digest_two(
+      memory,
+      [words, shift](std::uint32_t e, std::uint32_t i) {
+        const std::uint32_t w = 16 * e + i;
+        // Only the last three words may lie behind the padding.
+        const std::uint32_t skip = w > 28 && w + shift >= 32 ? 4 : 0;
+        return words[w + skip];
+      },
+      out);
 }
 
 // Digest of a unit staged anywhere.
 template <bool Padded>
-__device__ std::uint64_t digest_unit(const prefix_hash_key& key, const warp_memory& memory,
-                                     std::uint32_t word, std::uint32_t unit) {
+__device__ std::uint64_t digest_unit(const warp_memory& memory, std::uint32_t word,
+                                     std::uint32_t unit) {
   unit_digest digest;
   for (std::uint32_t i = 0; i < unit; ++i) {
-    digest.add(key, i, memory.words[Padded ? padded(word + i) : word + i]);
+    digest.add(memory.multipliers[i], memory.words[Padded ? padded(word + i) : word + i]);
   }
   return digest.value();
 }

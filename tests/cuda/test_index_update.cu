@@ -115,8 +115,8 @@ class random_changes {
     for (std::size_t u = 0; u * unit < all.size(); ++u) {
       std::uint64_t low = 0, high = 0;
       for (std::size_t i = 0; i < unit; ++i) {
-        low += std::uint64_t{all[u * unit + i]} * key.multipliers[0][i];
-        high += std::uint64_t{all[u * unit + i]} * key.multipliers[1][i];
+        low += std::uint64_t{all[u * unit + i]} * key.multipliers[i].low;
+        high += std::uint64_t{all[u * unit + i]} * key.multipliers[i].high;
       }
       sum += kernels::mix(key, low + (high << 32 | high >> 32) + u * key.step);
     }
