@@ -89,8 +89,8 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   if (source != no_block) pool_.hold(source);  // not to be evicted to make room for this one
   bool obtained = obtain_locked(wanted, source);
   if (!obtained && source != no_block && !borrow) {
-    // No room for a block to copy from beside the prompt: then its whole blocks must do. Otherwise a
-    // prompt as large as the pool could wait for ever.
+    // No room for a block to copy from beside the prompt: then its whole blocks must do. Otherwise
+    // a prompt as large as the pool could wait for ever.
     pool_.release(std::span(&source, 1));
     source = no_block;
     served = whole * b;

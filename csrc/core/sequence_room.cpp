@@ -195,10 +195,10 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   child->path_blocks = s.path_blocks;
   child->borrowed_tail = s.borrowed_tail;
   child->failed = s.failed;
-  const tree_place place = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
-  child->pinned = place.node;
-  tree_.pin(place);
-  if (!tree_.is_root(place.node)) policy_->on_pin(place.node);
+  // The same pin, a committed partial tail included.
+  child->pinned = s.pinned;
+  tree_.pin({s.pinned, tree_.is_root(s.pinned) ? 0 : tree_.pinned_blocks(s.pinned)});
+  if (!tree_.is_root(s.pinned)) policy_->on_pin(s.pinned);
   child->slot = s.slot;
   if (s.slot != no_slot) slots_->pin(s.slot);
   child->id = next_id_++;

@@ -1,11 +1,11 @@
 // The radix tree against an oracle that is a plain list of token vectors.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
 #include <map>
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "csrc/core/block_pool.h"
 #include "csrc/core/radix_tree.h"
@@ -25,9 +25,11 @@ struct oracle {
     if (it == paths.end()) return 0;
     for (const tokens& p : it->second) {
       const std::size_t n = std::min(p.size(), prompt.size());
-      best = std::max(best, static_cast<std::size_t>(
-                                std::mismatch(p.begin(), p.begin() + static_cast<long>(n),
-                                              prompt.begin()).first - p.begin()));
+      best = std::max(
+          best,
+          static_cast<std::size_t>(
+              std::mismatch(p.begin(), p.begin() + static_cast<long>(n), prompt.begin()).first -
+              p.begin()));
     }
     return best;
   }
@@ -43,8 +45,8 @@ struct pinned {
 
 class tree_test : public ::testing::TestWithParam<std::tuple<int, int, int>> {};
 
-// Drives tree and oracle with the same random operations; evictions remove from the oracle exactly the
-// blocks that the tree gave up.
+// Drives tree and oracle with the same random operations; evictions remove from the oracle exactly
+// the blocks that the tree gave up.
 TEST_P(tree_test, agrees_with_oracle) {
   const auto [block_tokens, alphabet, hash_bits] = GetParam();
   const char* more = std::getenv("RADIXKV_TREE_OPERATIONS");
@@ -97,7 +99,8 @@ TEST_P(tree_test, agrees_with_oracle) {
     for (tokens& p : expected.paths[space]) {
       const std::size_t n = std::min(p.size(), whole.size());
       const auto common = static_cast<std::size_t>(
-          std::mismatch(p.begin(), p.begin() + static_cast<long>(n), whole.begin()).first - p.begin());
+          std::mismatch(p.begin(), p.begin() + static_cast<long>(n), whole.begin()).first -
+          p.begin());
       if (common > left && common == p.size()) p.resize(left);
     }
     // Partial tails stay matchable through siblings only; keep what the tree still holds.
@@ -111,7 +114,8 @@ TEST_P(tree_test, agrees_with_oracle) {
       const tokens t = prompt();
       tree_match m;
       std::vector<block_id> table(t.size() / static_cast<std::size_t>(block_tokens) + 1);
-      ASSERT_TRUE(tree.match(tree.root_handle(roots[static_cast<std::size_t>(space)]), t, table, m));
+      ASSERT_TRUE(
+          tree.match(tree.root_handle(roots[static_cast<std::size_t>(space)]), t, table, m));
       ASSERT_EQ(m.tokens, expected.match(space, t)) << "operation " << op;
       ASSERT_EQ(m.blocks, m.tokens / static_cast<std::size_t>(block_tokens));
       ASSERT_TRUE(tree.still(m));
@@ -177,7 +181,8 @@ TEST_P(tree_test, agrees_with_oracle) {
       const std::size_t left = whole.size() - tree.tokens(n) +
                                std::size_t{left_blocks} * static_cast<std::size_t>(block_tokens);
       const node_id root = tree.root_of(n);
-      const auto owner = static_cast<int>(std::find(roots.begin(), roots.end(), root) - roots.begin());
+      const auto owner =
+          static_cast<int>(std::find(roots.begin(), roots.end(), root) - roots.begin());
       const std::span<const block_id> gone = tree.tail(n, count);
       pool.release_tree(gone);
       tree.trim(n, count, true);
@@ -186,7 +191,8 @@ TEST_P(tree_test, agrees_with_oracle) {
     }
     for (const pinned& p : pins) {
       tree_match m;
-      ASSERT_TRUE(tree.match(tree.root_handle(roots[static_cast<std::size_t>(p.space)]), p.path, {}, m));
+      ASSERT_TRUE(
+          tree.match(tree.root_handle(roots[static_cast<std::size_t>(p.space)]), p.path, {}, m));
       ASSERT_EQ(m.tokens, p.path.size()) << "a pinned prefix went";
     }
     if (op % 16 == 0 || op < 500) {
@@ -212,10 +218,10 @@ TEST_P(tree_test, agrees_with_oracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    shapes, tree_test,
-    ::testing::Combine(::testing::Values(1, 2, 4, 16, 64), ::testing::Values(2, 3, 100),
-                       ::testing::Values(64, 8)));
+INSTANTIATE_TEST_SUITE_P(shapes, tree_test,
+                         ::testing::Combine(::testing::Values(1, 2, 4, 16, 64),
+                                            ::testing::Values(2, 3, 100),
+                                            ::testing::Values(64, 8)));
 
 }  // namespace
 }  // namespace radixkv::detail

@@ -28,7 +28,29 @@ enum : std::uint32_t {
   feature_count
 };
 
-float logistic(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+// 1/(1 + e^-x) to 2e-6, free of branches and calls so that loops over it become vector code.
+inline float logistic(float x) {
+  const float t = std::min(std::max(-x, -60.0f), 60.0f) * 1.44269504f;
+  const float rounded = (t + 12582912.0f) - 12582912.0f;
+  const float f = t - rounded;  // e^-x = 2^rounded × 2^f, |f| ≤ 1/2
+  float p = 1.3333558e-3f;
+  p = p * f + 9.6181291e-3f;
+  p = p * f + 5.5504109e-2f;
+  p = p * f + 2.4022651e-1f;
+  p = p * f + 6.9314718e-1f;
+  p = p * f + 1.0f;
+  const std::int32_t exponent = static_cast<std::int32_t>(rounded) + 127;
+  const float scale = std::bit_cast<float>(exponent << 23);
+  return 1.0f / (1.0f + p * scale);
+}
+
+// 1/√x to 5e-6: Newton's method from the well-known first guess.
+inline float inverse_root(float x) {
+  float y = std::bit_cast<float>(0x5f375a86u - (std::bit_cast<std::uint32_t>(x) >> 1));
+  y *= 1.5f - 0.5f * x * y * y;
+  y *= 1.5f - 0.5f * x * y * y;
+  return y;
+}
 
 constexpr char magic[8] = {'r', 'k', 'v', 'h', 'a', 'z', '0', '1'};
 
@@ -92,21 +114,44 @@ float hazard_model::hazard(run_features f, std::uint32_t bin) const {
 void hazard_model::learn(run_features f, std::uint32_t bin, bool used, float units) {
   const active on = active_features(f);
   const std::uint32_t g = 1 + group(bin);
+  constexpr float rate = 0.1f, group_rate = 0.07f;
+  // Gathered, so that the arithmetic is vector code: weights, and those of the group behind them.
+  float w[2 * most_active], a[2 * most_active];
   float x = theta_[bin];
-  for (std::uint32_t i = 0; i < on.count; ++i)
-    x += weights_[on.index[i]][0] + weights_[on.index[i]][g];
+  for (std::uint32_t i = 0; i < on.count; ++i) {
+    const row& weights = weights_[on.index[i]];
+    const row& squares = squares_[on.index[i]];
+    w[i] = weights[0];
+    w[most_active + i] = weights[g];
+    a[i] = squares[0];
+    a[most_active + i] = squares[g];
+    x += weights[0] + weights[g];
+  }
   const float d = (logistic(x) - (used ? 1.0f : 0.0f)) * std::min(units, 10.0f) / 5.0f;
   const float dd = d * d;
-  constexpr float rate = 0.1f, group_rate = 0.07f;
   theta_squares_[bin] += dd;
-  theta_[bin] -= rate * d / std::sqrt(theta_squares_[bin] + 1);
-  for (std::uint32_t i = 0; i < on.count; ++i) {
-    row& w = weights_[on.index[i]];
-    row& a = squares_[on.index[i]];
-    a[0] += dd;
-    a[g] += dd;
-    w[0] -= rate * d / std::sqrt(a[0] + 1);
-    w[g] -= group_rate * d / std::sqrt(a[g] + 1);
+  theta_[bin] -= rate * d * inverse_root(theta_squares_[bin] + 1);
+  if (on.count == 1) {  // the tail
+    row& weights = weights_[on.index[0]];
+    row& squares = squares_[on.index[0]];
+    squares[0] += dd;
+    squares[g] += dd;
+    weights[0] -= rate * d * inverse_root(squares[0] + 1);
+    weights[g] -= group_rate * d * inverse_root(squares[g] + 1);
+    return;
+  }
+  for (std::uint32_t i = 0; i < 2 * most_active; ++i) a[i] += dd;
+  const float step = rate * d, group_step = group_rate * d;
+  for (std::uint32_t i = 0; i < most_active; ++i) w[i] -= step * inverse_root(a[i] + 1);
+  for (std::uint32_t i = most_active; i < 2 * most_active; ++i)
+    w[i] -= group_step * inverse_root(a[i] + 1);
+  for (std::uint32_t i = 0; i < most_active; ++i) {
+    row& weights = weights_[on.index[i]];
+    row& squares = squares_[on.index[i]];
+    weights[0] = w[i];
+    weights[g] = w[most_active + i];
+    squares[0] = a[i];
+    squares[g] = a[most_active + i];
   }
 }
 
@@ -116,17 +161,17 @@ float hazard_model::key(run_features f, std::uint32_t bin) const {
   for (std::uint32_t i = 0; i < on.count; ++i)
     for (std::uint32_t k = 0; k < 8; ++k) sum[k] += weights_[on.index[i]][k];
   float hazards[bins];
-  for (std::uint32_t b = bin; b < bins; ++b)
+  for (std::uint32_t b = 0; b < bins; ++b)
     hazards[b] = logistic(theta_[b] + sum[0] + sum[1 + group(b)]);
-  float alive = 1, uses = 0, held = 0, best = 0;
+  float alive = 1, uses = 0, held = 0, best = 0, best_held = 1;
   for (std::uint32_t b = bin; b < bins; ++b) {
     const float h = hazards[b];
     uses += alive * h;
     held += alive * (1 - h / 2) * width_[b];
     alive *= 1 - h;
-    best = std::max(best, uses / held);
+    if (uses * best_held > best * held) best = uses, best_held = held;  // compared without dividing
   }
-  return best;
+  return best / best_held;
 }
 
 std::vector<std::byte> hazard_model::save() const {

@@ -1,4 +1,5 @@
-// A 4-ary heap of runs by key, smallest first; runs know their place in it.
+// A 4-ary heap of runs by key, smallest first, the least recently used of equal ones first; runs
+// know their place in it.
 #pragma once
 
 #include <cstddef>
@@ -24,10 +25,10 @@ class key_heap {
     std::uint32_t at = runs_[r].heap_place;
     if (at == no_run) {
       at = static_cast<std::uint32_t>(entries_.size());
-      entries_.push_back({key, r});
+      entries_.push_back({key, r, runs_[r].turn});
       runs_[r].heap_place = at;
     }
-    move({key, r}, at);
+    move({key, r, runs_[r].turn}, at);
   }
   void remove(run_id r) {
     const std::uint32_t at = runs_[r].heap_place;
@@ -40,7 +41,7 @@ class key_heap {
   [[nodiscard]] bool sound() const {
     for (std::uint32_t i = 0; i < entries_.size(); ++i)
       if (runs_[entries_[i].run].heap_place != i ||
-          (i > 0 && entries_[(i - 1) / 4].key > entries_[i].key))
+          (i > 0 && entries_[i].before(entries_[(i - 1) / 4])))
         return false;
     return true;
   }
@@ -49,6 +50,10 @@ class key_heap {
   struct entry {
     float key;
     run_id run;
+    std::uint32_t turn;
+    [[nodiscard]] bool before(const entry& other) const {
+      return key != other.key ? key < other.key : static_cast<std::int32_t>(turn - other.turn) < 0;
+    }
   };
   void place(entry e, std::uint32_t at) {
     entries_[at] = e;
@@ -56,7 +61,7 @@ class key_heap {
   }
   // Finds e's place, beginning at a hole.
   void move(entry e, std::uint32_t at) {
-    while (at > 0 && e.key < entries_[(at - 1) / 4].key) {
+    while (at > 0 && e.before(entries_[(at - 1) / 4])) {
       place(entries_[(at - 1) / 4], at);
       at = (at - 1) / 4;
     }
@@ -64,8 +69,8 @@ class key_heap {
       std::uint32_t least = 4 * at + 1;
       if (least >= entries_.size()) break;
       for (std::uint32_t c = least + 1; c < least + 4 && c < entries_.size(); ++c)
-        if (entries_[c].key < entries_[least].key || least == at) least = c;
-      if (e.key <= entries_[least].key) break;
+        if (entries_[c].before(entries_[least])) least = c;
+      if (!entries_[least].before(e)) break;
       place(entries_[least], at);
       at = least;
     }

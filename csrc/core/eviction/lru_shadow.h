@@ -2,8 +2,9 @@
 //
 // A block would still be in an LRU cache iff the blocks used since fill less than the cache. Every
 // block belongs to the request (turn) that used it last; a cursor over turns keeps the blocks of
-// younger turns at capacity. (The one turn that LRU would have evicted in part counts as evicted.)
-// Turns also carry what a continuation wants to know of the request that it continues.
+// younger turns at capacity, and what room they leave goes to the one turn that LRU would have
+// evicted in part. Turns also carry what a continuation wants to know of the request that it
+// continues.
 #pragma once
 
 #include <cstddef>
@@ -43,6 +44,12 @@ class lru_shadow {
   }
   [[nodiscard]] bool holds(std::uint32_t turn) const {
     return !turns_.empty() && turn - oldest_ < turns_.size();
+  }
+  // Turn that LRU would have evicted in part, and how many of its blocks would be left.
+  [[nodiscard]] std::uint32_t partial_turn() const { return oldest_ - 1; }
+  [[nodiscard]] std::uint32_t partial_blocks() const {
+    return oldest_ != kept_ && capacity_ > young_ ? static_cast<std::uint32_t>(capacity_ - young_)
+                                                  : 0;
   }
   // The newest turn took over `blocks` blocks, from turn `from` if `known`.
   void move(bool known, std::uint32_t from, std::uint32_t blocks) {

@@ -7,6 +7,8 @@ namespace radixkv::detail {
 
 namespace {
 constexpr std::uint32_t tail_tokens = 256;
+// A run with more continuations than this is a shared beginning.
+constexpr std::uint32_t shared_children = 8;
 // Small caches get this much for histories, whatever their share.
 constexpr std::size_t history_bytes_least = 64 * 1024;
 }  // namespace
@@ -30,12 +32,13 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   runs_.reset(block_tokens_, path_hash_tokens(block_tokens_));
   heap_.clear();
   model_ = {};
+  guard_ = {};
   shadow_.reset(capacity_blocks);
   statistics_ = {};
   ends_ = {};
   now_ = 0;
   log_.assign(64, {});
-  log_begin_ = log_end_ = dropped_ = 0;
+  log_begin_ = log_end_ = dropped_ = oldest_ = 0;
   cursors_ = {};
 }
 
@@ -123,7 +126,9 @@ void reuse_index_policy::on_request(const request_info& request) {
     features = runs_[known].features;
     turn.number = continued.number;
   } else {
-    turn.number = known == root_run ? 0 : std::min(continued.number, 1'000u) + 1;
+    // What many prompts begin with is where conversations start, not a turn of one.
+    const bool starts = known == root_run || runs_[known].children_ever > shared_children;
+    turn.number = starts ? 0 : std::min(continued.number, 1'000u) + 1;
     features.set(run_features::turn, std::min(5u, turn.number));
     features.set(run_features::fresh, run_features::log2_category(units(end - known_depth)));
     features.set(run_features::pause,
@@ -136,9 +141,11 @@ void reuse_index_policy::on_request(const request_info& request) {
   features.set(run_features::output, run_features::output_category(request.output_tokens));
 
   const std::uint32_t tail = (tail_tokens + block_tokens_ - 1) / block_tokens_;
-  std::uint32_t lru_hits = 0;
+  std::uint32_t lru_hits = 0, lru_part = 0;
+  const std::uint32_t partial_turn = shadow_.partial_turn(), left = shadow_.partial_blocks();
   for (run_id r = deepest; r != root_run; r = runs_[r].parent) {
     if (runs_[r].uses > 0 && shadow_.holds(runs_[r].turn)) lru_hits += runs_[r].blocks;
+    if (runs_[r].uses > 0 && runs_[r].turn == partial_turn) lru_part += runs_[r].blocks;
     use(r, features, end > tail ? end - tail : 0, again);
   }
   shadow_.settle();
@@ -147,7 +154,9 @@ void reuse_index_policy::on_request(const request_info& request) {
     const std::uint32_t whole = request.prompt_tokens / block_tokens_;
     statistics_.blocks += whole;
     statistics_.hit_blocks += std::min(whole, request.matched_blocks);
-    statistics_.lru_hit_blocks += std::min(whole, lru_hits);
+    lru_hits = std::min(whole, lru_hits + std::min(lru_part, left));
+    statistics_.lru_hit_blocks += lru_hits;
+    if (guard_.count(std::min(whole, request.matched_blocks), lru_hits)) oldest_ = log_begin_;
   }
   if (tree_->children(n) == 0) lead(n);
   age();
@@ -155,17 +164,25 @@ void reuse_index_policy::on_request(const request_info& request) {
 }
 
 victim reuse_index_policy::next_victim() {
-  while (!heap_.empty()) {
-    const run_id r = heap_.top();
-    const run& last = runs_[r];
-    if (tree_->evictable(last.node)) {
-      const std::uint32_t blocks = last.last_is_tail() ? last.cached - last.body() : last.cached;
-      return {last.node,
-              std::min(blocks, tree_->blocks(last.node) - tree_->pinned_blocks(last.node))};
+  // The log is in order of recency, children before their parents.
+  if (guard_.by_recency())
+    for (oldest_ = std::max(oldest_, log_begin_); oldest_ != log_end_; ++oldest_) {
+      const log_entry& e = log_at(oldest_);
+      const run& last = runs_[e.run];
+      if (last.turn == e.turn && last.heap_place != no_run && tree_->evictable(last.node))
+        return tail_of(last);
     }
-    heap_.remove(r);  // comes back when it is let go
+  while (!heap_.empty()) {
+    const run& last = runs_[heap_.top()];
+    if (tree_->evictable(last.node)) return tail_of(last);
+    heap_.remove(heap_.top());  // comes back when it is let go
   }
   return {};
+}
+
+victim reuse_index_policy::tail_of(const run& last) const {
+  const std::uint32_t blocks = last.last_is_tail() ? last.cached - last.body() : last.cached;
+  return {last.node, std::min(blocks, tree_->blocks(last.node) - tree_->pinned_blocks(last.node))};
 }
 
 // Finds or makes the runs of n's path. Returns the deepest that was known, and the depth so far

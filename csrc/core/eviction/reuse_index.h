@@ -23,6 +23,7 @@
 
 #include "csrc/core/eviction/hazard_model.h"
 #include "csrc/core/eviction/key_heap.h"
+#include "csrc/core/eviction/lru_guard.h"
 #include "csrc/core/eviction/lru_shadow.h"
 #include "csrc/core/eviction/run_history.h"
 #include "radixkv/eviction_policy.h"
@@ -86,6 +87,7 @@ class reuse_index_policy final : public eviction_policy {
   run_id cut(run_id r, std::uint32_t depth);
   run_id uncache(run_id r, std::uint32_t blocks);
   void lead(node_id n);
+  [[nodiscard]] victim tail_of(const run& last) const;
   void teach(const run& r, bool used);
   void rank(run_id r);
   void push_log(run_id r);
@@ -104,6 +106,7 @@ class reuse_index_policy final : public eviction_policy {
   key_heap heap_{runs_};
   hazard_model model_;
   lru_shadow shadow_;
+  lru_guard guard_;
   policy_statistics statistics_;
   std::vector<run_id> ends_;    // by node: the run in which its last block lies
   std::uint32_t now_ = 0;       // turn
@@ -111,6 +114,7 @@ class reuse_index_policy final : public eviction_policy {
   std::uint64_t log_begin_ = 0, log_end_ = 0;
   std::array<std::uint64_t, bins + 1> cursors_{};  // [b]: first entry that has not reached edge(b)
   std::array<std::uint32_t, bins + 1> edges_{};    // in turns
+  std::uint64_t oldest_ = 0;                       // where eviction by recency looks next
   std::uint64_t dropped_ = 0;                      // first entry that ghosts are kept for
 };
 

@@ -1,0 +1,115 @@
+// The pool against plain sets of holders.
+#include <map>
+#include <random>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "csrc/core/block_pool.h"
+
+namespace radixkv::detail {
+namespace {
+
+TEST(block_pool, allocates_all_or_nothing) {
+  block_pool pool;
+  ASSERT_TRUE(pool.create(8));
+  std::vector<block_id> five(5);
+  std::vector<block_id> four(4);
+  ASSERT_TRUE(pool.allocate(five));
+  EXPECT_FALSE(pool.allocate(four));
+  EXPECT_EQ(pool.free(), 3);
+  EXPECT_EQ(pool.release(five), 5);
+  ASSERT_TRUE(pool.allocate(four));
+  EXPECT_EQ(pool.check(), "");
+}
+
+TEST(block_pool, runs_of_ids_stay_runs) {
+  block_pool pool;
+  ASSERT_TRUE(pool.create(100));
+  std::vector<block_id> a(40);
+  ASSERT_TRUE(pool.allocate(a));
+  pool.move_to_tree(a);
+  pool.release_tree(a);
+  std::vector<block_id> b(40);
+  ASSERT_TRUE(pool.allocate(b));
+  EXPECT_EQ(a, b);
+}
+
+TEST(block_pool, counts_holders_like_a_map) {
+  constexpr std::int64_t blocks = 40;
+  block_pool pool;
+  ASSERT_TRUE(pool.create(blocks));
+  std::map<block_id, int> sequences;
+  std::set<block_id> tree;
+  std::mt19937 random(1);
+  for (int i = 0; i < 100'000; ++i) {
+    if (random() % 3 == 0) {
+      std::vector<block_id> got(1 + random() % 4);
+      const bool fits = sequences.size() + got.size() <= static_cast<std::size_t>(blocks);
+      ASSERT_EQ(pool.allocate(got), fits);
+      if (!fits) continue;
+      for (const block_id b : got) {
+        ASSERT_EQ(sequences.count(b), 0u);
+        ASSERT_EQ(tree.count(b), 0u);
+        sequences[b] = 1;
+      }
+    } else if (!sequences.empty()) {
+      auto it = sequences.begin();
+      std::advance(it, static_cast<long>(random() % sequences.size()));
+      const block_id b = it->first;
+      const std::span<const block_id> one(&b, 1);
+      switch (random() % 5) {
+        case 0:
+          if (it->second == 0) break;
+          pool.hold(b);
+          ++it->second;
+          break;
+        case 1:
+          if (it->second == 0) break;
+          ASSERT_EQ(pool.release(one), it->second == 1 && !tree.count(b));
+          --it->second;
+          break;
+        case 2:
+          if (it->second == 0 || tree.count(b)) break;
+          pool.move_to_tree(one);
+          tree.insert(b);
+          --it->second;
+          break;
+        case 3:
+          if (it->second == 0 || tree.count(b)) break;
+          pool.share_with_tree(b);
+          tree.insert(b);
+          break;
+        default:
+          if (!tree.count(b)) break;
+          ASSERT_EQ(pool.release_tree(one), it->second == 0);
+          tree.erase(b);
+      }
+      if (it->second == 0 && !tree.count(b)) sequences.erase(it);
+    }
+    ASSERT_EQ(pool.used(), static_cast<std::int64_t>(sequences.size()));
+    ASSERT_EQ(pool.tree_held(), static_cast<std::int64_t>(tree.size()));
+    std::int64_t shared = 0;
+    for (const auto& [b, n] : sequences) shared += n + (tree.count(b) ? 1 : 0) >= 2;
+    ASSERT_EQ(pool.shared(), shared);
+    if (i % 1000 == 0) {
+      ASSERT_EQ(pool.check(), "");
+    }
+  }
+}
+
+TEST(block_pool, marks_go_with_the_block) {
+  block_pool pool;
+  ASSERT_TRUE(pool.create(2));
+  std::vector<block_id> one(1);
+  ASSERT_TRUE(pool.allocate(one));
+  pool.move_to_tree(one);
+  pool.set_mark(one[0]);
+  EXPECT_TRUE(pool.marked(one[0]));
+  pool.release_tree(one);
+  ASSERT_TRUE(pool.allocate(one));
+  EXPECT_FALSE(pool.marked(one[0]));
+}
+
+}  // namespace
+}  // namespace radixkv::detail
