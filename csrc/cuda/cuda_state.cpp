@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "csrc/cuda/nvtx.h"
+#include "kernels/logits_cache.h"
 
 namespace radixkv::detail {
 
@@ -168,6 +168,11 @@ status cuda_state::check_borrowed() const {
 
 status cuda_state::create_logits() {
   if (layout_.logits_rows == 0) return {};
+  if (status s = limit("layout: vocabulary", static_cast<std::uint64_t>(layout_.vocabulary), 1,
+                       kernels::max_vocabulary);
+      !s) {
+    return s;
+  }
   logits_stride_ = (layout_.logits_row_bytes() + row_alignment - 1) / row_alignment * row_alignment;
   const auto rows = static_cast<std::uint64_t>(layout_.logits_rows);
   if (status s = limit("layout: logits_rows × bytes per row", rows, 1,

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "csrc/cuda/cuda_state.h"
-#include "csrc/cuda/nvtx.h"
 
 namespace radixkv::detail {
 
@@ -14,15 +13,6 @@ bool overlaps(const void* a, std::uint64_t a_bytes, const void* b, std::uint64_t
   const auto x = reinterpret_cast<std::uintptr_t>(a);
   const auto y = reinterpret_cast<std::uintptr_t>(b);
   return a_bytes != 0 && b_bytes != 0 && x < y + b_bytes && y < x + a_bytes;
-}
-
-status refuse_capture(cudaStream_t stream, const char* instead) {
-  cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
-  if (const cudaError_t e = cudaStreamIsCapturing(stream, &capturing); e != cudaSuccess) {
-    return device_error("looking at the stream", e);
-  }
-  if (capturing == cudaStreamCaptureStatusNone) return {};
-  return {errc::invalid_argument, std::string("the stream is being captured: ") + instead};
 }
 
 }  // namespace
@@ -45,8 +35,9 @@ status cuda_state::check_rows(const logits_rows_view& rows,
     return refuse("the address is no multiple of an element's " + std::to_string(element) +
                   " bytes");
   }
-  if (rows.row_stride_bytes < 0 || static_cast<std::uint64_t>(rows.row_stride_bytes) < row_bytes ||
-      static_cast<std::uint64_t>(rows.row_stride_bytes) % element != 0) {
+  if (rows.rows > 1 &&
+      (rows.row_stride_bytes < 0 || static_cast<std::uint64_t>(rows.row_stride_bytes) < row_bytes ||
+       static_cast<std::uint64_t>(rows.row_stride_bytes) % element != 0)) {
     return refuse("row stride of " + std::to_string(rows.row_stride_bytes) +
                   " bytes, it must be a multiple of " + std::to_string(element) + " and at least " +
                   std::to_string(row_bytes) + " for a vocabulary of " +

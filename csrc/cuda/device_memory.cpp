@@ -35,6 +35,15 @@ result<pinned_buffer> allocate_pinned(const std::string& what, std::uint64_t byt
   return pinned_buffer(static_cast<std::byte*>(p));
 }
 
+status refuse_capture(cudaStream_t stream, const char* instead) {
+  cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+  if (const cudaError_t e = cudaStreamIsCapturing(stream, &capturing); e != cudaSuccess) {
+    return device_error("looking at the stream", e);
+  }
+  if (capturing == cudaStreamCaptureStatusNone) return {};
+  return {errc::invalid_argument, std::string("the stream is being captured: ") + instead};
+}
+
 status device_event::create() {
   if (const cudaError_t e = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
       e != cudaSuccess) {

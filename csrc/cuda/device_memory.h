@@ -57,7 +57,8 @@ class device_event {
 class device_scope {
  public:
   explicit device_scope(int device) noexcept {
-    if (cudaGetDevice(&before_) == cudaSuccess && before_ != device) {
+    error_ = cudaGetDevice(&before_);
+    if (error_ == cudaSuccess && before_ != device) {
       error_ = cudaSetDevice(device);
       changed_ = error_ == cudaSuccess;
     }
@@ -74,6 +75,9 @@ class device_scope {
   bool changed_ = false;
   cudaError_t error_ = cudaSuccess;
 };
+
+// invalid_argument, naming what to do `instead`, if the stream is being captured.
+[[nodiscard]] status refuse_capture(cudaStream_t stream, const char* instead);
 
 // Lets a scope query events while another stream of the process is being captured in global mode:
 // the queries have nothing to do with that capture, but would invalidate it.

@@ -1,0 +1,102 @@
+#include "radixkv/cuda_index.h"
+
+#include <random>
+#include <string>
+#include <utility>
+
+#include "csrc/cuda/cuda_index_state.h"
+#include "csrc/cuda/nvtx.h"
+
+namespace radixkv {
+
+namespace {
+
+status limit(const char* what, std::uint64_t value, std::uint64_t low, std::uint64_t high) {
+  if (value >= low && value <= high) return {};
+  return {errc::invalid_argument, std::string("cuda_index: ") + what + " " + std::to_string(value) +
+                                      " is not in [" + std::to_string(low) + ", " +
+                                      std::to_string(high) + "]"};
+}
+
+std::uint64_t random_secret() {
+  std::random_device random;
+  return (std::uint64_t{random()} << 32) | random();
+}
+
+}  // namespace
+
+// The mirror checks what concerns blocks and hashes.
+status cuda_index_options::validate() const {
+  constexpr std::uint32_t least_staging = 128 << 10;
+  if (status s = limit("blocks", static_cast<std::uint64_t>(blocks), 1, max_blocks); !s) return s;
+  if (status s = limit("max_prompts", max_prompts, 1, 1 << 20); !s) return s;
+  if (status s = limit("max_prompt_tokens", static_cast<std::uint64_t>(max_prompt_tokens), 1,
+                       std::uint64_t{1} << 40);
+      !s) {
+    return s;
+  }
+  if (status s = limit("staging_bytes", staging_bytes, least_staging, 1u << 30); !s) return s;
+  return limit("matches_in_flight", matches_in_flight, 1, 4096);
+}
+
+cuda_index::cuda_index(std::unique_ptr<detail::cuda_index_state> state) noexcept
+    : state_(std::move(state)) {}
+cuda_index::cuda_index(cuda_index&&) noexcept = default;
+cuda_index& cuda_index::operator=(cuda_index&&) noexcept = default;
+cuda_index::~cuda_index() {
+  if (state_ == nullptr) return;
+  RADIXKV_RANGE("cuda_index::destroy");
+  state_.reset();
+}
+
+result<cuda_index> cuda_index::create(const cuda_index_options& options) {
+  RADIXKV_RANGE("cuda_index::create");
+  if (status s = options.validate(); !s) return s.error();
+  auto mirror = detail::index_mirror::create(
+      {.block_count = static_cast<std::int32_t>(options.blocks),
+       .block_tokens = options.block_tokens,
+       .secret = options.secret != 0 ? options.secret : random_secret(),
+       .hash_bits = options.hash_bits});
+  if (!mirror) return mirror.error();
+  auto state = std::make_unique<detail::cuda_index_state>(std::move(*mirror));
+  if (status s = state->create(options); !s) return s.error();
+  return cuda_index(std::move(state));
+}
+
+status cuda_index::add(block_id block, block_id parent, std::int32_t namespace_id,
+                       std::span<const token_id> tokens) {
+  return state_->add(block, parent, namespace_id, tokens);
+}
+
+result<std::uint64_t> cuda_index::remove(block_id block) { return state_->remove(block); }
+
+status cuda_index::update(cudaStream_t stream) {
+  RADIXKV_RANGE("cuda_index::update");
+  return state_->update(stream);
+}
+
+result<std::uint64_t> cuda_index::match(cudaStream_t stream, const cuda_match_batch& batch) {
+  RADIXKV_RANGE("cuda_index::match");
+  return state_->match(stream, batch);
+}
+
+status cuda_index::finish(cudaStream_t stream, std::uint64_t ticket) {
+  RADIXKV_RANGE("cuda_index::finish");
+  return state_->finish(stream, ticket);
+}
+
+std::uint64_t cuda_index::published() const { return state_->published(); }
+result<std::uint64_t> cuda_index::retired() {
+  RADIXKV_RANGE("cuda_index::retired");
+  return state_->retired();
+}
+
+status cuda_index::synchronize() {
+  RADIXKV_RANGE("cuda_index::synchronize");
+  return state_->synchronize();
+}
+
+std::int64_t cuda_index::size() const { return state_->size(); }
+std::string cuda_index::check_invariants() const { return state_->check_invariants(); }
+
+}  // namespace radixkv

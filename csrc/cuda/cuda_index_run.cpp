@@ -1,0 +1,229 @@
+// What a cuda_index enqueues: updates of the back table, matches on the front one.
+#include <string>
+
+#include "csrc/cuda/cuda_index_state.h"
+#include "kernels/index_update.h"
+#include "kernels/prefix_match.h"
+
+namespace radixkv::detail {
+
+status cuda_index_state::usable() const {
+  if (broken_.empty()) return {};
+  return {errc::device, "an earlier call could not be completed (" + broken_ +
+                            "): synchronize() the index first"};
+}
+
+status cuda_index_state::broken(const char* what, cudaError_t code) {
+  error e = device_error(what, code);
+  broken_ = e.message;
+  return e;
+}
+
+status cuda_index_state::update(cudaStream_t stream) {
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  const relaxed_capture_scope relaxed;
+  if (status s = usable(); !s) return s;
+  if (status s = refuse_capture(stream, "updates are not captured"); !s) return s;
+  if (!updating_) {
+    mirror_.take_delta(current_);
+    if (current_.empty()) return {};
+    updating_ = true;
+    on_current_ = false;
+    cursor_ = {};
+  }
+  table& back = tables_[1 - front_];
+  for (const cudaEvent_t before : {back.written ? back.ready.get() : nullptr, back.last_match}) {
+    if (before == nullptr) continue;
+    if (const cudaError_t e = cudaStreamWaitEvent(stream, before, 0); e != cudaSuccess) {
+      return device_error("waiting for the readers of the index", e);
+    }
+  }
+  status applied;
+  if (!on_current_) {
+    applied = apply(stream, back, previous_);
+    if (applied) {
+      on_current_ = true;
+      cursor_ = {};
+    }
+  }
+  if (applied) applied = apply(stream, back, current_);
+  if (const cudaError_t e = cudaEventRecord(back.ready.get(), stream); e != cudaSuccess) {
+    return broken("recording the update of the index", e);
+  }
+  back.written = true;
+  if (!applied) return applied;
+  std::swap(previous_, current_);
+  updating_ = false;
+  front_ = 1 - front_;
+  ++published_;
+  return {};
+}
+
+status cuda_index_state::apply(cudaStream_t stream, table& t, const index_delta& delta) {
+  while (!cursor_.done(delta)) {
+    if (status s = ring_.available(1); !s) {
+      if (s.error().code != errc::busy) return s;
+      return {errc::busy, "the index's staging of " + std::to_string(options_.staging_bytes) +
+                              " bytes is in flight: update again to go on"};
+    }
+    const staging_ring::slot slot = ring_.take();
+    delta_cursor next = cursor_;
+    const delta_chunk c = fill_chunk(delta, options_.block_tokens, next, {slot.host, slot_bytes_});
+    cudaError_t failed =
+        cudaMemcpyAsync(slot.device, slot.host, c.bytes, cudaMemcpyHostToDevice, stream);
+    if (failed == cudaSuccess) {
+      kernels::index_update_arguments a;
+      a.table = t.view;
+      a.block_slots = reinterpret_cast<const std::uint32_t*>(slot.device + c.block_slots);
+      a.block_entries =
+          reinterpret_cast<const kernels::block_entry*>(slot.device + c.block_entries);
+      a.block_slot_count = c.blocks;
+      a.group_slots = reinterpret_cast<const std::uint32_t*>(slot.device + c.group_slots);
+      a.group_entries =
+          reinterpret_cast<const kernels::group_entry*>(slot.device + c.group_entries);
+      a.group_slot_count = c.groups;
+      a.token_blocks = reinterpret_cast<const std::int32_t*>(slot.device + c.token_block_ids);
+      a.tokens = reinterpret_cast<const std::uint32_t*>(slot.device + c.tokens);
+      a.token_block_count = c.token_blocks;
+      failed = kernels::index_update(stream, a);
+    }
+    if (const cudaError_t e = ring_.record(stream); e != cudaSuccess) {
+      return broken("recording the upload of index changes", e);
+    }
+    if (failed != cudaSuccess) return device_error("uploading index changes", failed);
+    cursor_ = next;
+  }
+  return {};
+}
+
+status cuda_index_state::check_batch(const cuda_match_batch& b) const {
+  const auto refuse = [](const std::string& text) -> status {
+    return {errc::invalid_argument, "match: " + text};
+  };
+  if (b.prompts > options_.max_prompts) {
+    return refuse("prompts " + std::to_string(b.prompts) + ", the limit is " +
+                  std::to_string(options_.max_prompts));
+  }
+  if (b.token_count < 0 || b.token_count > options_.max_prompt_tokens) {
+    return refuse("token_count " + std::to_string(b.token_count) + " is not in [0, " +
+                  std::to_string(options_.max_prompt_tokens) + "]");
+  }
+  if (b.prompts == 0) return {};
+  if (b.offsets == nullptr) return refuse("null offsets");
+  if (b.matched_blocks == nullptr) return refuse("null matched_blocks");
+  if (b.token_count > 0 && b.tokens == nullptr) return refuse("null tokens");
+  if (b.token_count >= options_.block_tokens && b.block_table == nullptr) {
+    return refuse("null block_table");
+  }
+  return {};
+}
+
+result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_match_batch& batch) {
+  if (status s = check_batch(batch); !s) return s.error();
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  const relaxed_capture_scope relaxed;
+  if (status s = usable(); !s) return s.error();
+  if (status s = refuse_capture(stream, "matches are not captured"); !s) return s.error();
+  if (status s = collect(); !s) return s.error();
+  lease* free = nullptr;
+  for (lease& l : leases_) {
+    if (l.state == lease_state::idle) free = &l;
+  }
+  if (free == nullptr) {
+    return error{errc::busy, std::to_string(leases_.size()) +
+                                 " matches are not finished, the limit is " +
+                                 std::to_string(leases_.size())};
+  }
+  if (status s = launch_match(stream, batch); !s) return s.error();
+  // The lease's event leaves its old match behind.
+  for (table& t : tables_) {
+    if (t.last_match == free->matched.get()) t.last_match = nullptr;
+  }
+  if (const cudaError_t e = cudaEventRecord(free->matched.get(), stream); e != cudaSuccess) {
+    return broken("recording a match", e).error();
+  }
+  tables_[front_].last_match = last_match_ = free->matched.get();
+  free->state = lease_state::open;
+  free->epoch = published_;
+  free->ticket = ++tickets_;
+  return free->ticket;
+}
+
+status cuda_index_state::launch_match(cudaStream_t stream, const cuda_match_batch& batch) {
+  table& front = tables_[front_];
+  for (const cudaEvent_t before : {front.written ? front.ready.get() : nullptr, last_match_}) {
+    if (before == nullptr) continue;
+    if (const cudaError_t e = cudaStreamWaitEvent(stream, before, 0); e != cudaSuccess) {
+      return device_error("waiting for the index", e);
+    }
+  }
+  kernels::prefix_match_arguments a;
+  a.table = front.view;
+  a.hash = mirror_.hash_key();
+  a.tokens = batch.tokens;
+  a.token_offsets = batch.offsets;
+  a.namespace_ids = batch.namespace_ids;
+  a.prompt_count = batch.prompts;
+  a.token_count = batch.token_count;
+  a.matched_blocks = batch.matched_blocks;
+  a.block_table = batch.block_table;
+  a.workspace = workspace_.get();
+  a.workspace_bytes = workspace_bytes_;
+  a.multiprocessors = multiprocessors_;
+  const cudaError_t e = kernels::prefix_match(stream, a);
+  if (e == cudaErrorInvalidValue || e == cudaErrorMisalignedAddress) {
+    return {errc::invalid_argument, std::string("match: ") + cudaGetErrorString(e)};
+  }
+  if (e != cudaSuccess) return device_error("launching a match", e);
+  return {};
+}
+
+status cuda_index_state::finish(cudaStream_t stream, std::uint64_t ticket) {
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  for (lease& l : leases_) {
+    if (l.state != lease_state::open || l.ticket != ticket) continue;
+    // The stream of the results' use may be another one than the match's.
+    cudaError_t e = cudaStreamWaitEvent(stream, l.matched.get(), 0);
+    if (e == cudaSuccess) e = cudaEventRecord(l.finished.get(), stream);
+    if (e != cudaSuccess) return device_error("finishing a match", e);
+    l.state = lease_state::finished;
+    return {};
+  }
+  return {errc::not_found, "no unfinished match has ticket " + std::to_string(ticket)};
+}
+
+status cuda_index_state::synchronize() {
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  if (!broken_.empty()) {
+    if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
+      return device_error("waiting for the device", e);
+    }
+    broken_.clear();
+    ring_.reset();
+    last_match_ = nullptr;
+    for (table& t : tables_) {
+      t.last_match = nullptr;
+      t.written = false;
+    }
+    return {};
+  }
+  for (const cudaEvent_t last :
+       {tables_[0].written ? tables_[0].ready.get() : nullptr,
+        tables_[1].written ? tables_[1].ready.get() : nullptr, last_match_}) {
+    if (last == nullptr) continue;
+    if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
+      return device_error("waiting for the index", e);
+    }
+  }
+  return {};
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,184 @@
+// Failures of the CUDA runtime at every single call: an error value, nothing leaked, nothing torn.
+#include "radixkv/cuda_executor.h"
+#include "tests/cuda/executor_test.h"
+#include "tests/cuda/fault_injection.h"
+
+namespace radixkv::testing {
+namespace {
+
+// Counted while the program's statics are set up, after those of the libraries that it links.
+const std::int64_t calls_before_main = cuda_calls();
+
+TEST(cuda_executor_faults, no_cuda_call_before_main) { EXPECT_EQ(calls_before_main, 0); }
+
+TEST(cuda_executor_faults, creation_fails_at_every_call) {
+  memory_layout l = small_layout();
+  l.planes.resize(1, l.planes[0]);
+  for (int borrowed = 0; borrowed < 2; ++borrowed) {
+    device_array<std::byte> memory(l.bytes());
+    void* base = memory.data();
+    std::int64_t n = 0;
+    for (bool done = false; !done; ++n) {
+      ASSERT_LT(n, 1000);
+      fail_cuda_call(n);
+      auto e = borrowed ? cuda_executor::borrow(l, {&base, 1}, {.staging_slots = 3})
+                        : cuda_executor::create(l, {.staging_slots = 3});
+      const bool failed = cuda_call_failed();
+      fail_cuda_call(-1);
+      done = !failed;
+      if (failed) {
+        ASSERT_FALSE(e.ok()) << failed_cuda_call();
+        EXPECT_FALSE(e.error().message.empty());
+        EXPECT_TRUE(e.error().code == errc::device || e.error().code == errc::out_of_memory)
+            << e.error().message;
+      } else {
+        EXPECT_TRUE(e.ok());
+      }
+      EXPECT_EQ(cudaGetLastError(), cudaSuccess) << n;
+    }
+    EXPECT_GT(n, 8);
+  }  // the leak check of the test device sees what a failed creation kept
+}
+
+// A plan with two waves, two slots and both kinds of logits moves.
+step_plan long_plan() {
+  step_plan plan;
+  for (block_id b = 0; b < 6; ++b) plan.copies.push_back({b, b + 6, 4});
+  for (block_id b = 6; b < 9; ++b) plan.copies.push_back({b, b + 10, 2});
+  plan.logits = {{logits_direction::store, 1, 0},
+                 {logits_direction::store, 2, 1},
+                 {logits_direction::load, 1, 2}};
+  return plan;
+}
+
+TEST(cuda_executor_faults, run_fails_at_every_call_and_may_be_repeated) {
+  const memory_layout l = small_layout();
+  test_stream streams[2];
+  const step_plan plan = long_plan();
+  std::int64_t n = 0;
+  int enqueued_part = 0;
+  for (bool done = false; !done; ++n) {
+    ASSERT_LT(n, 1000);
+    std::mt19937 random(3);
+    executor_pair pair = executor_pair::make(l, random, {.staging_slots = 4, .slot_operations = 6});
+    device_array<float> batch(std::vector<float>(3 * 37, 1.5f));
+    const logits_rows_view rows{batch.data(), 37 * 4, 3, logits_type::fp32};
+    // Something to be ordered after.
+    const step_plan first{.copies = {{20, 0, 4}}, .logits = {}};
+    RADIXKV_ASSERT_OK(pair.device.run(streams[0], first));
+    RADIXKV_ASSERT_OK(pair.host.run(first));
+
+    fail_cuda_call(n);
+    status s = pair.device.run(streams[1], plan, rows);
+    const bool failed = cuda_call_failed();
+    fail_cuda_call(-1);
+    done = !failed;
+    if (failed) {
+      ASSERT_FALSE(s.ok()) << failed_cuda_call();
+      EXPECT_EQ(s.error().code, errc::device) << s.error().message;
+      enqueued_part += s.error().message.find("enqueued: 6 of 9 copies") != std::string::npos;
+    } else {
+      RADIXKV_ASSERT_OK(s);
+    }
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    // After synchronize the executor serves again; the plan, repeated, gives the host's bytes.
+    RADIXKV_ASSERT_OK(pair.device.synchronize());
+    RADIXKV_ASSERT_OK(pair.device.run(streams[0], plan, rows));
+    RADIXKV_ASSERT_OK(pair.host.run({.copies = plan.copies, .logits = {}}));
+    pair.expect_equal_pools();
+  }
+  EXPECT_GT(n, 12);
+  EXPECT_GT(enqueued_part, 0);
+}
+
+TEST(cuda_executor_faults, what_was_enqueued_is_the_prefix_of_the_plan) {
+  const memory_layout l = small_layout();
+  test_stream stream;
+  step_plan plan;  // a chain: one launch per copy
+  for (block_id b = 0; b < 10; ++b) plan.copies.push_back({b, b + 1, 4});
+  for (std::int64_t n = 0; n < 60; ++n) {
+    std::mt19937 random(4);
+    executor_pair pair = executor_pair::make(l, random, {.staging_slots = 8, .slot_operations = 4});
+    fail_cuda_call(n);
+    const status s = pair.device.run(stream, plan);
+    const bool failed = cuda_call_failed();
+    fail_cuda_call(-1);
+    step_plan ran = plan;
+    if (!s.ok()) {
+      const std::string& text = s.error().message;
+      const std::size_t at = text.find("enqueued: ");
+      const int copies = at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 10);
+      ran.copies.resize(static_cast<std::size_t>(copies));
+    }
+    RADIXKV_ASSERT_OK(pair.host.run(ran));
+    RADIXKV_ASSERT_OK(pair.device.synchronize());
+    pair.expect_equal_pools();
+    if (!failed) return;
+  }
+  FAIL() << "every call failed";
+}
+
+TEST(cuda_executor_faults, an_unrecorded_run_blocks_until_synchronised) {
+  std::mt19937 random(5);
+  const memory_layout l = small_layout();
+  executor_pair pair = executor_pair::make(l, random);
+  test_stream stream;
+  const step_plan plan = random_copies(l, 3, random);
+  RADIXKV_ASSERT_OK(pair.host.run(plan));
+  for (std::int64_t n = 0;; ++n) {
+    ASSERT_LT(n, 50);
+    fail_cuda_call(n);
+    const status s = pair.device.run(stream, plan);
+    const bool found = cuda_call_failed() && std::string(failed_cuda_call()) == "cudaEventRecord";
+    fail_cuda_call(-1);
+    if (found) {
+      expect_refused(s, errc::device, "recording an event");
+      break;
+    }
+    RADIXKV_ASSERT_OK(pair.device.synchronize());
+    if (s.ok()) {
+      RADIXKV_ASSERT_OK(pair.host.run(plan));
+    }
+  }
+  expect_refused(pair.device.run(stream, plan), errc::device, "synchronize() the executor first");
+  fail_cuda_call(0);
+  EXPECT_FALSE(pair.device.synchronize().ok());
+  fail_cuda_call(-1);
+  RADIXKV_ASSERT_OK(pair.device.synchronize());
+  RADIXKV_ASSERT_OK(pair.device.run(stream, plan));
+  RADIXKV_ASSERT_OK(pair.host.run(plan));
+  pair.expect_equal_pools();
+}
+
+TEST(cuda_executor_faults, graph_plans_fail_at_every_call) {
+  cuda_executor e = cuda_executor::create(small_layout()).value();
+  test_stream stream;
+  std::int64_t n = 0;
+  for (bool done = false; !done; ++n) {
+    ASSERT_LT(n, 100);
+    fail_cuda_call(n);
+    auto plan = e.make_graph_plan();
+    const bool created = plan.ok();
+    if (created) {
+      (void)cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+      const status s = plan->capture(stream);
+      done = !cuda_call_failed();
+      EXPECT_EQ(s.ok(), done) << n;
+      fail_cuda_call(-1);
+      cudaGraph_t graph = nullptr;
+      (void)cudaStreamEndCapture(stream, &graph);
+      if (graph != nullptr) {
+        RADIXKV_EXPECT_CUDA(cudaGraphDestroy(graph));
+      }
+    } else {
+      EXPECT_TRUE(cuda_call_failed());
+    }
+    fail_cuda_call(-1);
+    (void)cudaGetLastError();
+    RADIXKV_ASSERT_OK(e.synchronize());
+  }
+  EXPECT_GT(n, 5);
+}
+
+}  // namespace
+}  // namespace radixkv::testing

@@ -1,0 +1,76 @@
+// Every public operation of the CUDA executor opens a range in the NVTX domain `radixkv`.
+#include <cstdlib>
+#include <string>
+
+#include <dlfcn.h>
+
+#include "radixkv/cuda_executor.h"
+#include "tests/cuda/executor_test.h"
+
+namespace radixkv::testing {
+namespace {
+
+class recorder {
+ public:
+  recorder() {
+    void* library = dlopen(RADIXKV_NVTX_RECORDER, RTLD_NOW);
+    if (library == nullptr) return;
+    log_ = reinterpret_cast<const char* (*)()>(dlsym(library, "nvtx_recorder_log"));
+    depth_ = reinterpret_cast<int (*)()>(dlsym(library, "nvtx_recorder_depth"));
+  }
+  bool loaded() const { return log_ != nullptr && depth_ != nullptr; }
+  std::string log() const { return log_(); }
+  int depth() const { return depth_(); }
+
+ private:
+  const char* (*log_)() = nullptr;
+  int (*depth_)() = nullptr;
+};
+
+TEST(nvtx, ranges_fire) {
+  const recorder tool;
+  ASSERT_TRUE(tool.loaded()) << dlerror();
+  std::size_t seen = tool.log().size();
+  const auto expect_ranges = [&](const std::string& ranges) {
+    EXPECT_EQ(tool.log().substr(seen), ranges);
+    EXPECT_EQ(tool.depth(), 0);
+    seen = tool.log().size();
+  };
+  const memory_layout l = small_layout();
+  test_stream stream;
+  {
+    cuda_executor e = cuda_executor::create(l).value();
+    expect_ranges("radixkv:cuda_executor::create\n");
+    RADIXKV_ASSERT_OK(e.run(stream, {.copies = {{0, 1, 4}}, .logits = {}}));
+    expect_ranges("radixkv:cuda_executor::run\n");
+    EXPECT_FALSE(e.run(stream, {.copies = {{0, 0, 4}}, .logits = {}}).ok());
+    expect_ranges("radixkv:cuda_executor::run\n");  // failed ones too, and they are closed
+    RADIXKV_ASSERT_OK(e.synchronize());
+    expect_ranges("radixkv:cuda_executor::synchronize\n");
+    EXPECT_FALSE(e.launch(stream, nullptr).ok());
+    expect_ranges("radixkv:cuda_executor::launch\n");
+    {
+      graph_plan plan = e.make_graph_plan().value();
+      expect_ranges("radixkv:cuda_executor::make_graph_plan\n");
+      EXPECT_FALSE(plan.capture(stream).ok());
+      expect_ranges("radixkv:graph_plan::capture\n");
+      EXPECT_FALSE(plan.prepare({}).ok());
+      expect_ranges("radixkv:graph_plan::prepare\n");
+    }
+    expect_ranges("radixkv:graph_plan::destroy\n");
+    void* base = memory_of(e);
+    { cuda_executor b = cuda_executor::borrow(l, {&base, 1}).value(); }
+    expect_ranges("radixkv:cuda_executor::borrow\nradixkv:cuda_executor::destroy\n");
+  }
+  expect_ranges("radixkv:cuda_executor::destroy\n");
+}
+
+}  // namespace
+}  // namespace radixkv::testing
+
+int main(int argc, char** argv) {
+  // Before the first NVTX call, which looks for the tool.
+  setenv("NVTX_INJECTION64_PATH", RADIXKV_NVTX_RECORDER, 1);
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
