@@ -17,23 +17,43 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
   if (n > free()) return false;
   const std::int64_t reused = std::min(n, freed_);
   const block_id* top = stack_.data() + freed_;
+  std::uint32_t* const states = state_.data();
+  block_id* to = out.data();
   for (std::int64_t i = 0; i < reused; ++i) {
     const block_id b = *--top;
-    out[static_cast<std::size_t>(i)] = b;
-    state_[static_cast<std::size_t>(b)] = 1;
+    *to++ = b;
+    states[b] = 1;
   }
   freed_ -= reused;
   const std::int64_t first = fresh_;
   fresh_ += n - reused;
   std::iota(out.begin() + reused, out.end(), static_cast<block_id>(first));
-  std::fill(state_.data() + first, state_.data() + fresh_, 1u);
+  std::fill(states + first, states + fresh_, 1u);
   return true;
 }
 
-void block_pool::push_free(block_id b) noexcept {
-  state_[static_cast<std::size_t>(b)] = 0;
-  stack_[static_cast<std::size_t>(freed_++)] = b;
+// Lets go of blocks, last first; `drop` gives the state that is left, 0 if nobody holds the block.
+template <typename Drop>
+std::int64_t block_pool::give_up(std::span<const block_id> held, Drop&& drop) noexcept {
+  std::uint32_t* const states = state_.data();
+  block_id* const bottom = stack_.data() + freed_;
+  block_id* top = bottom;
+  std::int64_t unshared = 0;
+  for (std::size_t i = held.size(); i-- > 0;) {
+    const block_id b = held[i];
+    const std::uint32_t before = states[b];
+    const std::uint32_t after = drop(before);
+    states[b] = after;
+    if (after == 0) {
+      *top++ = b;
+    } else if (holders(after) == 1) {
+      ++unshared;
+    }
+  }
+  freed_ += top - bottom;
   freed_high_water_ = std::max(freed_high_water_, freed_);
+  shared_ -= unshared;
+  return top - bottom;
 }
 
 void block_pool::hold(block_id b) noexcept {
@@ -44,25 +64,17 @@ void block_pool::hold(block_id b) noexcept {
 }
 
 std::int64_t block_pool::release(std::span<const block_id> held) noexcept {
-  const std::int64_t before = freed_;
-  for (auto it = held.rbegin(); it != held.rend(); ++it) {
-    std::uint32_t& s = state_[index(*it)];
+  return give_up(held, [](std::uint32_t s) {
     assert((s & count_mask) > 0);
-    if (holders(s) == 1) {
-      push_free(*it);
-      continue;
-    }
-    if (holders(s) == 2) --shared_;
-    --s;
-  }
-  return freed_ - before;
+    return (s & ~mark_bit) == 1 ? 0 : s - 1;
+  });
 }
 
 void block_pool::move_to_tree(std::span<const block_id> held) noexcept {
+  std::uint32_t* const states = state_.data();
   for (const block_id b : held) {
-    std::uint32_t& s = state_[index(b)];
-    assert((s & count_mask) > 0 && !(s & tree_bit));
-    s = (s - 1) | tree_bit;
+    assert((state(b) & count_mask) > 0 && !(state(b) & tree_bit));
+    states[b] = (states[b] - 1) | tree_bit;
   }
   tree_held_ += static_cast<std::int64_t>(held.size());
 }
@@ -76,19 +88,11 @@ void block_pool::share_with_tree(block_id b) noexcept {
 }
 
 std::int64_t block_pool::release_tree(std::span<const block_id> held) noexcept {
-  const std::int64_t before = freed_;
-  for (auto it = held.rbegin(); it != held.rend(); ++it) {
-    std::uint32_t& s = state_[index(*it)];
-    assert(s & tree_bit);
-    if (holders(s) == 1) {
-      push_free(*it);
-      continue;
-    }
-    if (holders(s) == 2) --shared_;
-    s &= ~(tree_bit | mark_bit);
-  }
   tree_held_ -= static_cast<std::int64_t>(held.size());
-  return freed_ - before;
+  return give_up(held, [](std::uint32_t s) {
+    assert(s & tree_bit);
+    return s & count_mask;
+  });
 }
 
 std::string block_pool::check() const {

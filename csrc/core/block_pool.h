@@ -75,7 +75,8 @@ class block_pool {
   }
   [[nodiscard]] std::uint32_t state(block_id b) const noexcept { return state_[index(b)]; }
   static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
-  void push_free(block_id b) noexcept;
+  template <typename Drop>
+  std::int64_t give_up(std::span<const block_id> held, Drop&& drop) noexcept;
 
   std::int64_t blocks_ = 0;
   std::int64_t fresh_ = 0;  // ids [fresh_, blocks_) were never handed out
