@@ -23,12 +23,12 @@ constexpr std::uint32_t max_waves = 64;
 
 }  // namespace
 
-status cuda_executor_options::validate() const {
+RADIXKV_EXPORT status cuda_executor_options::validate() const {
   if (status s = limit("cuda_executor: staging_slots", staging_slots, max_slots); !s) return s;
   return limit("cuda_executor: slot_operations", slot_operations, max_operations);
 }
 
-status graph_plan_options::validate() const {
+RADIXKV_EXPORT status graph_plan_options::validate() const {
   if (status s = limit("graph_plan: copies", copies, max_operations); !s) return s;
   if (status s = limit("graph_plan: logits_rows", logits_rows, max_operations); !s) return s;
   if (status s = limit("graph_plan: copy_waves", copy_waves, max_waves); !s) return s;

@@ -26,7 +26,7 @@ std::uint64_t random_secret() {
 }  // namespace
 
 // The mirror checks what concerns blocks and hashes.
-status cuda_index_options::validate() const {
+RADIXKV_EXPORT status cuda_index_options::validate() const {
   constexpr std::uint32_t least_staging = 128 << 10;
   if (status s = limit("blocks", static_cast<std::uint64_t>(blocks), 1, max_blocks); !s) return s;
   if (status s = limit("max_prompts", max_prompts, 1, 1 << 20); !s) return s;

@@ -128,10 +128,10 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
   const relaxed_capture_scope relaxed;
   if (status s = usable(); !s) return s.error();
   if (status s = refuse_capture(stream, "matches are not captured"); !s) return s.error();
-  if (status s = collect(); !s) return s.error();
-  lease* free = nullptr;
-  for (lease& l : leases_) {
-    if (l.state == lease_state::idle) free = &l;
+  lease* free = idle_lease();
+  if (free == nullptr) {
+    if (status s = collect(); !s) return s.error();
+    free = idle_lease();
   }
   if (free == nullptr) {
     return error{errc::busy, std::to_string(leases_.size()) +

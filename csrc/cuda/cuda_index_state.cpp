@@ -137,6 +137,13 @@ status cuda_index_state::collect() {
   return {};
 }
 
+cuda_index_state::lease* cuda_index_state::idle_lease() noexcept {
+  for (lease& l : leases_) {
+    if (l.state == lease_state::idle) return &l;
+  }
+  return nullptr;
+}
+
 result<std::uint64_t> cuda_index_state::retired() {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);

@@ -69,6 +69,7 @@ class cuda_index_state {
   [[nodiscard]] status apply(cudaStream_t stream, table& t, const index_delta& delta);
   [[nodiscard]] status launch_match(cudaStream_t stream, const cuda_match_batch& batch);
   [[nodiscard]] status collect();  // finished leases become idle
+  [[nodiscard]] lease* idle_lease() noexcept;
   [[nodiscard]] status broken(const char* what, cudaError_t code);
 
   cuda_index_options options_;

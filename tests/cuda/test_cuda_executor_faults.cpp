@@ -1,4 +1,6 @@
 // Failures of the CUDA runtime at every single call: an error value, nothing leaked, nothing torn.
+#include <cstdlib>
+
 #include "radixkv/cuda_executor.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
@@ -178,6 +180,41 @@ TEST(cuda_executor_faults, graph_plans_fail_at_every_call) {
     RADIXKV_ASSERT_OK(e.synchronize());
   }
   EXPECT_GT(n, 5);
+}
+
+// A kernel that faults, in a process of its own, for which the device is lost afterwards. Gives the
+// process's exit code.
+int lose_the_device() {
+  memory_layout l{.blocks = 64, .block_tokens = 16, .planes = {}};
+  l.planes = {{.offset = 0,
+               .block_stride = 4 << 20,
+               .inner_stride = 0,
+               .inner_count = 1,
+               .bytes_per_token = 4096}};
+  void* base = nullptr;
+  if (cudaMalloc(&base, l.bytes()) != cudaSuccess) return 1;
+  cuda_executor e = cuda_executor::borrow(l, {&base, 1}).value();
+  cuda_executor other = cuda_executor::create(small_layout()).value();
+  if (cudaFree(base) != cudaSuccess) return 2;  // the engine broke its promise
+  const step_plan plan{.copies = {{0, 1, 16}}, .logits = {}};
+  const status ran = e.run(cudaStreamPerThread, plan);
+  const status waited = e.synchronize();
+  if (ran.ok() && waited.ok()) return 3;
+  if (!waited.ok() && waited.error().code != errc::device) return 4;
+  // From now on every call says so; nothing crashes, and destruction is quiet.
+  const status again = other.run(cudaStreamPerThread, {.copies = {{0, 1, 4}}, .logits = {}});
+  if (again.ok() && other.synchronize().ok()) return 5;
+  if (!again.ok() && again.error().code != errc::device) return 6;
+  if (cuda_executor::create(small_layout()).ok()) return 7;
+  return 0;
+}
+
+TEST(cuda_executor_faults, a_faulting_kernel_is_reported_by_every_later_call) {
+  ::testing::GTEST_FLAG(death_test_style) =
+      "threadsafe";                      // a fresh process, not a fork of this one
+  setenv("CUDASIM_ERROR_EXIT", "0", 1);  // the fault is wanted there
+  setenv("CUDASIM_LEAKCHECK", "0", 1);
+  EXPECT_EXIT(std::_Exit(lose_the_device()), ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -138,10 +138,15 @@ TEST_F(cuda_executor_input, layouts) {
                  }),
                  errc::invalid_argument, "1073741824");
   expect_refused(create([](auto& l) {
-                   l.logits_rows = 0x7fffffff;
+                   l.logits_rows = 1;
                    l.vocabulary = 0x7fffffff;
                  }),
-                 errc::invalid_argument, "logits_rows");
+                 errc::invalid_argument, "vocabulary 2147483647 is not in [1, 134217728]");
+  expect_refused(create([](auto& l) {
+                   l.logits_rows = 0x7fffffff;
+                   l.vocabulary = 1 << 27;
+                 }),
+                 errc::out_of_memory, "the logits store of");
   // More than the device has: the error names the bytes, and nothing is kept.
   expect_refused(create([](auto& l) {
                    l.planes[0].block_stride = std::int64_t{1} << 50;
