@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/radixkv)
 
-if(RADIXKV_HAVE_CUDA AND TARGET radixkv_cuda)
+if(RADIXKV_HAVE_CUDA)
   set(RADIXKV_INSTALLED_CUDA ON)
   set(header_filter)
   install(EXPORT radixkv_cuda_targets NAMESPACE radixkv:: DESTINATION ${package_dir})
@@ -14,10 +14,7 @@ endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/radixkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h" ${header_filter})
 
-get_target_property(core_type radixkv_core TYPE)
-if(NOT core_type STREQUAL "INTERFACE_LIBRARY")
-  install(EXPORT radixkv_core_targets NAMESPACE radixkv:: DESTINATION ${package_dir})
-endif()
+install(EXPORT radixkv_core_targets NAMESPACE radixkv:: DESTINATION ${package_dir})
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/radixkv-config.cmake.in
   ${PROJECT_BINARY_DIR}/radixkv-config.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/radixkv-config-version.cmake

@@ -59,9 +59,7 @@ endfunction()
 # runtime search path that LD_LIBRARY_PATH may override (the simulator replaces libcudart).
 function(radixkv_cuda_program name)
   target_link_libraries(${name} PRIVATE radixkv_kernels CUDA::cudart)
-  if(TARGET radixkv_cuda)
-    target_link_libraries(${name} PRIVATE radixkv::cuda)
-  endif()
+  target_link_libraries(${name} PRIVATE radixkv::cuda)
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
     $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda>)
   target_link_options(${name} PRIVATE -Wl,--enable-new-dtags)
