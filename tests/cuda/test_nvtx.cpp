@@ -1,10 +1,11 @@
-// Every public operation of the CUDA executor opens a range in the NVTX domain `radixkv`.
+// Every public operation of the device side opens a range in the NVTX domain `radixkv`.
 #include <cstdlib>
 #include <string>
 
 #include <dlfcn.h>
 
 #include "radixkv/cuda_executor.h"
+#include "radixkv/cuda_index.h"
 #include "tests/cuda/executor_test.h"
 
 namespace radixkv::testing {
@@ -63,6 +64,25 @@ TEST(nvtx, ranges_fire) {
     expect_ranges("radixkv:cuda_executor::borrow\nradixkv:cuda_executor::destroy\n");
   }
   expect_ranges("radixkv:cuda_executor::destroy\n");
+  {
+    cuda_index index =
+        cuda_index::create({.blocks = 8, .block_tokens = 4, .max_prompt_tokens = 64}).value();
+    expect_ranges("radixkv:cuda_index::create\n");
+    const std::vector<token_id> tokens(4, 1);
+    RADIXKV_ASSERT_OK(index.add(0, no_block, 0, tokens));
+    RADIXKV_ASSERT_OK(index.update(stream));
+    expect_ranges("radixkv:cuda_index::update\n");
+    const auto ticket = index.match(stream, {});
+    ASSERT_TRUE(ticket.ok());
+    expect_ranges("radixkv:cuda_index::match\n");
+    RADIXKV_ASSERT_OK(index.finish(stream, *ticket));
+    expect_ranges("radixkv:cuda_index::finish\n");
+    ASSERT_TRUE(index.retired().ok());
+    expect_ranges("radixkv:cuda_index::retired\n");
+    RADIXKV_ASSERT_OK(index.synchronize());
+    expect_ranges("radixkv:cuda_index::synchronize\n");
+  }
+  expect_ranges("radixkv:cuda_index::destroy\n");
 }
 
 }  // namespace
