@@ -49,6 +49,7 @@ status cache_core::start() {
   }
   tree_.observe(policy_.get());
   policy_->attach(tree_, options_.blocks);
+  path_digest_ = path_digest(policy_->path_hash_tokens(options_.block_tokens));
   return {};
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "csrc/core/block_pool.h"
+#include "csrc/core/eviction/path_digest.h"
 #include "csrc/core/namespace_table.h"
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/sequence_state.h"
@@ -131,6 +132,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::optional<slot_map> slots_;  // absent without logits rows
   namespace_table spaces_;
   std::unique_ptr<eviction_policy> policy_;
+  path_digest path_digest_;  // what the policy knows paths by
   sequence_state* open_ = nullptr;  // list of open sequences
   std::int64_t open_count_ = 0;
   std::uint64_t next_id_ = 1;

@@ -168,6 +168,7 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
   auto s = std::make_unique<sequence_state>();
   s->core = shared_from_this();
   reserve_one(plan.copies);
+  path_digest_.compute(c.tokens, c.space, s->path_hashes);
   stage_timer timing(stage_times_of_thread().allocate);
   {
     guard lock(*this);

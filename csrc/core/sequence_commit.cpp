@@ -168,6 +168,7 @@ request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
   use.seconds = s.opened_at;
   use.prompt_tokens = static_cast<std::uint32_t>(s.prompt_tokens);
   use.output_tokens = static_cast<std::uint32_t>(s.output_tokens);
+  use.path_hashes = s.path_hashes;
   use.matched_blocks = static_cast<std::uint32_t>(s.matched / block_tokens());
   return use;
 }

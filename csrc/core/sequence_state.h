@@ -47,6 +47,7 @@ struct sequence_state {
   double opened_at = 0;
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;
+  std::vector<std::uint64_t> path_hashes;  // of the prompt, for the policy
 };
 
 }  // namespace radixkv::detail

@@ -36,6 +36,7 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   shadow_.reset(capacity_blocks);
   statistics_ = {};
   ends_ = {};
+  orphans_ = {};
   now_ = 0;
   log_.assign(64, {});
   log_begin_ = log_end_ = dropped_ = oldest_ = 0;
@@ -86,7 +87,10 @@ void reuse_index_policy::on_trim(node_id n, std::uint32_t blocks) {
 
 void reuse_index_policy::on_remove(node_id n, bool) {
   const run_id r = end_of(n);
-  if (r == no_run) return;
+  if (r == no_run) {
+    std::erase(orphans_, n);
+    return;
+  }
   uncache(r, tree_->blocks(n));
   end_of(n) = no_run;
   const node_id above = tree_->parent(n);
@@ -95,14 +99,25 @@ void reuse_index_policy::on_remove(node_id n, bool) {
 
 void reuse_index_policy::on_unpin(node_id n) {
   if (tree_->is_root(n) || tree_->children(n) != 0) return;
-  if (end_of(n) == no_run) {  // published, but its request was given up
+  if (end_of(n) == no_run) {
+    orphans_.push_back(n);  // published, and its request comes now or was given up
+    return;
+  }
+  if (runs_[end_of(n)].heap_place == no_run) lead(n);
+}
+
+// Leaves that no request has spoken for are placed nevertheless, so that they can be evicted.
+void reuse_index_policy::adopt_orphans() {
+  for (const node_id n : orphans_) {
+    if (end_of(n) != no_run) continue;
     adopt(n, {});
     for (run_id r = end_of(n); r != root_run && runs_[r].uses == 0; r = runs_[r].parent) {
       runs_[r].turn = now_;
       push_log(r);
     }
+    if (tree_->children(n) == 0) lead(n);
   }
-  if (runs_[end_of(n)].heap_place == no_run) lead(n);
+  orphans_.clear();
 }
 
 void reuse_index_policy::on_request(const request_info& request) {
@@ -159,11 +174,13 @@ void reuse_index_policy::on_request(const request_info& request) {
     if (guard_.count(std::min(whole, request.matched_blocks), lru_hits)) oldest_ = log_begin_;
   }
   if (tree_->children(n) == 0) lead(n);
+  if (!orphans_.empty()) adopt_orphans();
   age();
   drop_old();
 }
 
 victim reuse_index_policy::next_victim() {
+  if (!orphans_.empty()) adopt_orphans();
   // The log is in order of recency, children before their parents.
   if (guard_.by_recency())
     for (oldest_ = std::max(oldest_, log_begin_); oldest_ != log_end_; ++oldest_) {
@@ -347,6 +364,7 @@ std::string reuse_index_policy::check() const {
   if (std::string wrong = runs_.check(); !wrong.empty()) return "reuse_index: " + wrong;
   if (!heap_.sound()) return "reuse_index: the heap is out of order";
   std::int64_t cached = 0;
+  for (const node_id n : orphans_) cached += end_of_or_none(n) == no_run ? tree_->blocks(n) : 0;
   for (node_id n = 0; n < ends_.size(); ++n) {
     const run_id r = ends_[n];
     if (r == no_run) continue;

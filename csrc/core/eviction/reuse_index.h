@@ -76,6 +76,9 @@ class reuse_index_policy final : public eviction_policy {
     if (n >= ends_.size()) ends_.resize(n + 1 + n / 4, no_run);
     return ends_[n];
   }
+  [[nodiscard]] run_id end_of_or_none(node_id n) const {
+    return n < ends_.size() ? ends_[n] : no_run;
+  }
   // Of 512 tokens, as features count, rounded up.
   [[nodiscard]] std::uint32_t units(std::uint32_t blocks) const {
     return static_cast<std::uint32_t>((std::uint64_t{blocks} * block_tokens_ + 511) / 512);
@@ -93,6 +96,7 @@ class reuse_index_policy final : public eviction_policy {
   void push_log(run_id r);
   void age();
   void step(const log_entry& e, std::uint32_t bin);
+  void adopt_orphans();
   void drop_old();
   void drop(run_id r);
   [[nodiscard]] std::size_t history_bytes() const;
@@ -108,9 +112,10 @@ class reuse_index_policy final : public eviction_policy {
   lru_shadow shadow_;
   lru_guard guard_;
   policy_statistics statistics_;
-  std::vector<run_id> ends_;    // by node: the run in which its last block lies
-  std::uint32_t now_ = 0;       // turn
-  std::vector<log_entry> log_;  // ring by position, of runs in order of turn
+  std::vector<run_id> ends_;      // by node: the run in which its last block lies
+  std::vector<node_id> orphans_;  // leaves let go of that no request has told about
+  std::uint32_t now_ = 0;         // turn
+  std::vector<log_entry> log_;    // ring by position, of runs in order of turn
   std::uint64_t log_begin_ = 0, log_end_ = 0;
   std::array<std::uint64_t, bins + 1> cursors_{};  // [b]: first entry that has not reached edge(b)
   std::array<std::uint32_t, bins + 1> edges_{};    // in turns

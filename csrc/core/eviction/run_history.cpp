@@ -183,7 +183,9 @@ run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
     for (std::size_t s = slot_of(parent, wanted, short_hash); table_[s] != no_run;
          s = (s + 1) & (table_.size() - 1)) {
       const run& r = runs_[table_[s]];
-      if (r.parent == parent && r.head_hash == wanted && r.short_hash == short_hash)
+      // What is cached the cache itself would have found, so it is another path of equal hash.
+      if (r.parent == parent && r.head_hash == wanted && r.short_hash == short_hash &&
+          r.cached == 0)
         return table_[s];
     }
   }

@@ -1,0 +1,55 @@
+// Hashes by which a policy knows paths after their nodes have gone: one per chunk of tokens, each
+// folding the one before, so that it stands for the whole path up to there, and its namespace.
+//
+// Of a chunk only its last 16 tokens are read, one or two cache lines of it: prompts that agree in
+// all of these count as one. That costs a statistic, never a wrong block; reading every token would
+// cost more than the policy itself. Keyed with a random secret (wyhash's products, Wang Yi 2019).
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "csrc/core/mix.h"
+#include "radixkv/types.h"
+
+namespace radixkv::detail {
+
+class path_digest {
+ public:
+  // chunk_tokens 0: hashes nothing.
+  explicit path_digest(std::uint32_t chunk_tokens = 0)
+      : chunk_tokens_(chunk_tokens), secret_(chunk_tokens ? random_secret() : 0) {}
+
+  // The hashes of `tokens`, for request_info::path_hashes. May throw std::bad_alloc.
+  void compute(std::span<const token_id> tokens, std::string_view name_space,
+               std::vector<std::uint64_t>& out) const {
+    if (chunk_tokens_ == 0) return;
+    out.resize(tokens.size() / chunk_tokens_);
+    if (out.empty()) return;
+    std::uint64_t h = mix(name_space.size(), secret_);
+    for (const char c : name_space) h = mix(h ^ static_cast<unsigned char>(c), secret_);
+    const std::size_t sample = std::min<std::size_t>(16, chunk_tokens_);
+    const token_id* end = tokens.data();
+    for (std::uint64_t& hash : out) {
+      end += chunk_tokens_;
+      std::uint64_t w[8] = {};
+      std::memcpy(w, end - sample, sample * sizeof(token_id));
+      const std::uint64_t a = fold_multiply(w[0] ^ secret_, w[1] ^ (secret_ << 1 | 1)) ^
+                              fold_multiply(w[2] ^ ~secret_, w[3] ^ (secret_ << 7 | 3));
+      const std::uint64_t b = fold_multiply(w[4] ^ secret_, w[5] ^ (secret_ << 13 | 5)) ^
+                              fold_multiply(w[6] ^ ~secret_, w[7] ^ (secret_ << 19 | 7));
+      hash = h = mix(h ^ fold_multiply(a, b | 1), secret_);
+    }
+  }
+
+ private:
+  std::uint32_t chunk_tokens_;
+  std::uint64_t secret_;
+};
+
+}  // namespace radixkv::detail
