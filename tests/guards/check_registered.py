@@ -4,11 +4,13 @@ check_registered.py ROOT BUILD_DIR cuda|no_cuda.
 
 1. Every source in tests/ (but cudasim and install, which are projects of their own) is compiled in
    this build: it stands in compile_commands.json. Without CUDA, tests/cuda and .cu files are let off.
-2. Every source in bench/ is named by the CMakeLists.txt of its folder (this build may leave bench out).
+2. Every source in bench/ is named, or matched by a file(GLOB), in the CMakeLists.txt of its folder
+   (this build may leave bench out).
 3. Every program of tests/ goes through radixkv_add_test or radixkv_add_fuzz_test, or its
    CMakeLists.txt hands it to a test: nothing is built and never run.
 4. No test is switched off in its source.
 """
+import fnmatch
 import json
 import pathlib
 import re
@@ -27,6 +29,12 @@ def sources(folder, leave_out=()):
 def built_sources(build):
     entries = json.loads((build / "compile_commands.json").read_text())
     return {(pathlib.Path(e["directory"]) / e["file"]).resolve() for e in entries}
+
+
+def named(name, text):
+    """Whether a CMakeLists.txt names the file, itself or by a pattern of file(GLOB)."""
+    patterns = [token.rsplit("/", 1)[-1] for token in re.findall(r"[^\s()]*\*[^\s()]*", text)]
+    return name in text or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def main(root, build, cuda):
@@ -50,7 +58,7 @@ def main(root, build, cuda):
     for path in sources(root / "bench"):
         count += 1
         lists = path.parent / "CMakeLists.txt"
-        if not lists.exists() or path.name not in lists.read_text():
+        if not lists.exists() or not named(path.name, lists.read_text()):
             errors.append(f"{path.relative_to(root)}: not named in its CMakeLists.txt")
 
     for lists in sorted((root / "tests").rglob("CMakeLists.txt")):
