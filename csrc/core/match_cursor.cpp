@@ -10,9 +10,11 @@ namespace radixkv::detail {
 
 namespace {
 
-constexpr std::uint32_t rows_ahead = 16;      // blocks whose tokens are being fetched
-constexpr std::uint32_t blocks_a_step = 256;  // then another prompt of the batch has its turn
-constexpr std::uint8_t max_retries = 16;      // of one look-up, before the whole match starts again
+constexpr std::uint32_t rows_ahead = 16;       // blocks whose tokens are being fetched
+constexpr std::uint32_t blocks_a_step = 256;   // then another prompt of the batch has its turn
+constexpr std::uint32_t short_run_blocks = 4;  // of such runs the scout finds the next ones ahead
+constexpr std::uint8_t bushy_runs = 2;         // so many of them in a row
+constexpr std::uint8_t max_retries = 16;  // of one look-up, before the whole match starts again
 
 }  // namespace
 
@@ -65,6 +67,22 @@ match_cursor::outcome match_cursor::look_up() noexcept {
   sibling_ = false;
   grouped_ = false;
   if (at_ == count_) return settle(node_, node_version_);
+  if (short_runs_ >= bushy_runs && !distrust_) {
+    const std::uint64_t block = at_ >> tree_.block_shift_;
+    const std::uint64_t whole = count_ >> tree_.block_shift_;
+    node_id n = scout_.at(tree_, tokens_, whole, block);
+    if (n == no_node) {
+      // It passed a long run, where path hashes start anew; or the path ends here.
+      scout_.restart(x.path_hash, block);
+      n = scout_.at(tree_, tokens_, whole, block);
+    }
+    if (n != no_node) {
+      guessed_ = true;
+      child_ = n;
+      return enter();
+    }
+  }
+  guessed_ = false;
   children_version_ = x.child_changes.read_begin();
   if (children_version_ & 1) return again();
   const std::uint32_t children = x.children;
@@ -93,6 +111,11 @@ match_cursor::outcome match_cursor::probe() noexcept {
 }
 
 match_cursor::outcome match_cursor::next_candidate() noexcept {
+  if (guessed_) {
+    distrust_ = true;
+    stage_ = stage::look_up;
+    return outcome::more;
+  }
   if (!grouped_ || sibling_) return again();
   stage_ = stage::probe;
   return outcome::more;
@@ -125,7 +148,7 @@ match_cursor::outcome match_cursor::enter() noexcept {
   prefetch(r);
   compared_ = 0;
   stage_ = stage::first_block;
-  return outcome::more;
+  return guessed_ ? first_block() : outcome::more;
 }
 
 match_cursor::outcome match_cursor::first_block() noexcept {
@@ -135,6 +158,7 @@ match_cursor::outcome match_cursor::first_block() noexcept {
   const std::uint32_t id = run_blocks_ > tree_node::inline_blocks ? inline_ids_[2] : inline_ids_[0];
   const std::uint32_t* r = tree_.row(static_cast<block_id>(id));
   const auto common = static_cast<std::uint32_t>(common_prefix(tokens_ + at_, r, reach));
+  if (guessed_ && common < reach) return next_candidate();
   if (common == 0 && grouped_) return next_candidate();
   if (common > best_common_) {
     best_ = child_;
@@ -196,6 +220,10 @@ match_cursor::outcome match_cursor::run() noexcept {
     node_version_ = version_;
     node_blocks_ = whole;
     retries_ = 0;
+    short_runs_ = whole > short_run_blocks   ? std::uint8_t{0}
+                  : short_runs_ < bushy_runs ? static_cast<std::uint8_t>(short_runs_ + 1)
+                                             : bushy_runs;
+    distrust_ = false;
     stage_ = stage::look_up;
     return outcome::more;
   }

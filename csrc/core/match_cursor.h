@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "csrc/core/path_scout.h"
 #include "csrc/core/radix_tree.h"
 
 namespace radixkv::detail {
@@ -53,8 +54,11 @@ class match_cursor {
 
   // The look-up below node_.
   stage stage_ = stage::look_up;
-  bool grouped_ = false;  // candidates come from the child table
-  bool sibling_ = false;  // the candidate was reached through a sibling
+  bool grouped_ = false;         // candidates come from the child table
+  bool sibling_ = false;         // the candidate was reached through a sibling
+  bool guessed_ = false;         // the candidate came from the scout
+  bool distrust_ = false;        // the scout was wrong here: look up
+  std::uint8_t short_runs_ = 0;  // short runs in a row: the tree is bushy here
   std::uint8_t retries_ = 0;
   std::uint16_t depth_ = 0;
   std::uint32_t children_version_ = 0;
@@ -64,6 +68,8 @@ class match_cursor {
   std::uint32_t best_version_ = 0;
   std::uint32_t best_common_ = 0;
   block_id best_block_ = no_block;
+
+  path_scout scout_;
 
   // The candidate.
   node_id child_ = no_node;
