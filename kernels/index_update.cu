@@ -10,15 +10,26 @@ namespace {
 constexpr std::uint32_t block_threads = 256;
 constexpr std::uint64_t max_grid = 1u << 20;
 
-// Moves part `part` of `row`'s `parts` 16-byte parts, unless the target is out of range.
+// Moves part `part` of `row`'s `parts` 16-byte parts, or writes an empty slot's, unless the target
+// is out of range.
 __device__ void write_part(int4* to, const int4* from, std::uint64_t row, std::uint32_t part,
                            std::uint32_t parts, std::uint64_t target, std::uint64_t limit,
-                           std::uint32_t* rejected) {
+                           bool clear, std::uint32_t* rejected) {
   if (target < limit) {
-    to[target * parts + part] = __ldcs(from + row * parts + part);
+    int4 value = {-1, -1, -1, -1};
+    if (!clear) value = __ldcs(from + row * parts + part);
+    to[target * parts + part] = value;
   } else if (part == 0 && rejected != nullptr) {
     atomicAdd(rejected, 1u);
   }
+}
+
+// The same for a slot that may carry clears_slot.
+__device__ void write_slot(void* to, const void* from, std::uint64_t row, std::uint32_t part,
+                           std::uint32_t parts, std::uint32_t slot, std::uint64_t slots,
+                           std::uint32_t* rejected) {
+  write_part(static_cast<int4*>(to), static_cast<const int4*>(from), row, part, parts,
+             slot & ~clears_slot, slots, (slot & clears_slot) != 0, rejected);
 }
 
 // A thread per 16 bytes (per token, when a block has fewer than 4): first block slots, then group
@@ -31,17 +42,14 @@ __global__ void index_update_kernel(const __grid_constant__ index_update_argumen
        i += step) {
     std::uint64_t at = i;
     if (at < a.block_slot_count) {
-      write_part(reinterpret_cast<int4*>(a.table.blocks),
-                 reinterpret_cast<const int4*>(a.block_entries), at, 0, 1,
-                 __ldcs(a.block_slots + at), slots, a.rejected);
+      write_slot(a.table.blocks, a.block_entries, at, 0, 1, __ldcs(a.block_slots + at), slots,
+                 a.rejected);
       continue;
     }
     at -= a.block_slot_count;
     if (at < 2 * std::uint64_t{a.group_slot_count}) {
-      write_part(reinterpret_cast<int4*>(a.table.groups),
-                 reinterpret_cast<const int4*>(a.group_entries), at / 2,
-                 static_cast<std::uint32_t>(at % 2), 2, __ldcs(a.group_slots + at / 2), slots,
-                 a.rejected);
+      write_slot(a.table.groups, a.group_entries, at / 2, static_cast<std::uint32_t>(at % 2), 2,
+                 __ldcs(a.group_slots + at / 2), slots, a.rejected);
       continue;
     }
     at -= 2 * std::uint64_t{a.group_slot_count};
@@ -54,7 +62,7 @@ __global__ void index_update_kernel(const __grid_constant__ index_update_argumen
     const auto limit = static_cast<std::uint64_t>(a.table.block_count);
     if (size >= 4) {
       write_part(reinterpret_cast<int4*>(a.table.tokens), reinterpret_cast<const int4*>(a.tokens),
-                 row, part, parts, block, limit, a.rejected);
+                 row, part, parts, block, limit, false, a.rejected);
     } else if (block < limit) {
       a.table.tokens[block * size + part] = __ldcs(a.tokens + row * size + part);
     } else if (part == 0 && a.rejected != nullptr) {

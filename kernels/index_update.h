@@ -25,10 +25,10 @@ namespace radixkv::kernels {
 // and no block occurs twice, so the writes need no order and applying them twice does no harm.
 struct index_update_arguments {
   prefix_table table;
-  const std::uint32_t* block_slots = nullptr;
+  const std::uint32_t* block_slots = nullptr;  // may carry clears_slot
   const block_entry* block_entries = nullptr;
   std::uint32_t block_slot_count = 0;
-  const std::uint32_t* group_slots = nullptr;
+  const std::uint32_t* group_slots = nullptr;  // may carry clears_slot
   const group_entry* group_entries = nullptr;
   std::uint32_t group_slot_count = 0;
   const std::int32_t* token_blocks = nullptr;

@@ -100,7 +100,7 @@ __device__ inline void queue_tiles(const match_workspace& work, std::uint32_t pr
 __device__ inline word64 take_tile(const match_workspace& work, std::uint32_t ticket,
                                    std::uint32_t prompt_count) {
   // Longer and longer naps: a poll is traffic that others wait behind.
-  for (std::uint32_t naps = 1;; naps = naps < 4 ? 2 * naps : naps) {
+  for (std::uint32_t naps = 1;; naps = naps < 8 ? 2 * naps : naps) {
     if (ticket < work.slots) {
       const word64 tile = load_relaxed(work.queue + ticket);
       if (tile != 0) {
@@ -111,48 +111,39 @@ __device__ inline word64 take_tile(const match_workspace& work, std::uint32_t ti
     if (load_relaxed(&work.control->resolved_prompts) == prompt_count) return 0;
     for (std::uint32_t i = 0; i < naps; ++i) {
 #pragma unroll
-      for (int nap = 0; nap < 4; ++nap) __nanosleep(40);
+      for (int nap = 0; nap < 8; ++nap) __nanosleep(20);
     }
   }
 }
 
-// The sum of everything before a tile: adds up its predecessors' sums, newest first, back to one
-// that knows its prefix. `slots` are the prompt's; tile > 0. Whole warp.
+// The sum of everything before a tile: that of the nearest predecessor that knows its prefix, and
+// the sums of those between. Waits until one of the last 32 knows: walking further back would find
+// one no sooner, and at a traffic that grows with the tiles in flight. `slots` are the prompt's;
+// tile > 0. Whole warp.
 __device__ inline std::uint64_t look_back(const word64* slots, std::uint32_t tile,
                                           std::uint32_t lane) {
-  std::uint64_t sum = 0;
-  std::uint32_t naps = 1;
+  const word64* mine = slots + (static_cast<std::int64_t>(tile) - 1 - lane);
+  word64 word = 0;
   // Usually a near one knows; a full window would be traffic for nothing.
-  for (std::uint32_t width = 8;; width = warp_lanes) {
-    const bool inside = lane < width && lane < tile;
-    word64 word = inside ? load_relaxed(slots + (tile - 1 - lane)) : state_aggregate;
-    while (true) {
-      const std::uint32_t prefixes = __ballot_sync(full_warp, (word & 3) == state_prefix);
-      const std::uint32_t blank = __ballot_sync(full_warp, (word & 3) == 0);
-      const std::uint32_t upto = prefixes != 0 ? (prefixes ^ (prefixes - 1)) : full_warp;
-      if ((blank & upto) == 0) {
-        std::uint64_t mine = inside && (upto >> lane & 1) ? word >> 2 : 0;
-        if (upto != 1) {
+  std::uint32_t width = min(8u, tile);
+  for (std::uint32_t naps = 1;; naps = naps < 16 ? 2 * naps : naps) {
+    if (lane < width && (word & 3) != state_prefix) word = load_relaxed(mine);
+    const std::uint32_t prefixes = __ballot_sync(full_warp, (word & 3) == state_prefix);
+    const std::uint32_t blank = __ballot_sync(full_warp, (word & 3) == 0);
+    // Lanes up to and including the nearest prefix.
+    const std::uint32_t upto = prefixes ^ (prefixes - 1);
+    if (prefixes != 0 && (blank & upto) == 0) {
+      std::uint64_t sum = upto >> lane & 1 ? word >> 2 : 0;
+      if (upto == 1) return __shfl_sync(full_warp, sum, 0);
 #pragma unroll
-          for (std::uint32_t d = 1; d < warp_lanes; d <<= 1) {
-            mine += __shfl_xor_sync(full_warp, mine, d);
-          }
-        } else {
-          mine = __shfl_sync(full_warp, mine, 0);
-        }
-        sum += mine;
-        if (prefixes != 0) return sum & hash_sum_mask;
-        break;
-      }
-      if (lane == 0) {
-        for (std::uint32_t i = 0; i < naps; ++i) __nanosleep(20);
-      }
-      if (naps < 8) naps *= 2;
-      __syncwarp();
-      if ((word & 3) == 0) word = load_relaxed(slots + (tile - 1 - lane));
+      for (std::uint32_t d = 1; d < warp_lanes; d <<= 1) sum += __shfl_xor_sync(full_warp, sum, d);
+      return sum & hash_sum_mask;
     }
-    tile -= min(width, tile);
-    if (tile == 0) return sum & hash_sum_mask;  // not reached: the first tile publishes a prefix
+    if (lane == 0) {
+      for (std::uint32_t i = 0; i < naps; ++i) __nanosleep(20);
+    }
+    __syncwarp();
+    width = min(warp_lanes, tile);
   }
 }
 

@@ -74,20 +74,25 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
   if (in_pack) {
     for (std::uint32_t u = 0; u < mine.units; ++u) {
       memory.owners[first_unit + u] = lane;
-      memory.sources[first_unit + u] = shift + (mine.offset - begin) + u * unit;
+      memory.packed[first_unit + u].source = shift + (mine.offset - begin) + u * unit;
     }
   }
   __syncwarp();
 
   std::uint64_t sums[2] = {};
   std::uint32_t owner[2], position[2], source_word[2];
+  {
+    const uint2 owners = *reinterpret_cast<const uint2*>(memory.owners + 2 * lane);
+    const uint4 packed = *reinterpret_cast<const uint4*>(memory.packed + 2 * lane);
+    const bool exists[2] = {2 * lane < all_units, 2 * lane + 1 < all_units};
+    owner[0] = exists[0] ? owners.x : first;
+    owner[1] = exists[1] ? owners.y : first;
+    source_word[0] = packed.x;
+    source_word[1] = exists[1] ? packed.z : 0;
 #pragma unroll
-  for (std::uint32_t e = 0; e < 2; ++e) {
-    const std::uint32_t u = 2 * lane + e;
-    const bool exists = u < all_units;
-    owner[e] = exists ? memory.owners[u] : first;
-    source_word[e] = exists ? memory.sources[u] : 0;
-    position[e] = u - __shfl_sync(full_warp, first_unit, owner[e]);
+    for (std::uint32_t e = 0; e < 2; ++e) {
+      position[e] = 2 * lane + e - __shfl_sync(full_warp, first_unit, owner[e]);
+    }
   }
   if (2 * lane < all_units) {
     if (Kind != block_kind::small) {
@@ -146,7 +151,11 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
     if (u >= all_units) continue;
     const std::uint32_t block = position[e] >> log2_block_units;
     const bool below = block < (whose & 0xff);
-    memory.places[u] = below ? position[e] & unit_mask : UINT32_MAX;
+    if (Kind == block_kind::unit) {
+      memory.packed[u].place = below ? static_cast<std::uint32_t>(found[e].block) : UINT32_MAX;
+    } else {
+      memory.packed[u].place = below ? position[e] & unit_mask : UINT32_MAX;
+    }
     if (!below || found[e].block < 0) continue;
     rows[(whose >> 8) + block] = found[e].block;
     const std::int32_t parent =
@@ -154,25 +163,25 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
     bool bad = checks_parent && found[e].parent != parent;
     if (Kind == block_kind::small && checks_tokens) {
       const std::uint32_t* kept = table.tokens + static_cast<std::int64_t>(found[e].block) * unit;
-      const std::uint32_t* staged = memory.words + memory.sources[u];
+      const std::uint32_t* staged = memory.words + memory.packed[u].source;
       for (std::uint32_t i = 0; i < unit; ++i) bad = bad || kept[i] != staged[i];
     }
     if (bad) failed |= 1u << owner[e];
   }
   if (Kind != block_kind::small && checks_tokens) {
     __syncwarp();
+    const std::uint32_t at = 4 * (lane & 3);
+    const uint4* kept_tokens = reinterpret_cast<const uint4*>(table.tokens) + (lane & 3);
     for (std::uint32_t u = lane >> 2; u < all_units; u += 8) {
-      const std::uint32_t place = memory.places[u];
+      const auto [from, place] = memory.packed[u];
       if (place == UINT32_MAX) continue;
-      const std::uint32_t at = 4 * (lane & 3);
-      const std::uint32_t* staged = memory.words + memory.sources[u] + at;
-      // A block's id stands at its last unit.
-      const std::int32_t block = memory.ids[1 + u + (unit_mask - place)];
-      const std::uint32_t* kept = table.tokens +
-                                  static_cast<std::int64_t>(block) * table.block_tokens +
-                                  place * max_unit_tokens + at;
-      if (differ(__ldg(reinterpret_cast<const uint4*>(kept)), staged[0], staged[1], staged[2],
-                 staged[3])) {
+      std::uint64_t kept_unit = place;
+      if (Kind == block_kind::large) {  // a block's id stands at its last unit
+        const auto block = static_cast<std::uint32_t>(memory.ids[1 + u + (unit_mask - place)]);
+        kept_unit += static_cast<std::uint64_t>(block) << log2_block_units;
+      }
+      const std::uint32_t* staged = memory.words + (from + at);
+      if (differ(__ldg(kept_tokens + 4 * kept_unit), staged[0], staged[1], staged[2], staged[3])) {
         failed |= 1u << memory.owners[u];
       }
     }

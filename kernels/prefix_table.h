@@ -20,7 +20,7 @@ namespace radixkv::kernels {
 inline constexpr std::uint32_t max_match_block_tokens = 1024;
 inline constexpr std::uint32_t group_blocks = 4;
 inline constexpr std::uint32_t min_log2_slots = 6;
-inline constexpr std::uint32_t max_log2_slots = 31;
+inline constexpr std::uint32_t max_log2_slots = 31;  // leaves a bit for clears_slot
 
 struct alignas(16) block_entry {
   std::uint64_t key;
@@ -36,6 +36,10 @@ struct alignas(32) group_entry {
 };
 
 static_assert(sizeof(block_entry) == 16 && sizeof(group_entry) == 32);
+
+// A bit of a slot number in an update: the slot becomes empty, and the entry that comes with it is
+// not read. Such slots are best kept together, so that their entries cost no traffic.
+inline constexpr std::uint32_t clears_slot = 1u << 31;
 
 // A table in device memory, owned by the caller. Entries are 16-byte (blocks) and 32-byte (groups)
 // aligned, tokens 16-byte. Every byte of an empty slot is 0xff: cudaMemsetAsync(…, 0xff, …) makes

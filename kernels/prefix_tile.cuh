@@ -28,14 +28,20 @@ __device__ inline std::uint32_t padded(std::uint32_t word) { return word + ((wor
 // A tile, up to 3 words before it, and the rest of the last 16 bytes.
 inline constexpr std::uint32_t staged_words = (tile_words + 4) + ((tile_words + 4) / 32 * 4) + 4;
 
+struct alignas(8) packed_unit {
+  std::uint32_t source;  // first staged word
+  // If the block has a candidate: the unit's place in the block, or, where units are blocks, the
+  // candidate. Otherwise UINT32_MAX.
+  std::uint32_t place;
+};
+
 struct warp_memory {
   // A copy of the key's: as kernel parameters they would occupy 32 registers all the time.
   alignas(16) unit_multipliers multipliers[max_unit_tokens];
   alignas(16) std::uint32_t words[staged_words];
-  std::int32_t ids[tile_units + 4];   // of the tile's blocks, after the id of the block before them
-  std::uint32_t owners[tile_units];   // of packed units: the lane that has the prompt
-  std::uint32_t sources[tile_units];  // of packed units: their first staged word
-  std::uint32_t places[tile_units];   // of packed units: the place in their block, if it matches
+  std::int32_t ids[tile_units + 4];  // of the tile's blocks, after the id of the block before them
+  alignas(8) std::uint32_t owners[tile_units];  // of packed units: the lane that has the prompt
+  alignas(16) packed_unit packed[tile_units];
 };
 
 // The batch's tokens, seen as aligned 16-byte chunks.

@@ -114,16 +114,23 @@ traffic_result run(bool adds, bool removes) {
 
   const auto written = blocks.download();
   for (std::size_t i = 0; i < delta.block_slots.size(); ++i) {
-    if (written[delta.block_slots[i]].block != delta.block_entries[i].block) {
-      return {.error = "slot " + std::to_string(delta.block_slots[i]) + " was not written"};
+    const std::uint32_t slot = delta.block_slots[i] & ~kernels::clears_slot;
+    if (written[slot].block != delta.block_entries[i].block) {
+      return {.error = "slot " + std::to_string(slot) + " was not written"};
     }
   }
   traffic_result result;
   result.deltas = static_cast<double>(delta.changes);
-  // Every entry and token is read once and written once.
-  result.bytes_minimal = 2.0 * (16.0 * static_cast<double>(delta.block_slots.size()) +
-                                32.0 * static_cast<double>(delta.group_slots.size()) +
-                                4.0 * static_cast<double>(delta.tokens.size()));
+  // Every entry that is not empty and every token is read once; all are written once.
+  const auto bytes = [](const std::vector<std::uint32_t>& changed, double entry_bytes) {
+    double sum = 0;
+    for (const std::uint32_t slot : changed) {
+      sum += (slot & kernels::clears_slot) != 0 ? entry_bytes : 2 * entry_bytes;
+    }
+    return sum;
+  };
+  result.bytes_minimal = bytes(delta.block_slots, 16) + bytes(delta.group_slots, 32) +
+                         8.0 * static_cast<double>(delta.tokens.size());
   return result;
 }
 

@@ -86,9 +86,24 @@ batch mid_prompts() {
   return b;
 }
 
-// 600 turns of conversations of 500 to 16,000 tokens; what is cached ends anywhere before 0.94 of
-// the prompt: 2.15 tokens sent per matched one.
+// 600 turns of conversations of 500 to 16,000 tokens: 2.15 tokens sent per matched one. About half
+// continue a conversation, of which 85 to 95 % is cached; the others begin one and find at most a
+// system prompt of 512 tokens.
 batch chat_prompts() {
+  batch b;
+  random_lengths lengths;
+  for (int i = 0; i < 600; ++i) {
+    const std::int64_t n = lengths.log_uniform(500, 16'000);
+    const bool continues = lengths.uniform(0, 99) < 50;
+    b.add(n,
+          continues ? n * lengths.uniform(850, 950) / 1000 : std::min(n, lengths.uniform(0, 512)));
+  }
+  return b;
+}
+
+// The same, but what is cached ends anywhere before 0.94 of the prompt: the worst mix for reading
+// ahead.
+batch chat_uniform_prompts() {
   batch b;
   random_lengths lengths;
   for (int i = 0; i < 600; ++i) {
@@ -221,6 +236,7 @@ const traffic_registrar cases([](std::vector<traffic_case>& all) {
   add("one_1m", one_prompt);
   add("mid", mid_prompts);
   add("chat", chat_prompts);
+  add("chat_uniform", chat_uniform_prompts);
   add("tiny", tiny_prompts);
 });
 

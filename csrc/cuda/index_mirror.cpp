@@ -172,19 +172,24 @@ kernels::group_entry index_mirror::group_of(block_id block) const noexcept {
 }
 
 void index_mirror::take_delta(index_delta& delta) {
-  delta.block_slots.assign(blocks_.changed().begin(), blocks_.changed().end());
-  // Neighbouring slots share a sector when neighbouring threads write them.
-  std::sort(delta.block_slots.begin(), delta.block_slots.end());
-  delta.block_entries.clear();
-  for (const std::uint32_t slot : delta.block_slots) {
-    delta.block_entries.push_back(entry_of(blocks_.slots()[slot]));
-  }
-  delta.group_slots.assign(groups_.changed().begin(), groups_.changed().end());
-  std::sort(delta.group_slots.begin(), delta.group_slots.end());
-  delta.group_entries.clear();
-  for (const std::uint32_t slot : delta.group_slots) {
-    delta.group_entries.push_back(group_of(groups_.slots()[slot]));
-  }
+  // Sorted, because neighbouring slots share a sector when neighbouring threads write them; a
+  // cleared slot's flag sorts it to the end.
+  const auto collect = [](const slot_table& table, std::vector<std::uint32_t>& slots, auto& entries,
+                          auto&& entry_of_block) {
+    slots.clear();
+    for (const std::uint32_t slot : table.changed()) {
+      slots.push_back(table.slots()[slot] == no_block ? slot | kernels::clears_slot : slot);
+    }
+    std::sort(slots.begin(), slots.end());
+    entries.clear();
+    for (const std::uint32_t slot : slots) {
+      entries.push_back(entry_of_block(table.slots()[slot & ~kernels::clears_slot]));
+    }
+  };
+  collect(blocks_, delta.block_slots, delta.block_entries,
+          [this](block_id block) { return entry_of(block); });
+  collect(groups_, delta.group_slots, delta.group_entries,
+          [this](block_id block) { return group_of(block); });
   blocks_.forget_changes();
   groups_.forget_changes();
   for (const block_id block : pending_blocks_) token_rows_[static_cast<std::size_t>(block)] = -1;

@@ -25,9 +25,9 @@ namespace radixkv::detail {
 // Writes that take a device table from one state to a later one. A slot or block occurs at most
 // once, so their order does not matter and applying a delta twice does no harm.
 struct index_delta {
-  std::vector<std::uint32_t> block_slots;
+  std::vector<std::uint32_t> block_slots;  // those that become empty last, with clears_slot
   std::vector<kernels::block_entry> block_entries;  // one per block slot
-  std::vector<std::uint32_t> group_slots;
+  std::vector<std::uint32_t> group_slots;           // the same
   std::vector<kernels::group_entry> group_entries;  // one per group slot
   std::vector<block_id> token_blocks;
   std::vector<token_id> tokens;  // block_tokens per token block
