@@ -1,0 +1,137 @@
+// Page tables kept by cuda_page_tables, against tables built from the sequences on the host.
+#include <random>
+
+#include "radixkv/cuda_page_tables.h"
+#include "tests/cuda/executor_test.h"
+
+namespace radixkv::testing {
+namespace {
+
+constexpr std::int32_t rows = 12, row_blocks = 20, block_tokens = 4, batch = 8;
+
+struct sequence_model {
+  std::vector<block_id> table;
+  std::int64_t tokens = 0;
+  [[nodiscard]] std::int64_t blocks() const { return (tokens + block_tokens - 1) / block_tokens; }
+};
+
+cuda_page_tables_options options() {
+  return {.rows = rows,
+          .row_blocks = row_blocks,
+          .block_tokens = block_tokens,
+          .max_batch = batch,
+          .staging_slots = 3,
+          .slot_changes = 5};
+}
+
+// A call again and again while staging is in flight.
+template <class Call>
+void until_done(Call call) {
+  status s = call();
+  while (!s && s.error().code == errc::busy) s = call();
+  ASSERT_TRUE(s.ok()) << s.error().message;
+}
+
+TEST(cuda_page_tables, random_sequences) {
+  std::mt19937 random(41);
+  cuda_page_tables tables = cuda_page_tables::create(options()).value();
+  std::vector<sequence_model> sequences(rows);
+  test_stream streams[2];
+  device_array<std::int32_t> dense(batch * row_blocks), indptr(batch + 1), last(batch),
+      indices(batch * row_blocks);
+  for (int step = 0; step < 80; ++step) {
+    for (std::size_t i = random() % 5; i > 0; --i) {
+      const std::size_t row = random() % rows;
+      sequence_model& s = sequences[row];
+      std::int32_t unchanged = 0;
+      switch (random() % 3) {
+        case 0:  // another sequence
+          s.table.clear();
+          s.tokens = random() % (row_blocks * block_tokens + 1);
+          break;
+        case 1:  // grows; the engine knows what it has sent
+          unchanged = static_cast<std::int32_t>(s.blocks());
+          s.tokens = std::min<std::int64_t>(s.tokens + random() % 9, row_blocks * block_tokens);
+          break;
+        default:  // its last block is copied before it is written
+          if (!s.table.empty()) s.table.back() = static_cast<block_id>(random() % 1000);
+      }
+      while (static_cast<std::int64_t>(s.table.size()) < s.blocks() + (random() % 2 ? 1 : 0)) {
+        s.table.push_back(static_cast<block_id>(random() % 1000));
+      }
+      RADIXKV_ASSERT_OK(tables.set(static_cast<std::int32_t>(row), s.table, s.tokens, unchanged));
+    }
+    until_done([&] { return tables.update(streams[random() % 2]); });
+    std::vector<std::int32_t> chosen(random() % (batch + 1));
+    for (std::int32_t& row : chosen) row = static_cast<std::int32_t>(random() % (rows + 1)) - 1;
+    const std::int32_t width = 1 + static_cast<std::int32_t>(random() % row_blocks);
+    const cudaStream_t stream = streams[random() % 2];
+    until_done([&] { return tables.dense(stream, chosen, dense.data(), row_blocks, width, -7); });
+    until_done([&] {
+      return tables.csr(stream, chosen, indptr.data(), indices.data(), batch * row_blocks,
+                        last.data());
+    });
+    if (step % 4 != 3) continue;
+    RADIXKV_ASSERT_OK(tables.synchronize());
+    std::int32_t begin = 0;
+    EXPECT_EQ(indptr.download(0, 1)[0], 0);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      const sequence_model s =
+          chosen[i] < 0 ? sequence_model{} : sequences[static_cast<std::size_t>(chosen[i])];
+      const auto blocks = static_cast<std::int32_t>(s.blocks());
+      std::vector<std::int32_t> row(s.table.begin(), s.table.begin() + blocks);
+      EXPECT_EQ(indptr.download(i + 1, 1)[0], begin + blocks);
+      EXPECT_EQ(indices.download(static_cast<std::size_t>(begin), row.size()), row);
+      EXPECT_EQ(last.download(i, 1)[0], s.tokens == 0 ? 0 : (s.tokens - 1) % block_tokens + 1);
+      begin += blocks;
+      row.resize(static_cast<std::size_t>(width), -7);
+      EXPECT_EQ(dense.download(i * row_blocks, row.size()), row) << "row " << chosen[i];
+    }
+  }
+}
+
+TEST(cuda_page_tables, bad_input_changes_nothing) {
+  const auto create = [](auto change) {
+    cuda_page_tables_options o = options();
+    change(o);
+    return cuda_page_tables::create(o);
+  };
+  expect_refused(create([](auto& o) { o.rows = 0; }), errc::invalid_argument, "rows 0");
+  expect_refused(create([](auto& o) { o.row_blocks = -1; }), errc::invalid_argument, "blocks -1");
+  expect_refused(create([](auto& o) { o.block_tokens = 0; }), errc::invalid_argument, "tokens 0");
+  expect_refused(create([](auto& o) { o.max_batch = 0; }), errc::invalid_argument, "batch 0");
+  expect_refused(create([](auto& o) { o.slot_changes = 0; }), errc::invalid_argument, "changes 0");
+  expect_refused(create([](auto& o) { o.rows = 1 << 20, o.row_blocks = 1 << 20; }),
+                 errc::invalid_argument, "rows × row_blocks 1099511627776");
+
+  cuda_page_tables tables = cuda_page_tables::create(options()).value();
+  test_stream stream;
+  const std::vector<block_id> table{3, 4};
+  expect_refused(tables.set(12, table, 5), errc::invalid_argument, "row 12 is not in [0, 11]");
+  expect_refused(tables.set(-1, table, 5), errc::invalid_argument, "row -1");
+  expect_refused(tables.set(0, table, 9), errc::invalid_argument, "need 3 blocks, the table has 2");
+  expect_refused(tables.set(0, table, 81), errc::invalid_argument, "tokens 81 is not in [0, 80]");
+  expect_refused(tables.set(0, table, 5, 3), errc::invalid_argument, "unchanged 3");
+  expect_refused(tables.set(0, std::vector<block_id>{-1}, 1), errc::invalid_argument, "block -1");
+  device_array<std::int32_t> out(64);
+  const std::vector<std::int32_t> chosen{0};
+  RADIXKV_ASSERT_OK(tables.dense(stream, chosen, out.data(), 4, 4, -1));
+  expect_refused(tables.dense(stream, std::vector<std::int32_t>{12}, out.data(), 4, 4, -1),
+                 errc::invalid_argument, "row 12");
+  expect_refused(tables.dense(stream, std::vector<std::int32_t>(9), out.data(), 4, 4, -1),
+                 errc::invalid_argument, "batch 9");
+  expect_refused(tables.dense(stream, chosen, nullptr, 4, 4, -1), errc::invalid_argument, "dense");
+  expect_refused(tables.dense(stream, chosen, out.data(), 3, 4, -1), errc::invalid_argument,
+                 "dense");
+  RADIXKV_ASSERT_OK(tables.synchronize());
+  expect_refused(tables.csr(stream, chosen, nullptr, out.data(), 4, out.data() + 8),
+                 errc::invalid_argument, "CSR");
+  RADIXKV_ASSERT_OK(tables.synchronize());
+  EXPECT_EQ(out.download(0, 4), (std::vector<std::int32_t>{-1, -1, -1, -1}));
+  RADIXKV_ASSERT_OK(tables.set(0, table, 5));
+  expect_refused(tables.dense(stream, chosen, out.data(), 4, 4, -1), errc::invalid_argument,
+                 "1 rows were set and not updated");
+}
+
+}  // namespace
+}  // namespace radixkv::testing
