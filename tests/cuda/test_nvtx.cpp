@@ -6,6 +6,7 @@
 
 #include "radixkv/cuda_executor.h"
 #include "radixkv/cuda_index.h"
+#include "radixkv/cuda_page_tables.h"
 #include "tests/cuda/executor_test.h"
 
 namespace radixkv::testing {
@@ -83,6 +84,20 @@ TEST(nvtx, ranges_fire) {
     expect_ranges("radixkv:cuda_index::synchronize\n");
   }
   expect_ranges("radixkv:cuda_index::destroy\n");
+  {
+    cuda_page_tables tables = cuda_page_tables::create({.rows = 2, .row_blocks = 2}).value();
+    expect_ranges("radixkv:cuda_page_tables::create\n");
+    RADIXKV_ASSERT_OK(tables.update(stream));
+    expect_ranges("radixkv:cuda_page_tables::update\n");
+    device_array<std::int32_t> out(4);
+    RADIXKV_ASSERT_OK(tables.dense(stream, {}, out.data(), 1, 1, -1));
+    expect_ranges("radixkv:cuda_page_tables::dense\n");
+    RADIXKV_ASSERT_OK(tables.csr(stream, {}, out.data(), out.data() + 1, 1, out.data() + 2));
+    expect_ranges("radixkv:cuda_page_tables::csr\n");
+    RADIXKV_ASSERT_OK(tables.synchronize());
+    expect_ranges("radixkv:cuda_page_tables::synchronize\n");
+  }
+  expect_ranges("radixkv:cuda_page_tables::destroy\n");
 }
 
 }  // namespace
