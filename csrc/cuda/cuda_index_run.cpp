@@ -1,4 +1,5 @@
 // What a cuda_index enqueues: updates of the back table, matches on the front one.
+#include <new>
 #include <string>
 
 #include "csrc/cuda/cuda_index_state.h"
@@ -27,7 +28,11 @@ status cuda_index_state::update(cudaStream_t stream) {
   if (status s = usable(); !s) return s;
   if (status s = refuse_capture(stream, "updates are not captured"); !s) return s;
   if (!updating_) {
-    mirror_.take_delta(current_);
+    try {
+      mirror_.take_delta(current_);
+    } catch (const std::bad_alloc&) {
+      return {errc::out_of_memory, "no memory for an update of the index, it is still pending"};
+    }
     if (current_.empty()) return {};
     updating_ = true;
     on_current_ = false;

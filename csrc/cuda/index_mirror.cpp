@@ -1,6 +1,7 @@
 #include "csrc/cuda/index_mirror.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace radixkv::detail {
@@ -8,7 +9,10 @@ namespace radixkv::detail {
 slot_table::slot_table(std::uint32_t log2_slots)
     : log2_slots_(log2_slots),
       slots_(std::size_t{1} << log2_slots, no_block),
-      is_changed_(slots_.size(), false) {}
+      is_changed_(slots_.size(), false) {
+  // So that no change fails for memory. Pages are committed as they are used.
+  changed_.reserve(slots_.size());
+}
 
 std::uint32_t slot_table::home(std::uint64_t key) const noexcept {
   return kernels::home_slot(key, log2_slots_);
@@ -63,7 +67,12 @@ result<index_mirror> index_mirror::create(const index_mirror_options& options) {
     return {errc::invalid_argument, "hash_bits is " + std::to_string(options.hash_bits) +
                                         ", must be 1 to " + std::to_string(kernels::max_hash_bits)};
   }
-  return index_mirror(options);
+  try {
+    return index_mirror(options);
+  } catch (const std::bad_alloc&) {
+    return {errc::out_of_memory,
+            "no memory for an index of " + std::to_string(options.block_count) + " blocks"};
+  }
 }
 
 index_mirror::index_mirror(const index_mirror_options& options)
@@ -88,6 +97,26 @@ bool index_mirror::ends_group(block_id block) const noexcept {
          depths_[static_cast<std::size_t>(block)] % kernels::group_blocks == 0;
 }
 
+bool index_mirror::keep_tokens(block_id block, std::span<const token_id> tokens) noexcept {
+  const auto at = static_cast<std::size_t>(block);
+  if (token_rows_[at] >= 0) {  // added, removed and added again between two deltas
+    std::copy(tokens.begin(), tokens.end(),
+              pending_tokens_.begin() +
+                  static_cast<std::ptrdiff_t>(token_rows_[at]) * options_.block_tokens);
+    return true;
+  }
+  const std::size_t rows = pending_blocks_.size();
+  try {
+    pending_tokens_.insert(pending_tokens_.end(), tokens.begin(), tokens.end());
+    pending_blocks_.push_back(block);
+  } catch (const std::bad_alloc&) {
+    pending_tokens_.resize(rows * options_.block_tokens);
+    return false;
+  }
+  token_rows_[at] = static_cast<std::int32_t>(rows);
+  return true;
+}
+
 status index_mirror::add(block_id block, std::int32_t parent, std::span<const token_id> tokens) {
   if (block < 0 || block >= options_.block_count) {
     return {errc::invalid_argument, "block " + std::to_string(block) + " is outside of 0 to " +
@@ -107,6 +136,12 @@ status index_mirror::add(block_id block, std::int32_t parent, std::span<const to
   }
   const auto at = static_cast<std::size_t>(block);
   const auto above = static_cast<std::size_t>(parent);
+  // First what may fail: nothing has changed yet.
+  if (!keep_tokens(block, tokens)) {
+    return {errc::out_of_memory, "no memory for the tokens of block " + std::to_string(block) +
+                                     ", " + std::to_string(pending_blocks_.size()) +
+                                     " blocks are pending"};
+  }
   const std::uint32_t depth = parent >= 0 ? depths_[above] : 0;
   const std::uint64_t before =
       parent >= 0 ? sums_[above] : kernels::root_sum(key_, kernels::root_parent(parent));
@@ -119,15 +154,6 @@ status index_mirror::add(block_id block, std::int32_t parent, std::span<const to
   if (parent >= 0) ++children_[above];
   blocks_.insert(block, sums_, key_.mask);
   if (ends_group(block)) groups_.insert(block, sums_, key_.mask);
-  if (token_rows_[at] < 0) {
-    token_rows_[at] = static_cast<std::int32_t>(pending_blocks_.size());
-    pending_blocks_.push_back(block);
-    pending_tokens_.insert(pending_tokens_.end(), tokens.begin(), tokens.end());
-  } else {  // added, removed and added again between two deltas
-    std::copy(tokens.begin(), tokens.end(),
-              pending_tokens_.begin() +
-                  static_cast<std::ptrdiff_t>(token_rows_[at]) * options_.block_tokens);
-  }
   ++pending_changes_;
   ++size_;
   return {};

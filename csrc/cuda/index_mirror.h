@@ -75,13 +75,13 @@ struct index_mirror_options {
 // have the same parent and the same tokens). Thread-safety: none; the caller serialises.
 class index_mirror {
  public:
-  // Errors: invalid_argument.
+  // Errors: invalid_argument, out_of_memory.
   [[nodiscard]] static result<index_mirror> create(const index_mirror_options& options);
 
   // `parent` is a block of the index, or kernels::root_parent(namespace) for a path's first block;
   // `tokens` are the block's own.
   // Errors (nothing changes): invalid_argument (an id out of range, a block that is there already,
-  // a parent that is not, a wrong number of tokens).
+  // a parent that is not, a wrong number of tokens), out_of_memory.
   [[nodiscard]] status add(block_id block, std::int32_t parent, std::span<const token_id> tokens);
   // Errors (nothing changes): not_found, invalid_argument (the block has children).
   [[nodiscard]] status remove(block_id block);
@@ -101,6 +101,8 @@ class index_mirror {
  private:
   explicit index_mirror(const index_mirror_options& options);
 
+  // Puts the tokens into the pending delta; false, with nothing changed, if there is no memory.
+  [[nodiscard]] bool keep_tokens(block_id block, std::span<const token_id> tokens) noexcept;
   [[nodiscard]] bool ends_group(block_id block) const noexcept;
   [[nodiscard]] kernels::block_entry entry_of(block_id block) const noexcept;
   [[nodiscard]] kernels::group_entry group_of(block_id block) const noexcept;
