@@ -293,12 +293,15 @@ cudaError_t find_candidates(cudaStream_t stream, const dedup_job& job) {
     error = cub::DeviceRadixSort::SortPairs(m.temporary, bytes, m.keys, m.sorted_keys, m.slots,
                                             m.sorted_slots, n, 0, 64, stream);
   }
+  // There are fewer runs than slots: the scan below must not meet what is left of an earlier call.
+  if (error == cudaSuccess) {
+    error = cudaMemsetAsync(m.run_lengths, 0, job.slot_count * sizeof(*m.run_lengths), stream);
+  }
   if (error == cudaSuccess) {
     error = cub::DeviceRunLengthEncode::Encode(m.temporary, bytes, m.sorted_keys, m.run_keys,
                                                m.run_lengths, m.run_count, n, stream);
   }
   if (error == cudaSuccess) {
-    // Starts beyond the last run come from stale lengths and are not used.
     error =
         cub::DeviceScan::ExclusiveSum(m.temporary, bytes, m.run_lengths, m.run_starts, n, stream);
   }
