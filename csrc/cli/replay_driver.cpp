@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <new>
 #include <optional>
 #include <thread>
 #include <vector>
 
+#include "csrc/cli/belady.h"
 #include "csrc/cli/floor_meter.h"
 #include "csrc/cli/progress_bar.h"
 #include "csrc/cli/replay_worker.h"
@@ -70,10 +72,34 @@ result<std::int64_t> pool_blocks(const trace& source, const replay_config& confi
   return static_cast<std::int64_t>(blocks);
 }
 
+// The offline optimum: a calculation over the trace, with no cache and no timings.
+static result<replay_result> replay_offline(const trace& source, const replay_config& config,
+                                            std::int64_t blocks) try {
+  const belady_result best = belady(source, blocks, config.block_tokens);
+  replay_result r;
+  r.source = source.source;
+  r.policy = config.policy;
+  r.capacity = config.pool.text;
+  r.capacity_tokens = config.pool.unlimited
+                          ? static_cast<std::uint64_t>(blocks) * config.block_tokens
+                          : config.pool.tokens;
+  r.block_tokens = config.block_tokens;
+  r.requests = source.requests.size();
+  r.prompt_tokens = source.prompt_tokens();
+  r.hit_tokens = best.hit_tokens;
+  r.blocks = best.blocks;
+  r.hit_blocks = best.hit_blocks;
+  r.evicted_blocks = best.evicted_blocks;
+  return r;
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory, "no memory to look ahead over the whole trace"};
+}
+
 result<replay_result> replay(const trace& source, const replay_config& config,
                              prompt_buffer& prompts) {
   result<std::int64_t> blocks = pool_blocks(source, config);
   if (!blocks) return blocks.error();
+  if (config.policy == "belady") return replay_offline(source, config, *blocks);
   trace_clock clock;
   cache_options options;
   options.blocks = *blocks;

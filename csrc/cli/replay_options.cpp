@@ -32,6 +32,7 @@ result<std::vector<std::string>> policies(const std::string& text) {
   result<std::vector<std::string>> names = split_list(text);
   if (!names) return named("--policy", names.error());
   for (const std::string& name : *names) {
+    if (name == "belady") continue;  // offline: no policy of a cache
     auto policy = make_policy(name);
     if (!policy) return named("--policy", policy.error());
   }
@@ -57,6 +58,7 @@ std::vector<std::string> policy_names() {
   for (const char* name : online_policies) {
     if (make_policy(name).ok()) names.emplace_back(name);
   }
+  names.emplace_back("belady");
   return names;
 }
 
