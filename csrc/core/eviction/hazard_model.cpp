@@ -28,29 +28,38 @@ enum : std::uint32_t {
   feature_count
 };
 
-// 1/(1 + e^-x) to 2e-6, free of branches and calls so that loops over it become vector code.
-inline float logistic(float x) {
-  const float t = std::min(std::max(-x, -60.0f), 60.0f) * 1.44269504f;
-  const float rounded = (t + 12582912.0f) - 12582912.0f;
-  const float f = t - rounded;  // e^-x = 2^rounded × 2^f, |f| ≤ 1/2
-  float p = 1.3333558e-3f;
-  p = p * f + 9.6181291e-3f;
-  p = p * f + 5.5504109e-2f;
-  p = p * f + 2.4022651e-1f;
-  p = p * f + 6.9314718e-1f;
-  p = p * f + 1.0f;
-  const std::int32_t exponent = static_cast<std::int32_t>(rounded) + 127;
-  const float scale = std::bit_cast<float>(exponent << 23);
-  return 1.0f / (1.0f + p * scale);
+// Four floats in a register: compilers do not turn the loops below into vector code by themselves.
+using float4 = float __attribute__((vector_size(16)));
+using int4 = std::int32_t __attribute__((vector_size(16)));
+
+constexpr float4 all(float x) { return float4{x, x, x, x}; }
+
+// 1/(1 + e^-x) to 2e-6.
+inline float4 logistic(float4 x) {
+  float4 t = x * all(-1.44269504f);
+  t = t < all(-80.0f) ? all(-80.0f) : t;
+  t = t > all(80.0f) ? all(80.0f) : t;
+  const float4 rounded = (t + all(12582912.0f)) - all(12582912.0f);
+  const float4 f = t - rounded;  // e^-x = 2^rounded × 2^f, |f| ≤ 1/2
+  float4 p = all(1.3333558e-3f);
+  p = p * f + all(9.6181291e-3f);
+  p = p * f + all(5.5504109e-2f);
+  p = p * f + all(2.4022651e-1f);
+  p = p * f + all(6.9314718e-1f);
+  p = p * f + all(1.0f);
+  const int4 exponent = __builtin_convertvector(rounded, int4) + 127;
+  return all(1.0f) / (all(1.0f) + p * reinterpret_cast<float4>(exponent << 23));
 }
+inline float logistic(float x) { return logistic(all(x))[0]; }
 
 // 1/√x to 5e-6: Newton's method from the well-known first guess.
-inline float inverse_root(float x) {
-  float y = std::bit_cast<float>(0x5f375a86u - (std::bit_cast<std::uint32_t>(x) >> 1));
-  y *= 1.5f - 0.5f * x * y * y;
-  y *= 1.5f - 0.5f * x * y * y;
+inline float4 inverse_root(float4 x) {
+  float4 y = reinterpret_cast<float4>(0x5f375a86 - (reinterpret_cast<int4>(x) >> 1));
+  y *= all(1.5f) - all(0.5f) * x * y * y;
+  y *= all(1.5f) - all(0.5f) * x * y * y;
   return y;
 }
+inline float inverse_root(float x) { return inverse_root(all(x))[0]; }
 
 constexpr char magic[8] = {'r', 'k', 'v', 'h', 'a', 'z', '0', '1'};
 
@@ -111,24 +120,30 @@ float hazard_model::hazard(run_features f, std::uint32_t bin) const {
   return logistic(x);
 }
 
-void hazard_model::learn(run_features f, std::uint32_t bin, bool used, float units) {
+void hazard_model::learn(run_features f, std::uint32_t bin, bool used, float units, float times) {
   const active on = active_features(f);
   const std::uint32_t g = 1 + group(bin);
   constexpr float rate = 0.1f, group_rate = 0.07f;
-  // Gathered, so that the arithmetic is vector code: weights, and those of the group behind them.
-  float w[2 * most_active], a[2 * most_active];
+  // Gathered, weights first and those of the group behind them.
+  constexpr std::uint32_t half = (most_active + 3) / 4 * 4, lanes = 4;
+  union gathered {
+    float4 v[2 * half / lanes];
+    float f[2 * half];
+  } w, a;
+  for (std::uint32_t i = most_active; i < half; ++i) w.f[i] = w.f[half + i] = 0;
+  for (std::uint32_t i = most_active; i < half; ++i) a.f[i] = a.f[half + i] = 0;
   float x = theta_[bin];
   for (std::uint32_t i = 0; i < on.count; ++i) {
     const row& weights = weights_[on.index[i]];
     const row& squares = squares_[on.index[i]];
-    w[i] = weights[0];
-    w[most_active + i] = weights[g];
-    a[i] = squares[0];
-    a[most_active + i] = squares[g];
+    w.f[i] = weights[0];
+    w.f[half + i] = weights[g];
+    a.f[i] = squares[0];
+    a.f[half + i] = squares[g];
     x += weights[0] + weights[g];
   }
-  const float d = (logistic(x) - (used ? 1.0f : 0.0f)) * std::min(units, 10.0f) / 5.0f;
-  const float dd = d * d;
+  const float once = (logistic(x) - (used ? 1.0f : 0.0f)) * std::min(units, 10.0f) / 5.0f;
+  const float d = once * times, dd = once * once * times;
   theta_squares_[bin] += dd;
   theta_[bin] -= rate * d * inverse_root(theta_squares_[bin] + 1);
   if (on.count == 1) {  // the tail
@@ -140,32 +155,41 @@ void hazard_model::learn(run_features f, std::uint32_t bin, bool used, float uni
     weights[g] -= group_rate * d * inverse_root(squares[g] + 1);
     return;
   }
-  for (std::uint32_t i = 0; i < 2 * most_active; ++i) a[i] += dd;
-  const float step = rate * d, group_step = group_rate * d;
-  for (std::uint32_t i = 0; i < most_active; ++i) w[i] -= step * inverse_root(a[i] + 1);
-  for (std::uint32_t i = most_active; i < 2 * most_active; ++i)
-    w[i] -= group_step * inverse_root(a[i] + 1);
+  for (std::uint32_t i = 0; i < 2 * half / lanes; ++i) {
+    a.v[i] += all(dd);
+    const float step = d * (i < half / lanes ? rate : group_rate);
+    w.v[i] -= all(step) * inverse_root(a.v[i] + all(1.0f));
+  }
   for (std::uint32_t i = 0; i < most_active; ++i) {
     row& weights = weights_[on.index[i]];
     row& squares = squares_[on.index[i]];
-    weights[0] = w[i];
-    weights[g] = w[most_active + i];
-    squares[0] = a[i];
-    squares[g] = a[most_active + i];
+    weights[0] = w.f[i];
+    weights[g] = w.f[half + i];
+    squares[0] = a.f[i];
+    squares[g] = a.f[half + i];
   }
 }
 
 float hazard_model::key(run_features f, std::uint32_t bin) const {
   const active on = active_features(f);
-  row sum{};
-  for (std::uint32_t i = 0; i < on.count; ++i)
-    for (std::uint32_t k = 0; k < 8; ++k) sum[k] += weights_[on.index[i]][k];
-  float hazards[bins];
-  for (std::uint32_t b = 0; b < bins; ++b)
-    hazards[b] = logistic(theta_[b] + sum[0] + sum[1 + group(b)]);
+  float4 low = all(0), high = all(0);  // of rows
+  for (std::uint32_t i = 0; i < on.count; ++i) {
+    float4 part;
+    std::memcpy(&part, weights_[on.index[i]].data(), sizeof part);
+    low += part;
+    std::memcpy(&part, weights_[on.index[i]].data() + 4, sizeof part);
+    high += part;
+  }
+  const float sums[groups] = {low[0] + low[1], low[0] + low[2], low[0] + low[3], low[0] + high[0]};
+  union {
+    float4 v[bins / 4];
+    float f[bins];
+  } hazards;
+  for (std::uint32_t b = 0; b < bins; ++b) hazards.f[b] = theta_[b] + sums[group(b)];
+  for (std::uint32_t i = bin / 4; i < bins / 4; ++i) hazards.v[i] = logistic(hazards.v[i]);
   float alive = 1, uses = 0, held = 0, best = 0, best_held = 1;
   for (std::uint32_t b = bin; b < bins; ++b) {
-    const float h = hazards[b];
+    const float h = hazards.f[b];
     uses += alive * h;
     held += alive * (1 - h / 2) * width_[b];
     alive *= 1 - h;

@@ -74,8 +74,9 @@ class hazard_model {
   // Age in requests at which bin b begins; edge(bins) ends the last one.
   [[nodiscard]] static double edge(std::uint32_t bin);
 
-  // One observation: a run of `units` × 512 tokens was used in the bin, or outlived it.
-  void learn(run_features f, std::uint32_t bin, bool used, float units);
+  // A run of `units` × 512 tokens was used in the bin, or outlived it; counts as so many of its
+  // kind.
+  void learn(run_features f, std::uint32_t bin, bool used, float units, float times = 1);
   [[nodiscard]] float hazard(run_features f, std::uint32_t bin) const;
   // Expected uses per unit of time held, for a run that has just reached the bin.
   [[nodiscard]] float key(run_features f, std::uint32_t bin) const;

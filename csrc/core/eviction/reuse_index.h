@@ -91,7 +91,7 @@ class reuse_index_policy final : public eviction_policy {
   run_id uncache(run_id r, std::uint32_t blocks);
   void lead(node_id n);
   [[nodiscard]] victim tail_of(const run& last) const;
-  void teach(const run& r, bool used);
+  void teach(const run& r, bool used, float times);
   void rank(run_id r);
   void push_log(run_id r);
   void age();

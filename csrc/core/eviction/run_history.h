@@ -59,6 +59,7 @@ class run_history {
 
   [[nodiscard]] run& operator[](run_id r) { return runs_[r]; }
   [[nodiscard]] const run& operator[](run_id r) const { return runs_[r]; }
+  void prefetch(run_id r) const { __builtin_prefetch(&runs_[r]); }
   [[nodiscard]] std::size_t limit() const { return runs_.size(); }
 
   // Follows what is remembered of a path below (r, depth), depth being r's end or its last cached
