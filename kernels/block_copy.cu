@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::uint32_t warps = 8;  // per thread block
 constexpr std::uint32_t staged_items = 64;
+constexpr std::uint32_t item_words = sizeof(block_copy_item) / sizeof(std::int32_t);
+static_assert(staged_items * item_words <= warps * warp_lanes);
 constexpr std::uint32_t max_grid_z = 64;
 constexpr std::uint64_t plenty_of_tiles = 4096;  // two for each warp that an H100 holds
 // Segments of at most so many bytes are packed, several to a warp, if a block has more than one.
@@ -213,8 +215,14 @@ __global__ void __launch_bounds__(warps* warp_lanes, 2)
   for (std::uint32_t first = blockIdx.x * chunk; first < end; first += staged_items) {
     const std::uint32_t staged_count = min(staged_items, end - first);
     __syncthreads();  // the items staged before are done with
+    // Word by word, so that one request brings them.
+    if (threadIdx.x < staged_count * item_words) {
+      reinterpret_cast<std::int32_t*>(staged)[threadIdx.x] =
+          reinterpret_cast<const std::int32_t*>(scope.items + first)[threadIdx.x];
+    }
+    __syncthreads();
     if (threadIdx.x < staged_count) {
-      block_copy_item item = scope.items[first + threadIdx.x];
+      block_copy_item& item = staged[threadIdx.x];
       const bool good = item.source >= 0 && item.source < scope.block_count &&
                         item.destination >= 0 && item.destination < scope.block_count &&
                         item.source != item.destination && item.tokens >= 1 &&
@@ -225,7 +233,6 @@ __global__ void __launch_bounds__(warps* warp_lanes, 2)
           atomicAdd(scope.rejected, 1u);
         }
       }
-      staged[threadIdx.x] = item;
     }
     __syncthreads();
     if (plane_index >= scope.plane_count) continue;

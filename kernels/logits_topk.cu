@@ -60,10 +60,9 @@ struct topk_scope {
   std::int32_t* ids;
   float* log_sum_exp;
   std::uint32_t* rejected;
-  // Of the slices, when there are several: row-major, k entries each.
+  // Of the slices, when there are several: row-major, k entries each; id −1 is none.
   float* slice_values;
   std::int32_t* slice_ids;
-  std::uint32_t* slice_sizes;
   exp_sum* slice_sums;
 };
 
@@ -194,15 +193,13 @@ __global__ void __launch_bounds__(topk_threads, 2)
       write_result(s, slot, shared.list, sum);
     } else {
       const std::uint32_t slice = row * s.slices + blockIdx.x;
-      if (threadIdx.x < list.size()) {
+      if (threadIdx.x < s.k) {
         const std::int64_t at = std::int64_t{slice} * s.k + threadIdx.x;
-        s.slice_values[at] = shared.list.values[threadIdx.x];
-        s.slice_ids[at] = shared.list.ids[threadIdx.x];
+        const bool exists = threadIdx.x < list.size();
+        s.slice_values[at] = exists ? shared.list.values[threadIdx.x] : 0;
+        s.slice_ids[at] = exists ? shared.list.ids[threadIdx.x] : -1;
       }
-      if (threadIdx.x == 0) {
-        s.slice_sizes[slice] = list.size();
-        s.slice_sums[slice] = sum;
-      }
+      if (threadIdx.x == 0) s.slice_sums[slice] = sum;
     }
     __syncthreads();  // before the next row reuses the shared memory
   }
@@ -219,18 +216,16 @@ __global__ void __launch_bounds__(topk_threads, 2)
     const std::int64_t base = std::int64_t{first_slice} * s.k;
     topk_list list(shared.list, s.k);
     float x[topk_items];
+    std::int32_t ids[topk_items];
     std::uint32_t mask = 0;
-    const auto place = [](int i) { return (i / 4 * topk_threads + threadIdx.x) * 4 + i % 4; };
 #pragma unroll
     for (int i = 0; i < topk_items; ++i) {
-      const std::uint32_t p = place(i), slice = p / s.k;
-      x[i] = 0;
-      if (slice < s.slices && p - slice * s.k < s.slice_sizes[first_slice + slice]) {
-        x[i] = s.slice_values[base + p];
-        mask |= 1u << i;
-      }
+      const std::uint32_t p = (i / 4 * topk_threads + threadIdx.x) * 4 + i % 4;
+      ids[i] = p < s.slices * s.k ? s.slice_ids[base + p] : -1;
+      x[i] = ids[i] >= 0 ? s.slice_values[base + p] : 0;
+      mask |= static_cast<std::uint32_t>(ids[i] >= 0) << i;
     }
-    list.add<layout>(x, mask, [&](int i) { return s.slice_ids[base + place(i)]; });
+    list.add<layout>(x, mask, [&](int i) { return ids[i]; });
     list.finish();
     exp_sum sum{-FLT_MAX, 0};
     for (std::uint32_t i = 0; i < s.slices; ++i) {
@@ -285,7 +280,7 @@ std::size_t logits_topk_scratch_bytes(std::uint32_t row_count, std::uint32_t voc
     const slicing cut = slice(rows, vocabulary);
     if (cut.slices > 1) worst = std::max<std::size_t>(worst, std::size_t{rows} * cut.slices);
   }
-  return worst * (std::size_t{k} * 8 + 16);
+  return worst * (std::size_t{k} * 8 + sizeof(exp_sum));
 }
 
 cudaError_t logits_topk(cudaStream_t stream, const logits_topk_arguments& a) {
@@ -311,7 +306,6 @@ cudaError_t logits_topk(cudaStream_t stream, const logits_topk_arguments& a) {
     s.slice_sums = static_cast<exp_sum*>(a.scratch);
     s.slice_values = reinterpret_cast<float*>(s.slice_sums + lists);
     s.slice_ids = reinterpret_cast<std::int32_t*>(s.slice_values + lists * a.k);
-    s.slice_sizes = reinterpret_cast<std::uint32_t*>(s.slice_ids + lists * a.k);
   }
   const dim3 grid(cut.slices, std::min(a.row_count, max_grid_y)), block(topk_threads);
   cudaError_t error = cudaErrorInvalidValue;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <cub/block/block_scan.cuh>
 #include <cuda_runtime.h>
@@ -116,6 +117,9 @@ class topk_list {
   }
 
  private:
+  template <std::uint32_t Value>
+  using constant = std::integral_constant<std::uint32_t, Value>;
+
   template <class Layout>
   __device__ static std::uint64_t tile_counts(std::uint32_t mask) {
     std::uint64_t counts = 0;
@@ -183,33 +187,39 @@ class topk_list {
         list_keys[w] = key_of(values[w]);
       }
     }
-    // `prefix` are the key's bits above `shift`, of the item that is the k-th.
-    std::uint32_t prefix = 0, need = k_, shift = 32;
+    // Digit by digit from the top, until the digits so far say which k items are kept.
+    std::uint32_t prefix = 0, need = k_;
     bool whole = false;
-    do {
-      const std::uint32_t bits = shift == 10 ? 10 : 11;
+    const auto digit = [&](auto shift, auto bits) {
+      constexpr std::uint32_t low = decltype(shift)::value, width = decltype(bits)::value;
+      if (whole) return;
 #pragma unroll
       for (int b = 0; b < topk_thread_bins; ++b) s_.bins[b * topk_threads + threadIdx.x] = 0;
       __syncthreads();
-      const std::uint32_t low = shift - bits;
-      const auto count = [&](std::uint32_t key) {
-        // Key 0 is no item; shifting by 32 is undefined.
-        if (key != 0 && (shift == 32 || key >> shift == prefix)) {
-          atomicAdd(&s_.bins[key >> low & ((1u << bits) - 1)], 1u);
-        }
-      };
 #pragma unroll
-      for (int i = 0; i < topk_items; ++i) count(keys[i]);
+      for (int i = 0; i < topk_items; ++i) count_digit<low, width>(keys[i], prefix);
 #pragma unroll
-      for (int w = 0; w < topk_windows; ++w) count(list_keys[w]);
+      for (int w = 0; w < topk_windows; ++w) count_digit<low, width>(list_keys[w], prefix);
       __syncthreads();
       choose_bin(need);
-      prefix = prefix << bits | s_.chosen_bin;
+      prefix |= s_.chosen_bin << low;
       need = s_.chosen_rest;
       whole = s_.chosen_whole != 0;
-      shift = low;
-    } while (shift != 0 && !whole);
-    keep<Layout>(x, keys, values, ids, list_keys, prefix << shift, whole ? 0xffffffffu : need, id);
+    };
+    digit(constant<21>{}, constant<11>{});
+    digit(constant<10>{}, constant<11>{});
+    digit(constant<0>{}, constant<10>{});
+    keep<Layout>(x, keys, values, ids, list_keys, prefix, whole ? 0xffffffffu : need, id);
+  }
+
+  // Counts an item whose digits above this one are those of `prefix`. Key 0 is no item; the first
+  // digit of the k-th item is never 0, so that only the first digit must look for it.
+  template <std::uint32_t Low, std::uint32_t Width>
+  __device__ void count_digit(std::uint32_t key, std::uint32_t prefix) {
+    constexpr std::uint32_t above = Low + Width;
+    bool counted = key != 0;
+    if constexpr (above < 32) counted = (key >> above) == (prefix >> above);
+    if (counted) atomicAdd(&s_.bins[key >> Low & ((1u << Width) - 1)], 1u);
   }
 
   // Makes the list of the items above key `worst`, and of the first `ties` that equal it, or, if

@@ -39,6 +39,7 @@ int run_case(std::size_t index) {
   nlohmann::json line{{"bytes_minimal", result.bytes_minimal},
                       {"matched_tokens", result.matched_tokens},
                       {"deltas", result.deltas},
+                      {"elements", result.elements},
                       {"error", result.error}};
   std::cout << line.dump() << '\n';
   return 0;
@@ -143,6 +144,9 @@ nlohmann::json measure(const std::string& program, std::size_t index,
   }
   if (const double deltas = result.at("deltas"); deltas > 0)
     line["bytes_per_delta"] = bytes / deltas;
+  if (const double elements = result.at("elements"); elements > 0) {
+    line["instructions_per_element"] = sum.instructions / elements;
+  }
   return line;
 }
 
@@ -173,6 +177,9 @@ int run_all(const std::string& program, const std::string& json_path, const std:
     }
     if (line.contains("bytes_per_delta")) {
       std::printf("  %.1f B a delta", line["bytes_per_delta"].get<double>());
+    }
+    if (line.contains("instructions_per_element")) {
+      std::printf("  %.1f instructions an element", line["instructions_per_element"].get<double>());
     }
     std::printf("\n");
     std::fflush(stdout);

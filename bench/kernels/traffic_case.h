@@ -27,6 +27,8 @@ struct traffic_result {
   double matched_tokens = 0;
   // Index updates only: adds bytes_per_delta.
   double deltas = 0;
+  // Top-k only: adds instructions_per_element.
+  double elements = 0;
   // Why the case failed (a wrong result, a CUDA error); empty: it is good.
   std::string error;
 };

@@ -39,6 +39,7 @@ traffic_result run(std::uint32_t row_count, row_maker make) {
   a.scratch_bytes = scratch_bytes;
   traffic_result result;
   result.bytes_minimal = static_cast<double>(row_count) * (vocabulary * 4.0 + k * 8.0 + 4);
+  result.elements = static_cast<double>(content.size());
   if (const cudaError_t error = kernels::logits_topk(nullptr, a); error != cudaSuccess) {
     result.error = cudaGetErrorString(error);
     return result;

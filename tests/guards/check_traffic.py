@@ -10,7 +10,7 @@ import json
 import re
 import sys
 
-KERNELS = ("block_copy", "logits_store", "logits_load", "logits_topk", "prefix_match", "index_update")
+KERNELS = ("block_copy", "logits_cache", "logits_topk", "prefix_match", "index_update")
 # prefix_match: bytes and instructions per matched token.
 PREFIX_MATCH = {
     "long": (10.5, 33), "mixed": (10.5, 34), "one_1m": (11, 38),
@@ -34,8 +34,10 @@ def limits(entry):
         if aligned(case) or "656" in case:
             yield "traffic_ratio", 1.01, False
             yield "coalescing", 0.95 if "656" in case else 0.99, True
-    elif kernel.startswith("logits") and "topk" not in kernel + case:
+    elif kernel == "logits_cache":
         yield "traffic_ratio", 1.01, False
+    elif kernel == "logits_topk":  # k = 64 of a vocabulary of 131,072
+        yield "instructions_per_element", 30 if case.startswith("random") else 100, False
     elif kernel == "prefix_match":
         yield "launches", 1, False
         if case in PREFIX_MATCH:

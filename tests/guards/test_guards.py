@@ -133,7 +133,7 @@ class Traffic(GuardTest):
         self.checked(False, self.entry(traffic_ratio=1.02), says="traffic_ratio")
         self.checked(False, self.entry(spills=8), says="spills")
         self.checked(False, self.entry(launches=2), says="launches")
-        self.checked(False, self.entry(kernel="logits_store", case="bf16", traffic_ratio=1.5),
+        self.checked(False, self.entry(kernel="logits_cache", case="bf16", traffic_ratio=1.5),
                      says="traffic_ratio")
         match = {"kernel": "prefix_match", "case": "long", "instructions_per_token": 33}
         self.checked(True, self.entry(bytes_per_token=10.5, **match))
