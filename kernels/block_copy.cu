@@ -58,6 +58,10 @@ __device__ segments segments_of(const plane& p, const block_copy_item& item,
   segments s;
   s.source = token_address(p, item.source, 0, 0);
   s.destination = token_address(p, item.destination, 0, 0);
+  // Planes read from memory hide that they point to global memory, for which there are better
+  // loads.
+  __builtin_assume(__isGlobal(s.source));
+  __builtin_assume(__isGlobal(s.destination));
   s.stride = p.inner_stride;
   s.count = p.inner_count;
   s.bytes = static_cast<std::uint32_t>(item.tokens) * p.bytes_per_token;
