@@ -17,7 +17,8 @@ using namespace radixkv;
 using namespace radixkv::study;
 
 void table(const workload& w, const std::vector<std::string>& policies,
-           const std::vector<double>& capacities, std::uint32_t block_tokens) {
+           const std::vector<double>& capacities, std::uint32_t block_tokens,
+           std::uint32_t lookahead) {
   std::map<double, double> lru;
   for (const std::string& name : policies) {
     std::printf("%-22s %4u %-12s", w.name.c_str(), block_tokens, name.c_str());
@@ -28,8 +29,10 @@ void table(const workload& w, const std::vector<std::string>& policies,
         std::printf(" %s\n", policy.error().message.c_str());
         return;
       }
-      const outcome o =
-          run(w, **policy, static_cast<std::int64_t>(millions * 1'000'000), block_tokens);
+      const auto capacity = static_cast<std::int64_t>(millions * 1'000'000);
+      const outcome o = lookahead == 0 || name == "lru"
+                            ? run(w, **policy, capacity, block_tokens)
+                            : run_announced(w, name, capacity, block_tokens, lookahead);
       if (name == "lru") lru[millions] = o.hit_rate();
       std::printf("  %.4f", o.hit_rate());
       const double ratio = lru[millions] > 0 ? o.hit_rate() / lru[millions] : 1;
@@ -52,7 +55,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> policies{"lru"}, workloads;
   std::vector<double> capacities{0.5, 1, 3, 10};
   std::vector<std::uint32_t> block_tokens{512};
-  std::uint32_t requests = 6000;
+  std::uint32_t requests = 6000, lookahead = 0;
   std::uint64_t seed = 1;
   CLI::App app{"Hit rates of eviction policies, without a cache around them"};
   app.add_option("--trace", trace, "trace file");
@@ -62,6 +65,7 @@ int main(int argc, char** argv) {
   app.add_option("--workload", workloads, "generated workloads, or 'all'")->delimiter(',');
   app.add_option("--requests", requests, "of a generated workload");
   app.add_option("--seed", seed, "of a generated workload");
+  app.add_option("--lookahead", lookahead, "announce so many requests (not to lru)");
   CLI11_PARSE(app, argc, argv);
   for (const std::uint32_t bt : block_tokens)
     if (bt == 0 || id_tokens % bt != 0) {
@@ -81,6 +85,6 @@ int main(int argc, char** argv) {
   if (workloads == std::vector<std::string>{"all"}) workloads = generated_workloads();
   for (const std::string& name : workloads) all.push_back(generate(name, requests, seed));
   for (const workload& w : all)
-    for (const std::uint32_t bt : block_tokens) table(w, policies, capacities, bt);
+    for (const std::uint32_t bt : block_tokens) table(w, policies, capacities, bt, lookahead);
   return 0;
 }

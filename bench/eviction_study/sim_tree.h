@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "radixkv/eviction_policy.h"
@@ -39,6 +40,11 @@ class sim_tree final : public tree_view {
   // Lets go without publishing.
   void abandon(handle h);
   [[nodiscard]] std::uint32_t matched(handle h) const { return handles_[h].matched; }
+  // Where the cached prefix of p ends: the node and the blocks of it (the root and 0: nowhere).
+  [[nodiscard]] std::pair<node_id, std::uint32_t> cached_prefix(const path& p) const {
+    const place at = find(p);
+    return {at.node, at.in_node};
+  }
   // Evicts up to n blocks.
   std::int64_t evict(std::int64_t n);
   void clear();

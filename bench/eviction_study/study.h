@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "bench/eviction_study/workload.h"
 #include "radixkv/eviction_policy.h"
@@ -20,5 +21,9 @@ struct outcome {
 
 [[nodiscard]] outcome run(const workload& w, eviction_policy& policy, std::int64_t capacity_tokens,
                           std::uint32_t block_tokens);
+// The same with the next `lookahead` requests announced.
+[[nodiscard]] outcome run_announced(const workload& w, const std::string& policy,
+                                    std::int64_t capacity_tokens, std::uint32_t block_tokens,
+                                    std::uint32_t lookahead);
 
 }  // namespace radixkv::study
