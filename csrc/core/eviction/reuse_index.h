@@ -31,7 +31,7 @@
 namespace radixkv::detail {
 
 struct reuse_index_options {
-  double history_bytes_per_token = 2.0;  // of capacity; the most that histories may take
+  double history_bytes_per_token = 1.9;  // of capacity; the most that histories may take
   // Ghosts below 8 × capacity lose hits (2 × loses up to 19 %), and small caches need a floor to
   // learn from: conversations return after minutes whatever the cache holds.
   std::int64_t ghost_tokens_least = 33'000'000;

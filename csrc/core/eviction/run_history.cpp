@@ -49,12 +49,20 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
   }
 }
 
-run_id run_history::split(run_id r, std::uint32_t depth) {
-  const run_id u = free_.empty() ? static_cast<run_id>(runs_.size()) : free_.back();
-  if (free_.empty())
-    runs_.emplace_back();
-  else
+run_id run_history::new_run() {
+  if (!free_.empty()) {
+    const run_id r = free_.back();
     free_.pop_back();
+    return r;
+  }
+  // By a quarter: doubling would leave half of the history's bytes empty.
+  if (runs_.size() == runs_.capacity()) runs_.reserve(runs_.size() + runs_.size() / 4 + 16);
+  runs_.emplace_back();
+  return static_cast<run_id>(runs_.size() - 1);
+}
+
+run_id run_history::split(run_id r, std::uint32_t depth) {
+  const run_id u = new_run();
   run& upper = runs_[u];
   run& lower = runs_[r];
   table_erase(r);
@@ -85,11 +93,7 @@ run_id run_history::split(run_id r, std::uint32_t depth) {
 
 run_id run_history::add(run_id parent, std::uint32_t blocks,
                         std::span<const std::uint64_t> hashes) {
-  const run_id r = free_.empty() ? static_cast<run_id>(runs_.size()) : free_.back();
-  if (free_.empty())
-    runs_.emplace_back();
-  else
-    free_.pop_back();
+  const run_id r = new_run();
   run& made = runs_[r];
   made = {};
   made.parent = parent;
@@ -101,8 +105,10 @@ run_id run_history::add(run_id parent, std::uint32_t blocks,
   if (p.children_ever < 255) ++p.children_ever;
   const std::uint32_t begin = chunk_at(made.first), end = chunk_at(made.end());
   made.blocks = 0;  // has no hashes yet
-  if (hashes_.size() > 2 * hashes_used_ + 4096) compact_hashes(end - begin);
+  if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(end - begin);
   made.blocks = blocks;
+  if (hashes_.size() + (end - begin) > hashes_.capacity())
+    hashes_.reserve(hashes_.size() + hashes_.size() / 4 + (end - begin));
   made.hashes = static_cast<std::uint32_t>(hashes_.size());
   // Chunks whose hash the cache did not tell are stored as 0, which hardly ever agrees.
   for (std::uint32_t c = begin; c < end; ++c)
@@ -118,7 +124,7 @@ void run_history::extend(run_id r, std::uint32_t blocks) {
   const std::uint32_t before = chunks(at);
   const std::uint32_t after = chunk_at(at.end() + blocks) - chunk_at(at.first);
   if (after > before && at.hashes + before != hashes_.size()) {  // something else lies behind it
-    if (hashes_.size() > 2 * hashes_used_ + 4096) compact_hashes(after - before);
+    if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(after - before);
     const auto moved = static_cast<std::uint32_t>(hashes_.size());
     for (std::uint32_t c = 0; c < before; ++c) hashes_.push_back(hashes_[at.hashes + c]);
     at.hashes = moved;
@@ -248,7 +254,8 @@ std::size_t run_history::bytes() const {
 }
 
 std::size_t run_history::used_bytes() const {
-  return runs() * (sizeof(run) + 3 * sizeof(run_id)) + hashes_used_ * 2 * sizeof(std::uint16_t);
+  return runs() * (sizeof(run) + sizeof(run) / 4 + 3 * sizeof(run_id)) +
+         hashes_used_ * 7 / 4 * sizeof(std::uint16_t);
 }
 
 std::string run_history::check() const {

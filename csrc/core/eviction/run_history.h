@@ -83,7 +83,7 @@ class run_history {
   [[nodiscard]] std::int64_t ghost_blocks() const { return ghost_blocks_; }
   [[nodiscard]] std::size_t runs() const { return runs_.size() - free_.size(); }
   [[nodiscard]] std::size_t bytes() const;
-  // Bytes in use, without what vectors keep in reserve.
+  // Bytes in use, with what growth keeps in reserve at most.
   [[nodiscard]] std::size_t used_bytes() const;
   [[nodiscard]] std::string check() const;
 
@@ -94,6 +94,7 @@ class run_history {
   [[nodiscard]] std::uint32_t chunks(const run& r) const {
     return chunk_at(r.end()) - chunk_at(r.first);
   }
+  [[nodiscard]] run_id new_run();
   [[nodiscard]] run_id find_child(run_id parent, std::uint64_t hash) const;
   [[nodiscard]] std::size_t slot_of(run_id parent, std::uint32_t hash, bool short_hash) const;
   void table_insert(run_id r);

@@ -1,0 +1,190 @@
+// Holds, discards, announcements and quotas around policies.
+#include "csrc/core/eviction/retention.h"
+
+#include <deque>
+
+#include <gtest/gtest.h>
+
+#include "tests/core/eviction/random_load.h"
+
+namespace radixkv::detail {
+namespace {
+
+using study::hashes_of;
+using study::path;
+using study::random_paths;
+using study::sim_tree;
+
+std::unique_ptr<eviction_policy> named(const std::string& name) {
+  return std::move(*make_policy(name));
+}
+
+class around : public ::testing::TestWithParam<const char*> {
+ protected:
+  around() : kept(named(GetParam())), tree(kept, 100, 16) {}
+
+  node_id use(const std::vector<std::uint32_t>& ids) {
+    const path p{ids.data(), 1, static_cast<std::uint32_t>(ids.size())};
+    tree.close(tree.open(p), {});
+    return tree.cached_prefix(p).first;
+  }
+  std::uint32_t cached(const std::vector<std::uint32_t>& ids) {
+    const path p{ids.data(), 1, static_cast<std::uint32_t>(ids.size())};
+    const auto [node, blocks] = tree.cached_prefix(p);
+    return node == 0 ? 0 : tree.first_block(node) + blocks;
+  }
+  const std::vector<std::uint32_t> a{0, 1, 2, 3}, b{10, 11, 12, 13}, c{20, 21}, ab{0, 1, 30};
+  retention kept;
+  sim_tree tree;
+};
+
+TEST_P(around, what_stays_is_never_evicted) {
+  kept.hold(use(a), 3, retention::stays);
+  use(b);
+  EXPECT_EQ(tree.evict(100), 5);
+  EXPECT_EQ(cached(a), 3u);
+  EXPECT_EQ(cached(b), 0u);
+  EXPECT_EQ(kept.check(), "");
+}
+
+TEST_P(around, holds_give_way_when_nothing_else_is_left_lowest_first) {
+  kept.hold(use(a), 4, 2);
+  kept.hold(use(b), 4, 1);
+  use(c);
+  EXPECT_EQ(tree.evict(2), 2);
+  EXPECT_EQ(cached(c), 0u);
+  EXPECT_EQ(tree.evict(4), 4);
+  EXPECT_EQ(cached(b), 0u);
+  EXPECT_EQ(cached(a), 4u);
+  EXPECT_EQ(tree.evict(100), 4);
+  EXPECT_EQ(kept.check(), "");
+}
+
+TEST_P(around, a_hold_follows_its_blocks_through_a_split) {
+  kept.hold(use(a), 4, retention::stays);
+  const mark_id first_two = kept.hold(tree.cached_prefix({a.data(), 1, 4}).first, 2, 5);
+  use(ab);  // splits a behind its second block
+  EXPECT_EQ(kept.check(), "");
+  EXPECT_EQ(tree.evict(100), 1);
+  EXPECT_EQ(cached(a), 4u);
+  kept.release(first_two);
+  EXPECT_EQ(tree.evict(100), 0);
+}
+
+TEST_P(around, released_and_expired_holds_can_be_evicted) {
+  const mark_id m = kept.hold(use(a), 4, retention::stays);
+  kept.hold(use(b), 4, retention::stays, 10.0);
+  EXPECT_EQ(tree.evict(100), 0);
+  kept.release(m);
+  kept.release(m);  // again: nothing happens
+  EXPECT_EQ(tree.evict(100), 4);
+  kept.advance(9.9);
+  EXPECT_EQ(tree.evict(100), 0);
+  kept.advance(10);
+  EXPECT_EQ(tree.evict(100), 4);
+}
+
+TEST_P(around, a_discard_goes_first_as_far_as_it_reaches) {
+  use(c);
+  const node_id n = use(a);
+  use(b);
+  kept.discard(n, 4, 1);
+  EXPECT_EQ(tree.evict(3), 3);
+  EXPECT_EQ(cached(a), 1u);
+  EXPECT_EQ(cached(b), 4u);
+  EXPECT_EQ(cached(c), 2u);
+}
+
+TEST_P(around, a_discard_ends_when_its_path_is_used_again) {
+  use(c);
+  kept.discard(use(a), 4, 0);
+  use(a);
+  use(b);
+  const victim v = kept.next_victim();
+  EXPECT_NE(v.node, no_node);
+  tree.evict(100);
+  EXPECT_EQ(tree.cached(), 0);
+  EXPECT_EQ(kept.check(), "");
+}
+
+TEST_P(around, a_time_to_live_begins_when_the_clock_says) {
+  const node_id n = use(a);
+  kept.discard(n, 4, 0, 5.0);
+  kept.advance(4);
+  for (std::uint32_t i = 0; i < 3; ++i) use(b);
+  kept.advance(5);
+  EXPECT_EQ(tree.evict(4), 4);
+  EXPECT_EQ(cached(a), 0u);
+  EXPECT_EQ(cached(b), 4u);
+}
+
+TEST_P(around, a_quota_takes_from_its_own_namespace) {
+  kept.set_quota(0, 6);  // the bare tree has one root
+  use(a);
+  use(b);
+  EXPECT_EQ(kept.excess(0, 0), 2);
+  EXPECT_EQ(kept.excess(0, 3), 5);
+  const victim v = kept.next_victim_of(0);
+  EXPECT_EQ(tree.id(v.node, 0), 0u);
+  kept.set_quota(0, 0);
+  EXPECT_EQ(kept.excess(0, 3), 0);
+}
+
+TEST_P(around, books_agree_under_random_marks) {
+  retention marked(named(GetParam()));
+  sim_tree t(marked, 120, 16);
+  random_paths paths(5, 2, 40);
+  const std::uint32_t chunk = marked.path_hash_tokens(16) / 16;
+  std::deque<mark_id> marks;
+  std::vector<std::pair<sim_tree::handle, path>> open;
+  for (int step = 0; step < 8000; ++step) {
+    const std::uint64_t what = paths.number() % 10;
+    if (what < 3 && open.size() < 4) {
+      const path p = paths.make();
+      open.emplace_back(t.open(p), p);
+    } else if (what < 6 && !open.empty()) {
+      request_info info;
+      const auto hashes = hashes_of(open[0].second, chunk);
+      info.path_hashes = hashes;
+      t.close(open[0].first, info);
+      open.erase(open.begin());
+    } else if (what == 6) {
+      const path p = paths.make();
+      const auto [node, blocks] = t.cached_prefix(p);
+      if (paths.number() % 2) {
+        const auto hashes = hashes_of(p, chunk);
+        marks.push_back(marked.announce(hashes, node, blocks));
+      } else if (node != 0) {
+        marks.push_back(
+            paths.number() % 2
+                ? marked.hold(node, blocks, 1.0 + static_cast<double>(step % 5), step + 500.0)
+                : marked.discard(node, blocks, 1, step + 50.0));
+      }
+    } else if (what == 7) {
+      t.evict(static_cast<std::int64_t>(paths.number() % 5));
+    } else if (what == 8 && marks.size() > 6) {
+      marked.release(marks.front());
+      marks.pop_front();
+    }
+    marked.advance(step);
+    ASSERT_EQ(t.failure(), "") << step;
+    if (step % 16 == 0) {
+      ASSERT_EQ(marked.check(), "") << step;
+    }
+  }
+  for (const auto& [h, p] : open) t.abandon(h);
+  while (!marks.empty()) {
+    marked.release(marks.front());
+    marks.pop_front();
+  }
+  marked.advance(1e9);
+  const std::int64_t cached = t.cached();
+  EXPECT_GT(cached, 0);
+  EXPECT_EQ(t.evict(cached), cached);
+}
+
+INSTANTIATE_TEST_SUITE_P(policies, around,
+                         ::testing::Values("lru", "lfu", "slru", "s3fifo", "reuse_index"));
+
+}  // namespace
+}  // namespace radixkv::detail
