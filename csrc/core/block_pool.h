@@ -2,7 +2,7 @@
 //
 // 1. A block is free, or tree_holds(b) or sequence_holds(b) > 0. Nothing else keeps a block.
 // 2. free() + used() == blocks().
-// 3. Blocks freed tail first come back head first, so runs of ids stay runs.
+// 3. Free blocks are kept as runs of ids, last freed first, so runs stay runs.
 //
 // Thread-safety: none; the cache's lock guards it.
 #pragma once
@@ -32,7 +32,7 @@ class block_pool {
   [[nodiscard]] std::int64_t high_water() const noexcept { return fresh_; }
   // Host bytes that grow with the blocks in use.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return (static_cast<std::size_t>(fresh_) + static_cast<std::size_t>(freed_high_water_)) * 4;
+    return static_cast<std::size_t>(fresh_) * 4 + runs_high_water_ * sizeof(run);
   }
 
   // Takes out.size() blocks, each held by one sequence; all or none. O(1) per block.
@@ -65,6 +65,10 @@ class block_pool {
   [[nodiscard]] std::string check() const;
 
  private:
+  struct run {
+    block_id first;
+    std::int32_t count;
+  };
   static constexpr std::uint32_t tree_bit = 1u << 31;
   static constexpr std::uint32_t mark_bit = 1u << 30;
   static constexpr std::uint32_t count_mask = mark_bit - 1;
@@ -75,17 +79,19 @@ class block_pool {
   }
   [[nodiscard]] std::uint32_t state(block_id b) const noexcept { return state_[index(b)]; }
   static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
+  void push_run(block_id first, std::int32_t count) noexcept;
   template <typename Drop>
   std::int64_t give_up(std::span<const block_id> held, Drop&& drop) noexcept;
 
   std::int64_t blocks_ = 0;
   std::int64_t fresh_ = 0;  // ids [fresh_, blocks_) were never handed out
-  std::int64_t freed_ = 0;  // ids on the stack
-  std::int64_t freed_high_water_ = 0;
+  std::int64_t freed_ = 0;  // ids in the runs
+  std::size_t runs_ = 0;
+  std::size_t runs_high_water_ = 0;
   std::int64_t shared_ = 0;
   std::int64_t tree_held_ = 0;
   stable_array<std::uint32_t> state_;
-  stable_array<block_id> stack_;
+  stable_array<run> stack_;  // of runs
 };
 
 }  // namespace radixkv::detail

@@ -47,6 +47,8 @@ status cache_core::start() {
     if (!slots) return slots.error();
     slots_.emplace(std::move(*slots));
   }
+  constexpr std::int64_t cached_row_bytes = 8 << 20;  // about a core's share of the last cache
+  streams_rows_ = options_.blocks * block_tokens() * 4 > cached_row_bytes;
   tree_.observe(policy_.get());
   policy_->attach(tree_, options_.blocks);
   path_digest_ = path_digest(policy_->path_hash_tokens(options_.block_tokens));

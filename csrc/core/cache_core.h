@@ -132,13 +132,14 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::optional<slot_map> slots_;  // absent without logits rows
   namespace_table spaces_;
   std::unique_ptr<eviction_policy> policy_;
-  path_digest path_digest_;  // what the policy knows paths by
+  path_digest path_digest_;         // what the policy knows paths by
   sequence_state* open_ = nullptr;  // list of open sequences
   std::int64_t open_count_ = 0;
   std::uint64_t next_id_ = 1;
   std::uint64_t requests_ = 0;
   pressure pressure_ = pressure::none;
-  cache_statistics counted_;  // the members that only ever grow
+  bool streams_rows_ = false;  // the rows are too many to stay in the processor's caches
+  cache_statistics counted_;   // the members that only ever grow
 };
 
 class cache_core::guard {

@@ -157,7 +157,12 @@ void cache_core::write_rows(const sequence_state& s, std::int64_t first,
       ++last;
     }
     const std::size_t n = std::min(room, tokens.size());
-    copy_words(tree_.row(s.table[block]) + offset, tokens.data(), n);
+    std::uint32_t* const to = tree_.row(s.table[block]) + offset;
+    if (streams_rows_) {
+      stream_words(to, tokens.data(), n);
+    } else {
+      copy_words(to, tokens.data(), n);
+    }
     tokens = tokens.subspan(n);
     block = last + 1;
     offset = 0;
