@@ -45,8 +45,9 @@ def main(root, build, cuda):
     for path in sources(root / "tests", ("cudasim/", "install/")):
         count += 1
         relative = path.relative_to(root).as_posix()
-        if cuda == "no_cuda" and (path.suffix == ".cu" or relative.startswith(
-                ("tests/cuda/", "tests/guards/planted/"))):
+        if cuda == "no_cuda" and (path.suffix == ".cu" or path.stem.endswith("_cuda") or
+                                  "_cuda_" in path.stem or relative.startswith(
+                                      ("tests/cuda/", "tests/guards/planted/"))):
             continue
         if relative == "tests/support/run_corpus.cpp" and not (root / "tests/fuzz").exists():
             continue  # the main program of radixkv_add_fuzz_test
