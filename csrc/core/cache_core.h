@@ -53,6 +53,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   [[nodiscard]] status append(sequence_state& s, std::span<const token_id> tokens, step_plan& plan);
   [[nodiscard]] status reserve(sequence_state& s, std::int64_t n, step_plan& plan);
   [[nodiscard]] status accept(sequence_state& s, std::span<const token_id> tokens);
+  [[nodiscard]] status mark_filled(sequence_state& s, std::int64_t tokens);
   [[nodiscard]] status truncate(sequence_state& s, std::int64_t n);
   [[nodiscard]] result<state_ptr> fork(sequence_state& s);
 

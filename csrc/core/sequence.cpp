@@ -79,14 +79,7 @@ status sequence::accept(std::span<const token_id> tokens) {
 }
 status sequence::mark_filled(std::int64_t tokens) {
   if (!state_) return released_error("marking as filled");
-  if (tokens > state_->tokens || tokens < state_->filled) {
-    return {errc::invalid_argument, "marking " + std::to_string(tokens) +
-                                        " tokens as filled is not within the " +
-                                        std::to_string(state_->filled) + " that are and the " +
-                                        std::to_string(state_->tokens) + " that are known"};
-  }
-  state_->filled = tokens;
-  return {};
+  return state_->core->mark_filled(*state_, tokens);
 }
 result<sequence> sequence::fork() {
   if (!state_) return released_error("forking");

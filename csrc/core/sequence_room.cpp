@@ -36,9 +36,9 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
   const std::size_t old = s.table.size();
   std::vector<std::size_t> shared;
   std::vector<block_id> fresh;
-  s.table.reserve(std::max(total, total > s.table.capacity() ? 2 * s.table.capacity() : 0));
 
-  guard lock(*this);
+  guard lock(*this);  // others look at the table under it
+  s.table.reserve(std::max(total, total > s.table.capacity() ? 2 * s.table.capacity() : 0));
   for (std::size_t i = first; i < std::min(old, total); ++i) {
     if (!writable_locked(s, i)) shared.push_back(i);
   }
@@ -109,11 +109,9 @@ status cache_core::append(sequence_state& s, std::span<const token_id> tokens,
   if (n == 0) return {};
   if (status ok = make_room(s, s.tokens + n, plan); !ok) return ok;
   write_rows(s, s.tokens, tokens);
+  std::lock_guard lock(mutex_);
   s.tokens += n;
-  if (s.slot != no_slot) {
-    std::lock_guard lock(mutex_);
-    forget_logits(&*slots_, s);
-  }
+  forget_logits(slots_ ? &*slots_ : nullptr, s);
   return {};
 } catch (const std::bad_alloc&) {
   return {errc::out_of_memory,
@@ -136,13 +134,23 @@ status cache_core::accept(sequence_state& s, std::span<const token_id> tokens) {
   }
   if (n == 0) return {};
   write_rows(s, s.tokens, tokens);
+  std::lock_guard lock(mutex_);
   s.tokens += n;
   s.filled = s.tokens - 1;
   s.output_tokens += n;
-  if (s.slot != no_slot) {
-    std::lock_guard lock(mutex_);
-    forget_logits(&*slots_, s);
+  forget_logits(slots_ ? &*slots_ : nullptr, s);
+  return {};
+}
+
+status cache_core::mark_filled(sequence_state& s, std::int64_t tokens) {
+  if (tokens > s.tokens || tokens < s.filled) {
+    return {errc::invalid_argument, "marking " + std::to_string(tokens) +
+                                        " tokens as filled is not within the " +
+                                        std::to_string(s.filled) + " that are and the " +
+                                        std::to_string(s.tokens) + " that are known"};
   }
+  std::lock_guard lock(mutex_);
+  s.filled = tokens;
   return {};
 }
 
