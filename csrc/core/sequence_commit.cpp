@@ -90,9 +90,9 @@ result<commit_result> cache_core::commit(sequence_state& s, std::int64_t n) try 
   out.published_tokens = s.committed;
   if (n <= s.committed) return out;
   const stage_timer timing(stage_times_of_thread().commit);
+  guard lock(*this);
   reserve_more(s.duplicates,
                static_cast<std::size_t>((n + block_tokens() - 1) / block_tokens() - s.path_blocks));
-  guard lock(*this);
   bool out_of_memory = false;
   commit_locked(s, n, out, out_of_memory);
   if (out_of_memory) {
