@@ -6,7 +6,8 @@
 // the owner can tell when a chunk has become sparse and move what is left (radix_tree::compact).
 //
 // 1. live ≤ capacity; a chunk without references is on the free list of its size class.
-// 2. The arena never shrinks or moves: a reader without a lock may read any offset below limit().
+// 2. The arena never shrinks or moves: a reader without a lock may read any offset that
+//    a consistent node names.
 //
 // Thread-safety: one writer; readers may read ids at any time and validate afterwards.
 #pragma once
@@ -43,8 +44,6 @@ class block_lists {
   [[nodiscard]] const std::uint32_t* at(std::uint32_t offset) const noexcept {
     return arena_.data() + offset;
   }
-  // Every slice that a consistent node names ends at or below this.
-  [[nodiscard]] std::uint64_t limit() const noexcept { return limit_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return std::size_t{used_} * 4; }
 
  private:

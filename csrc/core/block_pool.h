@@ -59,7 +59,6 @@ class block_pool {
   // A mark for the owner's use, cleared when the block is freed (has the block rows of logits?).
   void set_mark(block_id b) noexcept { state_[index(b)] |= mark_bit; }
   [[nodiscard]] bool marked(block_id b) const noexcept { return (state(b) & mark_bit) != 0; }
-  void clear_mark(block_id b) noexcept { state_[index(b)] &= ~mark_bit; }
 
   // Empty if the invariants hold.
   [[nodiscard]] std::string check() const;

@@ -5,6 +5,7 @@
 // out_of_memory.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -94,9 +95,16 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                                   std::span<block_id> table, tree_match& out) const;
   void to_prefix_match(const tree_match& m, std::span<const token_id> tokens,
                        prefix_match& out) const;
-  [[nodiscard]] std::int64_t anchor_of(const tree_match& m) const;
+  [[nodiscard]] std::int64_t anchor_at(node_id n, std::uint64_t depth) const;
 
+  // Tokens that the pool and the limits can hold at most.
+  [[nodiscard]] std::int64_t longest_sequence() const noexcept {
+    return std::min(options_.blocks * block_tokens(), max_sequence_tokens);
+  }
   [[nodiscard]] status check_prompt(std::span<const token_id> tokens) const;
+  [[nodiscard]] status check_length(const sequence_state& s, std::int64_t more,
+                                    const char* what) const;
+  [[nodiscard]] status check_admission_locked() const;
   [[nodiscard]] result<state_ptr> open_candidate(candidate& c, step_plan& plan);
   [[nodiscard]] status admit_locked(candidate& c, sequence_state& s, step_plan& plan);
   [[nodiscard]] result<node_id> root_locked(std::string_view space);
@@ -105,6 +113,9 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                   std::span<const token_id> tokens) noexcept;
 
   [[nodiscard]] status make_room(sequence_state& s, std::int64_t tokens, step_plan& plan);
+  // The node that holds the partial tail that the sequence has published, and its blocks up to it;
+  // no_node if there is none, or it went.
+  [[nodiscard]] tree_place published_tail_locked(const sequence_state& s) const noexcept;
   [[nodiscard]] bool writable_locked(const sequence_state& s, std::size_t index) const noexcept;
 
   void commit_locked(sequence_state& s, std::int64_t n, commit_result& out, bool& out_of_memory);

@@ -33,9 +33,10 @@ bool cache_core::match_locked(std::span<const token_id> tokens, std::string_view
   return root && tree_.match(*root, tokens, table, out);
 }
 
-// The anchor of the logits row of a prompt that matched whole.
-std::int64_t cache_core::anchor_of(const tree_match& m) const {
-  const tree_place p = tree_.locate(m.place.node, m.blocks);
+// The anchor of the logits row of a prompt whose last whole block is number `depth` on the path of
+// n.
+std::int64_t cache_core::anchor_at(node_id n, std::uint64_t depth) const {
+  const tree_place p = tree_.locate(n, depth);
   return p.blocks == 0 ? -1 - std::int64_t{p.node} : tree_.block(p.node, p.blocks - 1);
 }
 
@@ -45,7 +46,8 @@ void cache_core::to_prefix_match(const tree_match& m, std::span<const token_id> 
   if (!slots_ || m.tokens != tokens.size() || tokens.empty()) return;
   std::lock_guard lock(mutex_);
   if (!tree_.still(m)) return;
-  out.slot = slots_->find(anchor_of(m), tokens.subspan(m.blocks * options_.block_tokens));
+  out.slot = slots_->find(anchor_at(m.place.node, m.blocks),
+                          tokens.subspan(m.blocks * options_.block_tokens));
 }
 
 prefix_match cache_core::match(std::span<const token_id> tokens, std::string_view space,

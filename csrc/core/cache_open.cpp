@@ -11,7 +11,7 @@
 namespace radixkv::detail {
 
 status cache_core::check_prompt(std::span<const token_id> tokens) const {
-  const std::int64_t most = std::min(options_.blocks * block_tokens(), max_sequence_tokens);
+  const std::int64_t most = longest_sequence();
   const auto n = static_cast<std::int64_t>(tokens.size());
   if (n == 0) return {errc::invalid_argument, "a prompt of 0 tokens; the least is 1"};
   if (n > most) {
@@ -19,6 +19,12 @@ status cache_core::check_prompt(std::span<const token_id> tokens) const {
                                         std::to_string(most) + ", all that the pool can hold"};
   }
   return {};
+}
+
+status cache_core::check_admission_locked() const {
+  if (open_count_ < options_.max_sequences) return {};
+  return {errc::out_of_blocks, "as many sequences are open as max_sequences allows, " +
+                                   std::to_string(options_.max_sequences)};
 }
 
 // The root of a namespace, made if there is none.
@@ -44,10 +50,7 @@ void cache_core::forget_root_locked(node_id root) {
 
 // Pins what serves the prompt and allocates the rest. On failure nothing is left behind.
 status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan) {
-  if (open_count_ >= options_.max_sequences) {
-    return {errc::out_of_blocks, "as many sequences are open as max_sequences allows, " +
-                                     std::to_string(options_.max_sequences)};
-  }
+  if (status full = check_admission_locked(); !full) return full;
   if (!c.valid || (c.found.deepest != no_node && !tree_.still(c.found))) {
     (void)match_locked(c.tokens, c.space, c.table, c.found);
   } else if (c.found.deepest == no_node && spaces_.find(c.space, tree_)) {
@@ -64,7 +67,8 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   if (!root) return root.error();
   logits_slot slot = no_slot;
   if (slots_ && matched == n) {
-    slot = slots_->find(anchor_of(m), c.tokens.subspan(m.blocks * options_.block_tokens));
+    slot = slots_->find(anchor_at(m.place.node, m.blocks),
+                        c.tokens.subspan(m.blocks * options_.block_tokens));
   }
   std::int64_t served = slot != no_slot ? n : std::min(matched, n - 1);
   const std::int64_t whole = served / b;

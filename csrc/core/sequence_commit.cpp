@@ -70,10 +70,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
       break;
     }
   }
-  if (done.replaced != no_block) {
-    if (slots_ && pool_.marked(done.replaced)) slots_->drop_anchor(done.replaced);
-    pool_.release_tree(std::span(&done.replaced, 1));
-  }
+  if (done.replaced != no_block) pool_.release_tree(std::span(&done.replaced, 1));
   counted_.duplicate_blocks += out.duplicate_blocks;
   s.path_blocks += static_cast<std::int64_t>(whole);
   s.committed = done.processed == mine.size() ? n : s.path_blocks * b;
@@ -115,19 +112,14 @@ result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t 
                                         " are committed and a prompt has at least 1"};
   }
   reserve_one(after.logits);
-  std::vector<token_id> tail;
-  const auto b = static_cast<std::uint32_t>(block_tokens());
-  tail.resize(b);
   result<commit_result> done = commit(s, n);
   if (!done || !slots_ || done->published_tokens != n) return done;
   guard lock(*this);
-  const auto whole = static_cast<std::uint64_t>(n) / b;
-  const tree_place p = tree_.locate(s.pinned, whole);
-  const std::int64_t anchor =
-      whole == 0 ? -1 - std::int64_t{tree_.root_of(p.node)} : tree_.block(p.node, p.blocks - 1);
+  const std::int64_t b = block_tokens();
+  const auto whole = static_cast<std::size_t>(n / b);
   const auto rest = static_cast<std::size_t>(n % b);
-  if (rest > 0) copy_words(tail.data(), tree_.row(s.table[static_cast<std::size_t>(whole)]), rest);
-  const std::span<const token_id> key = std::span(tail).first(rest);
+  const std::int64_t anchor = anchor_at(s.pinned, whole);
+  const std::span<const token_id> key(rest > 0 ? tree_.row(s.table[whole]) : nullptr, rest);
   const bool known = slots_->find(anchor, key) != no_slot;
   done->slot = slots_->assign(anchor, key);
   if (done->slot == no_slot) return done;
@@ -145,24 +137,15 @@ result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t 
 
 // The path that a sequence has used, its end made the end of a node where memory allows.
 request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
-  const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
-  node_id end = at.node;
-  std::uint32_t blocks = at.blocks;
-  const auto rest = static_cast<std::uint32_t>(s.committed % block_tokens());
-  if (rest > 0) {
-    // The partial tail goes on in this node or in a child.
-    const block_id tail = s.table[static_cast<std::size_t>(s.path_blocks)];
-    if (blocks < tree_.blocks(end) && tree_.block(end, blocks) == tail) {
-      ++blocks;
-    } else if (const node_id c = tree_.child_with(end, tail, rest); c != no_node) {
-      end = c;
-      blocks = 1;
-    }
+  tree_place at = published_tail_locked(s);
+  if (at.node == no_node) {
+    at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
   }
   request_info use;
+  node_id end = at.node;
   if (tree_.is_root(end)) return use;
   // Where the use ends inside a node, its head becomes a node of its own.
-  if (blocks < tree_.blocks(end) && tree_.split_after(end, blocks)) end = tree_.parent(end);
+  if (at.blocks < tree_.blocks(end) && tree_.split_after(end, at.blocks)) end = tree_.parent(end);
   use.node = end;
   use.request = s.request;
   use.seconds = s.opened_at;

@@ -8,6 +8,17 @@
 
 namespace radixkv::detail {
 
+tree_place cache_core::published_tail_locked(const sequence_state& s) const noexcept {
+  const auto own = static_cast<std::uint32_t>(s.committed % block_tokens());
+  if (own == 0) return {};
+  const block_id tail = s.table[static_cast<std::size_t>(s.path_blocks)];
+  const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
+  if (at.blocks < tree_.blocks(at.node) && tree_.block(at.node, at.blocks) == tail) {
+    return {at.node, at.blocks + 1};
+  }
+  return {tree_.child_with(at.node, tail, own), 1};
+}
+
 // May the sequence write positions ≥ filled of this block? It must hold the block alone; and of a
 // block that the index holds too, nothing behind `filled` may be published (by a fork that went
 // on).
@@ -16,16 +27,12 @@ bool cache_core::writable_locked(const sequence_state& s, std::size_t index) con
   if (s.borrowed_tail && index + 1 == s.table.size()) return false;
   if (pool_.sequence_holds(b) != 1) return false;
   if (!pool_.tree_holds(b)) return true;
-  const auto own = static_cast<std::uint32_t>(s.committed % block_tokens());
-  if (own == 0 || index != static_cast<std::size_t>(s.path_blocks)) return false;
-  const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
-  std::uint32_t published = 0;
-  if (at.blocks < tree_.blocks(at.node) && tree_.block(at.node, at.blocks) == b) {
-    published = tree_.tokens(at.node) - at.blocks * tree_.block_tokens();
-  } else if (const node_id c = tree_.child_with(at.node, b, own); c != no_node) {
-    published = tree_.tokens(c);
-  }
-  return published > 0 && s.path_blocks * block_tokens() + published <= s.filled;
+  if (index != static_cast<std::size_t>(s.path_blocks)) return false;
+  const tree_place tail = published_tail_locked(s);
+  if (tail.node == no_node) return false;
+  const std::uint32_t published =
+      tree_.tokens(tail.node) - (tail.blocks - 1) * tree_.block_tokens();
+  return s.path_blocks * block_tokens() + published <= s.filled;
 }
 
 // Makes positions [filled, tokens) the sequence's own. What it has to copy goes to the plan.
@@ -79,13 +86,10 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
   return {};
 }
 
-namespace {
-
 // Errors that every operation on a sequence's length shares.
-status check_length(const sequence_state& s, std::int64_t more, const cache_options& o,
-                    const char* what) {
-  const std::int64_t most =
-      std::min(o.blocks * static_cast<std::int64_t>(o.block_tokens), max_sequence_tokens);
+status cache_core::check_length(const sequence_state& s, std::int64_t more,
+                                const char* what) const {
+  const std::int64_t most = longest_sequence();
   if (more < 0 || more > most - s.tokens) {
     return {errc::invalid_argument, std::string(what) + " " + std::to_string(more) +
                                         " tokens to a sequence of " + std::to_string(s.tokens) +
@@ -94,6 +98,8 @@ status check_length(const sequence_state& s, std::int64_t more, const cache_opti
   }
   return {};
 }
+
+namespace {
 
 void forget_logits(slot_map* slots, sequence_state& s) noexcept {
   if (s.slot != no_slot) slots->unpin(s.slot);
@@ -105,7 +111,7 @@ void forget_logits(slot_map* slots, sequence_state& s) noexcept {
 status cache_core::append(sequence_state& s, std::span<const token_id> tokens,
                           step_plan& plan) try {
   const auto n = static_cast<std::int64_t>(tokens.size());
-  if (status ok = check_length(s, n, options_, "appending"); !ok) return ok;
+  if (status ok = check_length(s, n, "appending"); !ok) return ok;
   if (n == 0) return {};
   if (status ok = make_room(s, s.tokens + n, plan); !ok) return ok;
   write_rows(s, s.tokens, tokens);
@@ -119,7 +125,7 @@ status cache_core::append(sequence_state& s, std::span<const token_id> tokens,
 }
 
 status cache_core::reserve(sequence_state& s, std::int64_t n, step_plan& plan) try {
-  if (status ok = check_length(s, n, options_, "reserving"); !ok) return ok;
+  if (status ok = check_length(s, n, "reserving"); !ok) return ok;
   return make_room(s, s.tokens + n, plan);
 } catch (const std::bad_alloc&) {
   return {errc::out_of_memory, "no host memory to reserve " + std::to_string(n) + " tokens"};
@@ -187,10 +193,7 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   child->table.assign(s.table.begin(), s.table.begin() + static_cast<std::ptrdiff_t>(shown));
   child->duplicates = s.duplicates;
   guard lock(*this);
-  if (open_count_ >= options_.max_sequences) {
-    return {errc::out_of_blocks, "as many sequences are open as max_sequences allows, " +
-                                     std::to_string(options_.max_sequences)};
-  }
+  if (status full = check_admission_locked(); !full) return full.error();
   for (auto i = static_cast<std::size_t>(s.path_blocks); i < shown; ++i) pool_.hold(s.table[i]);
   for (const block_id d : s.duplicates) pool_.hold(d);
   child->tokens = s.tokens;

@@ -2,9 +2,8 @@
 //
 // 1. table[0 … path_blocks) are blocks of the pinned path, or the sequence's own duplicates of them
 //    (listed in `duplicates`, held directly); the index keeps the path alive through the pin.
-// 2. table[path_blocks …) are held directly. The last one may be borrowed: matched, not allocated,
-// to be
-//    copied before anything is written to it.
+// 2. table[path_blocks …) are held directly. The last one may be borrowed: matched, not
+//    allocated, to be copied before anything is written to it.
 // 3. committed ≤ filled ≤ tokens ≤ writable ≤ table.size() × block_tokens.
 // 4. Blocks of positions [filled, writable) are held by no other sequence.
 #pragma once

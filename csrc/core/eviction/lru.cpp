@@ -38,17 +38,15 @@ void lru_policy::on_remove(node_id n, bool) {
   unqueue(gone);
   gone = {};
   const node_id above = tree_->parent(n);
-  if (above == no_node || tree_->is_root(above)) {
-    queue_.maybe_compact(live_, [this](node_queue::entry e) { return valid(e); });
-    return;
+  if (above != no_node && !tree_->is_root(above)) {
+    node_state& s = state(above);
+    if (s.tick < tick) {
+      unqueue(s);
+      s.tick = tick;
+    }
+    if (tree_->children(above) == 1) enqueue(above);  // n was its last child
   }
-  node_state& s = state(above);
-  if (s.tick < tick) {
-    unqueue(s);
-    s.tick = tick;
-  }
-  if (tree_->children(above) == 1) enqueue(above);  // n was its last child
-  queue_.maybe_compact(live_, [this](node_queue::entry e) { return valid(e); });
+  compact();
 }
 
 void lru_policy::on_pin(node_id) {}
@@ -82,7 +80,7 @@ victim lru_policy::next_victim() {
       unqueue(states_[e.node]);
     }
     queue_.pop_front();
-    queue_.maybe_compact(live_, [this](node_queue::entry other) { return valid(other); });
+    compact();
   }
   return {};
 }
@@ -125,6 +123,11 @@ void lru_policy::enqueue(node_id n) {
   s.queued = 1;
   ++live_;
   queue_.insert({n, s.tick});
+  compact();
+}
+
+// Drops stale entries once they are the most of the queue.
+void lru_policy::compact() {
   queue_.maybe_compact(live_, [this](node_queue::entry e) { return valid(e); });
 }
 

@@ -56,6 +56,7 @@ class lru_policy final : public eviction_policy {
   }
   void enqueue(node_id n);
   void unqueue(node_state& s);
+  void compact();
   std::uint32_t next_tick();
   void renumber();
 
