@@ -78,29 +78,17 @@ __device__ segments segments_of(const plane& p, const block_copy_item& item,
 template <class Unit>
 __device__ void copy_small(const segments& s, std::uint32_t slice, std::uint32_t slices,
                            std::uint32_t lane) {
-  constexpr int in_flight = 2;
   const std::uint32_t units = s.bytes / sizeof(Unit);
   const std::uint32_t log2_lanes = 32 - __clz(units - 1);  // units ≥ 1; __clz(0) is 32
   const std::uint32_t all = s.count << log2_lanes;
-  const std::uint32_t step = slices * warp_lanes;
 #pragma unroll 1
-  for (std::uint32_t first = slice * warp_lanes + lane; first < all; first += in_flight * step) {
-    Unit value[in_flight];
-    std::int64_t offset[in_flight];
-    bool wanted[in_flight];
-#pragma unroll
-    for (int i = 0; i < in_flight; ++i) {
-      const std::uint32_t u = first + i * step;
-      const std::uint32_t within = u & ((1u << log2_lanes) - 1);
-      wanted[i] = u < all && within < units;
-      offset[i] = std::int64_t{u >> log2_lanes} * s.stride +
-                  static_cast<std::int64_t>(within * sizeof(Unit));
-      if (wanted[i]) value[i] = *reinterpret_cast<const Unit*>(s.source + offset[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < in_flight; ++i) {
-      if (wanted[i]) *reinterpret_cast<Unit*>(s.destination + offset[i]) = value[i];
-    }
+  for (std::uint32_t u = slice * warp_lanes + lane; u < all; u += slices * warp_lanes) {
+    const std::uint32_t within = u & ((1u << log2_lanes) - 1);
+    if (within >= units) continue;
+    const std::int64_t offset =
+        std::int64_t{u >> log2_lanes} * s.stride + static_cast<std::int64_t>(within * sizeof(Unit));
+    *reinterpret_cast<Unit*>(s.destination + offset) =
+        *reinterpret_cast<const Unit*>(s.source + offset);
   }
 }
 

@@ -28,7 +28,7 @@ struct row_move {
 };
 
 template <class Access>
-__global__ void __launch_bounds__(warps* warp_lanes)
+__global__ void __launch_bounds__(warps* warp_lanes, 2)
     logits_move_kernel(const __grid_constant__ row_move m) {
   __shared__ std::int32_t shared_slot;
   const std::uint32_t lane = threadIdx.x % warp_lanes;

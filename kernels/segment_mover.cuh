@@ -78,7 +78,8 @@ __device__ segment_geometry measure(const Access& a, std::uint32_t units) {
     g.body_begin = max(g.body_begin, ((source_phase + v - 1) >> log2_v) - g.source_offset);
     g.body_end = min(g.body_end, ((source_phase + n) >> log2_v) - g.source_offset - 1);
   }
-  g.body_end = max(g.body_end, g.body_begin);
+  // Without a body the units before and after it are all there is; see move_tile.
+  if (g.body_end <= g.body_begin) g.body_begin = g.body_end = 0;
   return g;
 }
 
@@ -220,7 +221,7 @@ __device__ void move_tile(const Access& a, std::uint32_t units, std::uint32_t ti
   const segment_geometry g = measure(a, units);
   const auto first = static_cast<std::int32_t>(tile * tile_vectors);
   constexpr std::uint32_t per_sector = sector_bytes / (Access::source_unit * Access::vector_units);
-  if (g.body_begin < g.body_end && first < g.body_end) {
+  if (first < g.body_end) {
     const bool same =
         g.unit_shift == 0 && static_cast<std::uint32_t>(g.source_offset) % per_sector == 0;
     if (same) {
@@ -239,7 +240,8 @@ __device__ void move_tile(const Access& a, std::uint32_t units, std::uint32_t ti
     const std::uint32_t body =
         static_cast<std::uint32_t>(g.body_end) * Access::vector_units - g.destination_phase;
 #pragma unroll 1
-    for (std::uint32_t u = max(head, body) + lane; u < units; u += warp_lanes) a.move_unit(u);
+    for (std::uint32_t u = max(head, min(units, body)) + lane; u < units; u += warp_lanes)
+      a.move_unit(u);
   }
 }
 
