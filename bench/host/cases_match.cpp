@@ -1,0 +1,91 @@
+// Matching fully cached prompts, cold, against memcmp of two cold buffers of the same tokens.
+#include <cstring>
+#include <memory>
+
+#include "bench/host/stopwatch.h"
+#include "bench/host/workload.h"
+
+namespace radixkv::bench {
+
+namespace {
+
+struct long_runs {
+  prompt_set prompts;
+  prompt_set mirror;  // what memcmp compares the prompts with
+  kv_cache cache;
+  random_source random{17};
+  std::vector<block_id> table;
+};
+
+// At every multiple of `edge` tokens a branch of one block makes the path's run end.
+void branch_off(long_runs& t, std::span<const token_id> prompt, std::int64_t edge,
+                step_plan& plan) {
+  std::vector<token_id> branch(prompt.begin(), prompt.end());
+  for (std::int64_t at = edge; at < static_cast<std::int64_t>(prompt.size()); at += edge) {
+    fill_random(std::span(branch).subspan(static_cast<std::size_t>(at), block_tokens), t.random);
+    serve(t.cache, std::span(branch).first(static_cast<std::size_t>(at) + block_tokens), plan);
+    std::memcpy(branch.data() + at, prompt.data() + at, block_tokens * sizeof(token_id));
+  }
+}
+
+runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
+  const std::int64_t tokens = how.small() ? 300'000 : 10'000'000;
+  const std::int64_t count = std::max<std::int64_t>(2, tokens / length);
+  prompt_set prompts(count, length, static_cast<std::uint64_t>(length));
+  prompt_set mirror = prompts.copy();
+  const std::int64_t branches = edge > 0 ? length / edge * block_tokens : 0;
+  auto t = std::make_shared<long_runs>(long_runs{std::move(prompts), std::move(mirror),
+                                                 make_cache(count * (length + branches + 64))});
+  t->table.resize(static_cast<std::size_t>(length / block_tokens));
+  step_plan plan;
+  for (std::int64_t i = 0; i < count; ++i) {
+    serve(t->cache, t->prompts[i], plan);
+    if (edge > 0) branch_off(*t, t->prompts[i], edge, plan);
+  }
+  return [t, count, length] {
+    const std::vector<std::int64_t> order = shuffled(count, t->random);
+    std::vector<double> matching;
+    std::vector<double> comparing;
+    std::int64_t equal = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      // Half of all tokens lie between the two uses of a prompt: both find it cold.
+      const std::int64_t a = order[static_cast<std::size_t>(k)];
+      const std::int64_t b = order[static_cast<std::size_t>((k + count / 2) % count)];
+      comparing.push_back(time_of([&] {
+        equal +=
+            std::memcmp(t->prompts[a].data(), t->mirror[a].data(), t->prompts[a].size_bytes()) == 0;
+      }));
+      prefix_match found;
+      matching.push_back(time_of([&] { found = t->cache.match(t->prompts[b], {}, t->table); }));
+      require(found.tokens == length, "a cached prompt was not found");
+    }
+    require(equal == count, "memcmp found a difference");
+    const double match = median(matching);
+    const double compare = median(comparing);
+    const auto per_token = static_cast<double>(length);
+    return sample{match / compare,
+                  {{"match, ns per token", match / per_token},
+                   {"memcmp, ns per token", compare / per_token}}};
+  };
+}
+
+host_case make(const char* name, std::int64_t length, std::int64_t edge, double limit) {
+  return {name,
+          "ratio",
+          limit,
+          "memcmp of the same tokens, both buffers cold",
+          "kv_cache",
+          9,
+          [=](const settings& how) { return prepare(length, edge, how); }};
+}
+
+}  // namespace
+
+void add_match_cases(std::vector<host_case>& cases) {
+  cases.push_back(make("match_32k_vs_memcmp", 32 << 10, 0, 1.25));
+  cases.push_back(make("match_128k_vs_memcmp", 128 << 10, 0, 1.25));
+  cases.push_back(make("match_2k_vs_memcmp", 2 << 10, 0, 1.5));
+  cases.push_back(make("match_32k_split512_vs_memcmp", 32 << 10, 512, 1.35));
+}
+
+}  // namespace radixkv::bench

@@ -1,0 +1,175 @@
+// Matching in several threads, and beside a writer that commits and evicts all the time.
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include <time.h>
+
+#include "bench/host/stopwatch.h"
+#include "bench/host/workload.h"
+
+namespace radixkv::bench {
+
+namespace {
+
+constexpr std::int64_t length = 2048;
+
+// Prompts that stay cached because open sequences use them, and room in which a writer churns.
+struct fixture {
+  prompt_set prompts;
+  kv_cache cache;
+  std::vector<sequence> pins;
+  prompt_set others;  // what the writer publishes
+};
+
+std::shared_ptr<fixture> make_fixture(const settings& how) {
+  const std::int64_t count = how.small() ? 64 : 4096;
+  const std::int64_t churn = how.small() ? 100'000 : 2'000'000;
+  auto f = std::make_shared<fixture>(fixture{prompt_set(count, length, 41),
+                                             make_cache(count * length + churn),
+                                             {},
+                                             prompt_set(count, length, 42)});
+  step_plan plan;
+  for (std::int64_t i = 0; i < count; ++i) f->pins.push_back(serve(f->cache, f->prompts[i], plan));
+  return f;
+}
+
+double processor_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+// Matches random prompts `matches` times. Returns the processor time in seconds; `each` gets the
+// nanoseconds of every match unless null.
+double read(const fixture& f, int matches, std::uint64_t seed, std::vector<double>* each) {
+  random_source random(seed);
+  std::vector<block_id> table(length / block_tokens);
+  std::int64_t found = 0;
+  const double begin = processor_seconds();
+  for (int i = 0; i < matches; ++i) {
+    const auto which =
+        static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(f.prompts.size())));
+    const std::uint64_t start = detail::ticks_now();
+    found += f.cache.match(f.prompts[which], {}, table).tokens;
+    if (each) {
+      each->push_back(static_cast<double>(detail::ticks_now() - start) * nanoseconds_per_tick());
+    }
+  }
+  const double used = processor_seconds() - begin;
+  require(found == matches * length, "a pinned prompt was not found");
+  return used;
+}
+
+// Commits and evicts until told to stop: new prompts, half of them continuing one that is cached.
+class writer {
+ public:
+  explicit writer(fixture& f) : f_(f), thread_([this] { run(); }) {
+    while (written_.load() < 100 && !failed_.load()) std::this_thread::yield();
+  }
+  writer(const writer&) = delete;
+  writer& operator=(const writer&) = delete;
+  ~writer() { stop(); }
+  // Requests written.
+  std::int64_t stop() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+    require(!failed_.load(), "the writer failed");
+    return written_.load();
+  }
+
+ private:
+  void run() try {
+    random_source random(43);
+    step_plan plan;
+    std::vector<token_id> prompt;
+    while (!stop_.load(std::memory_order_relaxed)) {
+      const auto which =
+          static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(f_.prompts.size())));
+      const bool goes_on = random.chance(0.5);
+      const auto from = goes_on ? f_.prompts[which] : f_.others[which];
+      prompt.assign(from.begin(), from.end());
+      fill_random(std::span(prompt).last(length / 4), random);
+      serve(f_.cache, prompt, plan);
+      if (written_.fetch_add(1, std::memory_order_relaxed) % 8 == 7) f_.cache.evict(256);
+    }
+  } catch (const std::exception&) {
+    failed_ = true;
+  }
+
+  fixture& f_;
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> failed_{false};
+  std::atomic<std::int64_t> written_{0};
+  std::thread thread_;
+};
+
+runner prepare_two(const settings& how) {
+  const int matches = how.small() ? 200 : 60'000;
+  return [f = make_fixture(how), matches] {
+    const double one = time_of([&] { read(*f, matches, 1, nullptr); });
+    std::atomic<bool> failed{false};
+    const double two = time_of([&] {
+      std::thread other([&] {
+        try {
+          read(*f, matches, 2, nullptr);
+        } catch (const std::exception&) {
+          failed = true;
+        }
+      });
+      read(*f, matches, 3, nullptr);
+      other.join();
+    });
+    require(!failed, "a pinned prompt was not found");
+    // Throughputs: matches ÷ one, and 2 × matches ÷ two.
+    return sample{two / (2 * one),
+                  {{"1 thread, ns per match", one / matches},
+                   {"2 threads, ns per match and thread", two / matches},
+                   {"throughput of 2 threads / 1", 2 * one / two}}};
+  };
+}
+
+runner prepare_beside_writer(const settings& how) {
+  const int matches = how.small() ? 200 : 100'000;
+  return [f = make_fixture(how), matches] {
+    const double alone = read(*f, matches, 1, nullptr);
+    writer w(*f);
+    const double beside = read(*f, matches, 1, nullptr);
+    const std::int64_t written = w.stop();
+    return sample{beside / alone,
+                  {{"alone, ns per match", alone * 1e9 / matches},
+                   {"beside the writer, ns per match", beside * 1e9 / matches},
+                   {"requests written meanwhile", static_cast<double>(written)}}};
+  };
+}
+
+runner prepare_tail(const settings& how) {
+  const int matches = how.small() ? 500 : 200'000;
+  return [f = make_fixture(how), matches] {
+    std::vector<double> each;
+    each.reserve(static_cast<std::size_t>(matches));
+    writer w(*f);
+    read(*f, matches, 1, &each);
+    w.stop();
+    const double p50 = quantile(each, 0.5);
+    const double p999 = quantile(each, 0.999);
+    const double worst = *std::max_element(each.begin(), each.end());
+    return sample{p999 / p50, {{"p50, ns", p50}, {"p99.9, ns", p999}, {"worst, ns", worst}}};
+  };
+}
+
+}  // namespace
+
+void add_reader_cases(std::vector<host_case>& cases) {
+  cases.push_back({"readers_2_vs_1", "ratio", 0.56,
+                   "throughput of 1 thread ÷ that of 2: prompts of 2,048 tokens, 8 M tokens",
+                   "kv_cache", 7, prepare_two});
+  cases.push_back({"readers_under_writer", "ratio", 1.25,
+                   "matches per second of the reader's processor time, alone ÷ beside a writer",
+                   "kv_cache", 7, prepare_beside_writer});
+  cases.push_back({"match_p999_vs_p50_under_writer", "ratio", 10,
+                   "the median match, all prompts of 2,048 tokens", "kv_cache", 7, prepare_tail});
+}
+
+}  // namespace radixkv::bench

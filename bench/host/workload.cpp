@@ -1,0 +1,110 @@
+#include "bench/host/workload.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <string>
+
+namespace radixkv::bench {
+
+namespace {
+
+constexpr std::size_t flush_bytes = std::size_t{48} << 20;
+
+}  // namespace
+
+prompt_set::prompt_set(std::int64_t count, std::int64_t length) : count_(count), length_(length) {
+  require(tokens_.reserve(static_cast<std::size_t>(count * length)), "no memory for the prompts");
+}
+
+prompt_set::prompt_set(std::int64_t count, std::int64_t length, std::uint64_t seed)
+    : prompt_set(count, length) {
+  random_source random(seed);
+  fill_random({tokens_.data(), static_cast<std::size_t>(count * length)}, random);
+}
+
+prompt_set prompt_set::copy() const {
+  prompt_set other(count_, length_);
+  std::memcpy(other.tokens_.data(), tokens_.data(),
+              static_cast<std::size_t>(count_ * length_) * sizeof(token_id));
+  return other;
+}
+
+void fill_random(std::span<token_id> tokens, random_source& random) {
+  for (token_id& t : tokens) t = static_cast<token_id>(random.next() >> 33);
+}
+
+kv_cache make_cache(std::int64_t tokens, std::int64_t max_sequences) {
+  cache_options o;
+  o.blocks = (tokens + block_tokens - 1) / block_tokens;
+  o.block_tokens = block_tokens;
+  o.max_sequences = max_sequences;
+  o.policy = "lru";
+  return value_of(kv_cache::create(o));
+}
+
+sequence serve(kv_cache& cache, std::span<const token_id> prompt, step_plan& plan) {
+  plan.clear();
+  sequence s = value_of(cache.open(prompt, {}, plan));
+  const auto tokens = static_cast<std::int64_t>(prompt.size());
+  require(s.mark_filled(tokens).ok(), "a prompt could not be filled");
+  require(s.commit().ok(), "a prompt could not be committed");
+  return s;
+}
+
+std::vector<std::int64_t> shuffled(std::int64_t n, random_source& random) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  for (std::size_t i = order.size(); i > 1; --i) {
+    std::swap(order[i - 1], order[random.below(i)]);
+  }
+  return order;
+}
+
+void flush_caches() {
+  static std::vector<std::uint64_t> memory(flush_bytes / sizeof(std::uint64_t));
+  constexpr std::size_t line = 64 / sizeof(std::uint64_t);
+  for (std::size_t i = 0; i < memory.size(); i += line) ++memory[i];
+}
+
+bushy_tree make_bushy(const bushy_shape& shape) {
+  constexpr std::int64_t b = block_tokens;
+  random_source random(0xb05e);
+  prompt_set prompts(shape.prompts, shape.length, 0xb05f);
+  if (shape.hostile) {
+    for (std::int64_t p = 0; p < prompts.size(); ++p) {
+      const std::span<token_id> rest = prompts[p].subspan(b);
+      std::fill(rest.begin(), rest.end(), token_id{7});
+    }
+  }
+  kv_cache cache = make_cache(shape.tokens() + 2 * shape.length);
+  step_plan plan;
+  std::vector<token_id> branch(b);
+  for (std::int64_t p = 0; p < prompts.size(); ++p) {
+    const std::span<const token_id> prompt = prompts[p];
+    sequence path = serve(cache, prompt.first(b), plan);
+    for (std::int64_t at = b; at < shape.length; at += b) {
+      // The path's own block comes at a random place among its siblings.
+      const auto own =
+          static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(shape.fan_out)));
+      sequence stem = value_of(path.fork());
+      for (std::int64_t k = 0; k < shape.fan_out; ++k) {
+        const std::span<const token_id> block = prompt.subspan(static_cast<std::size_t>(at), b);
+        if (k == own) {
+          require(path.append(block, plan).ok(), "a path could not grow");
+          require(path.mark_filled(at + b).ok() && path.commit().ok(), "a path could not grow");
+          continue;
+        }
+        sequence leaf = value_of(stem.fork());
+        fill_random(branch, random);
+        if (shape.hostile) std::copy(block.begin(), block.end() - 1, branch.begin());
+        require(
+            leaf.append(branch, plan).ok() && leaf.mark_filled(at + b).ok() && leaf.commit().ok(),
+            "a branch could not be added");
+      }
+    }
+  }
+  return {std::move(prompts), std::move(cache)};
+}
+
+}  // namespace radixkv::bench
