@@ -15,8 +15,8 @@ struct fixture {
   prompt_set prefixes;
   kv_cache cache;
   random_source random{11};
-  std::vector<token_id> prompt;
-  step_plan plan;
+  std::vector<token_id> prompt = {};
+  step_plan plan = {};
 };
 
 // Nanoseconds of the commit of fresh tokens after the first `prefix` tokens of a cached prompt.

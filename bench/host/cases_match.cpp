@@ -14,7 +14,7 @@ struct long_runs {
   prompt_set mirror;  // what memcmp compares the prompts with
   kv_cache cache;
   random_source random{17};
-  std::vector<block_id> table;
+  std::vector<block_id> table = {};
 };
 
 // At every multiple of `edge` tokens a branch of one block makes the path's run end.

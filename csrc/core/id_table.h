@@ -66,6 +66,20 @@ class id_table {
     p.hash_ = hash;
     return p;
   }
+  // The first candidate of a hash, or none.
+  [[nodiscard]] std::uint32_t first(std::uint32_t hash) const noexcept {
+    const table& t = current();
+    std::size_t i = t.home(hash);
+    for (std::size_t left = t.mask + 1; left > 0; --left) {
+      const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
+      if (static_cast<std::uint32_t>(s >> 32) == hash && s != 0) {
+        return ~static_cast<std::uint32_t>(s);
+      }
+      if (s == 0) break;
+      i = (i + 1) & t.mask;
+    }
+    return none;
+  }
   void prefetch_slot(std::uint32_t hash) const noexcept {
     const table& t = current();
     prefetch(t.slots.data() + t.home(hash));

@@ -11,6 +11,7 @@ namespace radixkv::detail {
 namespace {
 
 constexpr std::uint32_t rows_ahead = 16;       // blocks whose tokens are being fetched
+constexpr std::uint32_t rows_guessed = 8;      // the same, before their ids are known
 constexpr std::uint32_t blocks_a_step = 256;   // then another prompt of the batch has its turn
 constexpr std::uint32_t short_run_blocks = 4;  // of such runs the scout finds the next ones ahead
 constexpr std::uint8_t bushy_runs = 2;         // so many of them in a row
@@ -68,19 +69,7 @@ match_cursor::outcome match_cursor::look_up() noexcept {
   grouped_ = false;
   if (at_ == count_) return settle(node_, node_version_);
   if (short_runs_ >= bushy_runs && !distrust_) {
-    const std::uint64_t block = at_ >> tree_.block_shift_;
-    const std::uint64_t whole = count_ >> tree_.block_shift_;
-    node_id n = scout_.at(tree_, tokens_, whole, block);
-    if (n == no_node) {
-      // It passed a long run, where path hashes start anew; or the path ends here.
-      scout_.restart(x.path_hash, block);
-      n = scout_.at(tree_, tokens_, whole, block);
-    }
-    if (n != no_node) {
-      guessed_ = true;
-      child_ = n;
-      return enter();
-    }
+    if (const node_id n = guess(); n != no_node) return follow(n);
   }
   guessed_ = false;
   children_version_ = x.child_changes.read_begin();
@@ -146,6 +135,12 @@ match_cursor::outcome match_cursor::enter() noexcept {
   }
   const std::uint32_t* r = tree_.row(static_cast<block_id>(first_id));
   prefetch(r);
+  // Blocks of a run mostly have ids in a row: fetch them before the ids are there.
+  if (run_blocks_ > tree_node::inline_blocks && !guessed_) {
+    for (std::uint32_t i = 1; i < std::min(run_blocks_, rows_guessed); ++i) {
+      prefetch(r + (std::size_t{i} << tree_.block_shift_));
+    }
+  }
   compared_ = 0;
   stage_ = stage::first_block;
   return guessed_ ? first_block() : outcome::more;
@@ -187,6 +182,32 @@ match_cursor::outcome match_cursor::first_block() noexcept {
   return outcome::more;
 }
 
+// Compares the run's blocks from compared_ on, up to `end`. Returns where it stopped: at the first
+// that differs (or has no valid id).
+std::uint32_t match_cursor::compare_blocks(std::uint32_t end) noexcept {
+  const std::uint32_t shift = tree_.block_shift_;
+  const std::uint32_t* const tokens = tokens_ + at_;
+  const std::uint32_t* const ids = ids_;
+  const std::uint32_t limit = tree_.block_limit_;
+  const std::uint32_t* const rows = tree_.row(0);
+  const std::uint32_t begin = compared_;
+  const std::uint32_t last = run_blocks_ - 1;
+  std::uint32_t k = begin;
+  for (; k < end; ++k) {
+    const std::uint32_t ahead = load_word(ids + std::min(k + rows_ahead, last));
+    prefetch(rows + (std::size_t{ahead} << shift));
+    const std::uint32_t id = load_word(ids + k);
+    if (id >= limit) break;
+    if (!equal_block(tokens + (std::size_t{k} << shift), rows + (std::size_t{id} << shift),
+                     shift)) {
+      break;
+    }
+  }
+  emit((at_ >> shift) + begin, ids + begin, k - begin);
+  compared_ = k;
+  return k;
+}
+
 // The rest of a run whose first block matched.
 match_cursor::outcome match_cursor::run() noexcept {
   const std::uint32_t shift = tree_.block_shift_;
@@ -196,18 +217,16 @@ match_cursor::outcome match_cursor::run() noexcept {
   const auto whole = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(run_tokens_ >> shift, (count_ - at_) >> shift));
   const std::uint32_t end = std::min(whole, compared_ + blocks_a_step);
-  const std::uint64_t first = at_ >> shift;
+  if (compared_ == 1 && end > 1) {
+    const bool goes_on = std::uint64_t{whole} << shift == run_tokens_ && count_ - at_ > run_tokens_;
+    hop_.start(child_, goes_on ? tokens + run_tokens_ : nullptr, run_blocks_);
+  }
   std::uint32_t k = compared_;
-  for (; k < end; ++k) {
-    if (k + rows_ahead < run_blocks_) {
-      const std::uint32_t ahead = load_word(ids_ + k + rows_ahead);
-      if (ahead < tree_.block_limit_) prefetch(tree_.row(static_cast<block_id>(ahead)));
-    }
-    const std::uint32_t id = load_word(ids_ + k);
-    if (id >= tree_.block_limit_) return again();
-    const std::uint32_t* r = tree_.row(static_cast<block_id>(id));
-    if (common_prefix(tokens + (std::size_t{k} << shift), r, full) != full) break;
-    emit(first + k, id);
+  while (k < end) {
+    hop_.advance(tree_);
+    const std::uint32_t stop = hop_.done() ? end : std::min(end, k + hop_.stride());
+    k = compare_blocks(stop);
+    if (k < stop) break;
   }
   compared_ = k;
   if (k == end && end < whole) return outcome::more;
@@ -271,6 +290,12 @@ match_cursor::outcome match_cursor::settle(node_id deepest, std::uint32_t versio
 
 bool radix_tree::match(tree_root root, std::span<const token_id> tokens, std::span<block_id> table,
                        tree_match& out) const {
+  // The prompt may be as cold as the tree: its first lines come while the first node is found.
+  constexpr std::size_t lines = 16;
+  constexpr std::size_t line_tokens = 64 / sizeof(token_id);
+  for (std::size_t i = 0; i < std::min(lines, tokens.size() / line_tokens); ++i) {
+    detail::prefetch(tokens.data() + i * line_tokens);
+  }
   match_cursor cursor(*this, root, tokens, table);
   match_cursor::outcome o = match_cursor::outcome::more;
   while (o == match_cursor::outcome::more) o = cursor.step();

@@ -4,9 +4,11 @@
 // single match runs the steps one after another, a batch runs those of several prompts in turn.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
+#include "csrc/core/hop_scout.h"
 #include "csrc/core/path_scout.h"
 #include "csrc/core/radix_tree.h"
 
@@ -32,6 +34,9 @@ class match_cursor {
   outcome enter() noexcept;
   outcome first_block() noexcept;
   outcome run() noexcept;
+  [[nodiscard]] node_id guess() noexcept;
+  outcome follow(node_id n) noexcept;
+  [[nodiscard]] std::uint32_t compare_blocks(std::uint32_t end) noexcept;
   outcome next_candidate() noexcept;
   outcome again() noexcept;
   outcome absent() noexcept;
@@ -39,6 +44,11 @@ class match_cursor {
   void aim(node_id n) noexcept;
   void emit(std::uint64_t index, std::uint32_t id) noexcept {
     if (index < table_.size()) table_[index] = static_cast<block_id>(id);
+  }
+  void emit(std::uint64_t index, const std::uint32_t* ids, std::size_t n) noexcept {
+    if (index >= table_.size()) return;
+    n = std::min<std::size_t>(n, table_.size() - index);
+    copy_words(reinterpret_cast<std::uint32_t*>(table_.data()) + index, ids, n);
   }
 
   const radix_tree& tree_;
@@ -69,7 +79,8 @@ class match_cursor {
   std::uint32_t best_common_ = 0;
   block_id best_block_ = no_block;
 
-  path_scout scout_;
+  path_scout scout_;  // in bushy regions
+  hop_scout hop_;     // below a long run
 
   // The candidate.
   node_id child_ = no_node;

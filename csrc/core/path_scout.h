@@ -38,8 +38,7 @@ class path_scout {
       hash_[hashed_ % ring] = hash;
     }
     for (; probed_ < std::min(block + nodes_ahead, hashed_); ++probed_) {
-      id_table::probe p = tree.jump_table_.find(hash_[probed_ % ring]);
-      node_id n = p.next();
+      node_id n = tree.jump_table_.first(hash_[probed_ % ring]);
       if (n >= tree.max_nodes_) n = no_node;
       if (n != no_node) prefetch(&tree.nodes_[n]);
       node_[probed_ % ring] = n;
@@ -47,8 +46,7 @@ class path_scout {
     for (; fetched_ < std::min(block + rows_ahead, probed_); ++fetched_) {
       const node_id n = node_[fetched_ % ring];
       if (n == no_node) continue;
-      const std::uint32_t* r = tree.first_row(tree.nodes_[n]);
-      prefetch(r);
+      prefetch(tree.first_row(tree.nodes_[n]));
     }
     return block < probed_ ? node_[block % ring] : no_node;
   }

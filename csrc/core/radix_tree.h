@@ -177,6 +177,7 @@ class radix_tree final : public tree_view {
 
  private:
   friend class match_cursor;
+  friend class hop_scout;
   friend class path_scout;
   friend class sibling_set;
 

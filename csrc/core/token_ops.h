@@ -127,4 +127,14 @@ inline std::size_t common_prefix(const std::uint32_t* a, const std::uint32_t* b,
 
 #endif
 
+// True if the 2^shift words at a and b are equal.
+inline bool equal_block(const std::uint32_t* a, const std::uint32_t* b,
+                        std::uint32_t shift) noexcept {
+#if !defined(__SANITIZE_THREAD__)
+  if (shift == 4) return equal_16(a, b);
+#endif
+  const std::size_t n = std::size_t{1} << shift;
+  return common_prefix(a, b, n) == n;
+}
+
 }  // namespace radixkv::detail
