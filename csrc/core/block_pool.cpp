@@ -6,6 +6,45 @@
 
 namespace radixkv::detail {
 
+namespace {
+
+// How many of the ids from the first on follow one another: b, b + 1, b + 2 …
+std::size_t ascending(std::span<const block_id> ids) noexcept {
+  constexpr std::size_t width = 16;  // compared at once
+  const std::size_t n = ids.size();
+  const block_id first = ids[0];
+  std::size_t i = 1;
+  for (; i + width <= n; i += width) {
+    block_id differs = 0;
+    for (std::size_t k = 0; k < width; ++k) {
+      differs |= ids[i + k] - first - static_cast<block_id>(i + k);
+    }
+    if (differs != 0) break;
+  }
+  while (i < n && ids[i] == first + static_cast<block_id>(i)) ++i;
+  return i;
+}
+
+// The same from the last one backwards.
+std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
+  constexpr std::size_t width = 16;
+  const std::size_t n = ids.size();
+  const block_id last = ids[n - 1];
+  std::size_t i = 1;
+  for (; i + width <= n; i += width) {
+    const block_id* const part = ids.data() + n - i - width;
+    block_id differs = 0;
+    for (std::size_t k = 0; k < width; ++k) {
+      differs |= part[k] - last + static_cast<block_id>(i + width - 1 - k);
+    }
+    if (differs != 0) break;
+  }
+  while (i < n && ids[n - 1 - i] == last - static_cast<block_id>(i)) ++i;
+  return i;
+}
+
+}  // namespace
+
 bool block_pool::create(std::int64_t blocks) {
   blocks_ = blocks;
   return state_.reserve(static_cast<std::size_t>(blocks)) &&
@@ -54,26 +93,33 @@ void block_pool::push_run(block_id first, std::int32_t count) noexcept {
   runs_high_water_ = std::max(runs_high_water_, runs_);
 }
 
-// Lets go of blocks, last first; `drop` gives the state that is left, 0 if nobody holds the block.
-// Consecutive ids that become free go as one run.
+// Lets go of blocks, last first. A block is freed when `alone` is all that its state says beside
+// the mark, else `drop` gives what is left. Consecutive ids that become free go as one run.
 template <typename Drop>
-std::int64_t block_pool::give_up(std::span<const block_id> held, Drop&& drop) noexcept {
-  std::uint32_t* const states = state_.data();
+std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t alone,
+                                 Drop&& drop) noexcept {
   const std::int64_t before = freed_;
-  for (std::size_t i = held.size(); i > 0;) {
-    std::size_t first = i - 1;
-    const std::uint32_t left = drop(states[held[first]]);
-    states[held[first]] = left;
-    if (left != 0) {
-      shared_ -= holders(left) == 1;
-      i = first;
-      continue;
+  while (!held.empty()) {
+    const std::size_t run = ascending_to_end(held);
+    const block_id first = held[held.size() - run];
+    std::uint32_t* const states = state_.data() + first;
+    std::uint32_t others = 0;
+    for (std::size_t i = 0; i < run; ++i) others |= (states[i] & ~mark_bit) ^ alone;
+    if (others == 0) {
+      std::fill_n(states, run, 0u);
+      push_run(first, static_cast<std::int32_t>(run));
+    } else {
+      for (std::size_t i = run; i-- > 0;) {
+        if ((states[i] & ~mark_bit) == alone) {
+          states[i] = 0;
+          push_run(first + static_cast<block_id>(i), 1);
+        } else {
+          states[i] = drop(states[i]);
+          shared_ -= holders(states[i]) == 1;
+        }
+      }
     }
-    while (first > 0 && held[first - 1] + 1 == held[first] && drop(states[held[first - 1]]) == 0) {
-      states[held[--first]] = 0;
-    }
-    push_run(held[first], static_cast<std::int32_t>(i - first));
-    i = first;
+    held = held.first(held.size() - run);
   }
   return freed_ - before;
 }
@@ -86,19 +132,23 @@ void block_pool::hold(block_id b) noexcept {
 }
 
 std::int64_t block_pool::release(std::span<const block_id> held) noexcept {
-  return give_up(held, [](std::uint32_t s) {
+  return give_up(held, 1, [](std::uint32_t s) {
     assert((s & count_mask) > 0);
-    return (s & ~mark_bit) == 1 ? 0 : s - 1;
+    return s - 1;
   });
 }
 
 void block_pool::move_to_tree(std::span<const block_id> held) noexcept {
-  std::uint32_t* const states = state_.data();
-  for (const block_id b : held) {
-    assert((state(b) & count_mask) > 0 && !(state(b) & tree_bit));
-    states[b] = (states[b] - 1) | tree_bit;
-  }
   tree_held_ += static_cast<std::int64_t>(held.size());
+  while (!held.empty()) {
+    const std::size_t run = ascending(held);
+    std::uint32_t* const states = state_.data() + index(held[0]);
+    for (std::size_t i = 0; i < run; ++i) {
+      assert((states[i] & count_mask) > 0 && !(states[i] & tree_bit));
+      states[i] = (states[i] - 1) | tree_bit;
+    }
+    held = held.subspan(run);
+  }
 }
 
 void block_pool::share_with_tree(block_id b) noexcept {
@@ -111,7 +161,7 @@ void block_pool::share_with_tree(block_id b) noexcept {
 
 std::int64_t block_pool::release_tree(std::span<const block_id> held) noexcept {
   tree_held_ -= static_cast<std::int64_t>(held.size());
-  return give_up(held, [](std::uint32_t s) {
+  return give_up(held, tree_bit, [](std::uint32_t s) {
     assert(s & tree_bit);
     return s & count_mask;
   });

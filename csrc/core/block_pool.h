@@ -80,7 +80,7 @@ class block_pool {
   static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
   void push_run(block_id first, std::int32_t count) noexcept;
   template <typename Drop>
-  std::int64_t give_up(std::span<const block_id> held, Drop&& drop) noexcept;
+  std::int64_t give_up(std::span<const block_id> held, std::uint32_t alone, Drop&& drop) noexcept;
 
   std::int64_t blocks_ = 0;
   std::int64_t fresh_ = 0;  // ids [fresh_, blocks_) were never handed out
