@@ -45,10 +45,10 @@ std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
 
 }  // namespace
 
-bool block_pool::create(std::int64_t blocks) {
+bool block_pool::create(std::int64_t blocks, bool lists) {
   blocks_ = blocks;
-  return state_.reserve(static_cast<std::size_t>(blocks)) &&
-         stack_.reserve(static_cast<std::size_t>(blocks));
+  const auto n = static_cast<std::size_t>(blocks);
+  return state_.reserve(n) && stack_.reserve(n) && (!lists || queue_.reserve(n));
 }
 
 bool block_pool::allocate(std::span<block_id> out) noexcept {
@@ -93,35 +93,79 @@ void block_pool::push_run(block_id first, std::int32_t count) noexcept {
   runs_high_water_ = std::max(runs_high_water_, runs_);
 }
 
-// Lets go of blocks, last first. A block is freed when `alone` is all that its state says beside
-// the mark, else `drop` gives what is left. Consecutive ids that become free go as one run.
+void block_pool::push_retiring(block_id first, std::int32_t count) noexcept {
+  retiring_ += count;
+  if (queue_size_ > 0) {
+    retiring_run& last = queue_[queue_index(queue_size_ - 1)];
+    if (last.ticket == ticket_ && first + count == last.blocks.first) {
+      last.blocks = {first, last.blocks.count + count};
+      return;
+    }
+  }
+  queue_[queue_index(queue_size_++)] = {ticket_, {first, count}};
+  queue_high_water_ = std::max(queue_high_water_, queue_size_);
+}
+
+void block_pool::retire(std::uint64_t reached) noexcept {
+  while (queue_size_ > 0 && queue_at(0).ticket <= reached) {
+    const run r = queue_at(0).blocks;
+    queue_head_ = queue_index(1);
+    --queue_size_;
+    retiring_ -= r.count;
+    push_run(r.first, r.count);
+  }
+}
+
+// Nobody holds the blocks from `first` on any more.
+void block_pool::give_back(block_id first, std::size_t count) noexcept {
+  std::uint32_t* const states = state_.data() + first;
+  std::uint32_t any = 0;
+  for (std::size_t i = 0; i < count; ++i) any |= states[i];
+  if ((any & named_bit) == 0) {
+    std::fill_n(states, count, 0u);
+    push_run(first, static_cast<std::int32_t>(count));
+    return;
+  }
+  for (std::size_t i = count; i-- > 0;) {
+    const bool wait = (states[i] & named_bit) != 0;
+    states[i] = 0;
+    const block_id b = first + static_cast<block_id>(i);
+    if (wait) {
+      push_retiring(b, 1);
+    } else {
+      push_run(b, 1);
+    }
+  }
+}
+
+// Lets go of blocks, last first. Nobody is left when `alone` is all that a block's state says
+// beside the marks, else `drop` gives what is left. Consecutive ids go as one run.
 template <typename Drop>
 std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t alone,
                                  Drop&& drop) noexcept {
-  const std::int64_t before = freed_;
+  constexpr std::uint32_t holders_mask = tree_bit | count_mask;
+  const std::int64_t before = freed_ + retiring_;
   while (!held.empty()) {
-    const std::size_t run = ascending_to_end(held);
-    const block_id first = held[held.size() - run];
+    const std::size_t length = ascending_to_end(held);
+    const block_id first = held[held.size() - length];
     std::uint32_t* const states = state_.data() + first;
     std::uint32_t others = 0;
-    for (std::size_t i = 0; i < run; ++i) others |= (states[i] & ~mark_bit) ^ alone;
+    for (std::size_t i = 0; i < length; ++i) others |= (states[i] & holders_mask) ^ alone;
     if (others == 0) {
-      std::fill_n(states, run, 0u);
-      push_run(first, static_cast<std::int32_t>(run));
+      give_back(first, length);
     } else {
-      for (std::size_t i = run; i-- > 0;) {
-        if ((states[i] & ~mark_bit) == alone) {
-          states[i] = 0;
-          push_run(first + static_cast<block_id>(i), 1);
+      for (std::size_t i = length; i-- > 0;) {
+        if ((states[i] & holders_mask) == alone) {
+          give_back(first + static_cast<block_id>(i), 1);
         } else {
           states[i] = drop(states[i]);
           shared_ -= holders(states[i]) == 1;
         }
       }
     }
-    held = held.first(held.size() - run);
+    held = held.first(held.size() - length);
   }
-  return freed_ - before;
+  return freed_ + retiring_ - before;
 }
 
 void block_pool::hold(block_id b) noexcept {
@@ -141,13 +185,13 @@ std::int64_t block_pool::release(std::span<const block_id> held) noexcept {
 void block_pool::move_to_tree(std::span<const block_id> held) noexcept {
   tree_held_ += static_cast<std::int64_t>(held.size());
   while (!held.empty()) {
-    const std::size_t run = ascending(held);
+    const std::size_t length = ascending(held);
     std::uint32_t* const states = state_.data() + index(held[0]);
-    for (std::size_t i = 0; i < run; ++i) {
+    for (std::size_t i = 0; i < length; ++i) {
       assert((states[i] & count_mask) > 0 && !(states[i] & tree_bit));
       states[i] = (states[i] - 1) | tree_bit;
     }
-    held = held.subspan(run);
+    held = held.subspan(length);
   }
 }
 
@@ -163,7 +207,7 @@ std::int64_t block_pool::release_tree(std::span<const block_id> held) noexcept {
   tree_held_ -= static_cast<std::int64_t>(held.size());
   return give_up(held, tree_bit, [](std::uint32_t s) {
     assert(s & tree_bit);
-    return s & count_mask;
+    return s & ~(tree_bit | mark_bit);
   });
 }
 
@@ -182,6 +226,19 @@ std::string block_pool::check() const {
     }
   }
   if (freed != freed_) return "free blocks miscounted: " + std::to_string(freed_);
+  std::int64_t retiring = 0;
+  std::uint64_t ticket = 0;
+  for (std::size_t i = 0; i < queue_size_; ++i) {
+    const retiring_run r = queue_at(i);
+    if (r.ticket < ticket) return "blocks retire out of order";
+    ticket = r.ticket;
+    retiring += r.blocks.count;
+    for (block_id b = r.blocks.first; b < r.blocks.first + r.blocks.count; ++b) {
+      if (on_stack[static_cast<std::size_t>(b)]) return "block freed twice: " + std::to_string(b);
+      on_stack[static_cast<std::size_t>(b)] = true;
+    }
+  }
+  if (retiring != retiring_) return "retiring blocks miscounted: " + std::to_string(retiring_);
   std::int64_t shared = 0;
   std::int64_t tree = 0;
   for (std::int64_t b = 0; b < fresh_; ++b) {

@@ -1,8 +1,11 @@
 // Which blocks are free, and who shares each of the others.
 //
-// 1. A block is free, or tree_holds(b) or sequence_holds(b) > 0. Nothing else keeps a block.
-// 2. free() + used() == blocks().
+// 1. A block is free, or retiring, or tree_holds(b) or sequence_holds(b) > 0. Nothing else keeps
+// it.
+// 2. free() + retiring() + used() == blocks().
 // 3. Free blocks are kept as runs of ids, last freed first, so runs stay runs.
+// 4. A block that was listed outside (list) is named there until its ticket is reached: let go of
+//    before, it retires instead of becoming free; first in, first out.
 //
 // Thread-safety: none; the cache's lock guards it.
 #pragma once
@@ -20,11 +23,13 @@ namespace radixkv::detail {
 class block_pool {
  public:
   // False if the system refuses the memory. REQUIRES: 1 ≤ blocks ≤ max_blocks.
-  [[nodiscard]] bool create(std::int64_t blocks);
+  // lists: list may be used.
+  [[nodiscard]] bool create(std::int64_t blocks, bool lists = false);
 
   [[nodiscard]] std::int64_t blocks() const noexcept { return blocks_; }
   [[nodiscard]] std::int64_t free() const noexcept { return blocks_ - fresh_ + freed_; }
-  [[nodiscard]] std::int64_t used() const noexcept { return fresh_ - freed_; }
+  [[nodiscard]] std::int64_t retiring() const noexcept { return retiring_; }
+  [[nodiscard]] std::int64_t used() const noexcept { return fresh_ - freed_ - retiring_; }
   // Blocks with two or more holders.
   [[nodiscard]] std::int64_t shared() const noexcept { return shared_; }
   [[nodiscard]] std::int64_t tree_held() const noexcept { return tree_held_; }
@@ -32,7 +37,8 @@ class block_pool {
   [[nodiscard]] std::int64_t high_water() const noexcept { return fresh_; }
   // Host bytes that grow with the blocks in use.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(fresh_) * 4 + runs_high_water_ * sizeof(run);
+    return static_cast<std::size_t>(fresh_) * 4 + runs_high_water_ * sizeof(run) +
+           queue_high_water_ * sizeof(retiring_run);
   }
 
   // Takes out.size() blocks, each held by one sequence; all or none. O(1) per block.
@@ -41,14 +47,14 @@ class block_pool {
   // Another sequence holds b directly. REQUIRES: not free.
   void hold(block_id b) noexcept;
   // A sequence lets go of its blocks. Frees those that nobody else holds; in reverse order.
-  // Returns how many became free.
+  // Returns how many became free or began to retire.
   std::int64_t release(std::span<const block_id> held) noexcept;
 
   // The index takes over blocks from the sequence that holds them.
   void move_to_tree(std::span<const block_id> held) noexcept;
   // The index holds b as well.
   void share_with_tree(block_id b) noexcept;
-  // The index lets go of blocks. Returns how many became free.
+  // The index lets go of blocks. Returns how many became free or began to retire.
   std::int64_t release_tree(std::span<const block_id> held) noexcept;
 
   [[nodiscard]] bool tree_holds(block_id b) const noexcept { return (state(b) & tree_bit) != 0; }
@@ -60,6 +66,16 @@ class block_pool {
   void set_mark(block_id b) noexcept { state_[index(b)] |= mark_bit; }
   [[nodiscard]] bool marked(block_id b) const noexcept { return (state(b) & mark_bit) != 0; }
 
+  // A list outside names the block now; and, once unlisted, may do so until it has been free again.
+  void list(block_id b) noexcept { state_[index(b)] |= named_bit | listed_bit; }
+  void unlist(block_id b) noexcept { state_[index(b)] &= ~listed_bit; }
+  [[nodiscard]] bool listed(block_id b) const noexcept { return (state(b) & listed_bit) != 0; }
+  [[nodiscard]] bool named(block_id b) const noexcept { return (state(b) & named_bit) != 0; }
+  // Named blocks that are let go of from now on wait for this ticket. Never falls.
+  void set_ticket(std::uint64_t ticket) noexcept { ticket_ = ticket; }
+  // Frees what has waited for tickets up to this one.
+  void retire(std::uint64_t reached) noexcept;
+
   // Empty if the invariants hold.
   [[nodiscard]] std::string check() const;
 
@@ -68,9 +84,15 @@ class block_pool {
     block_id first;
     std::int32_t count;
   };
+  struct retiring_run {
+    std::uint64_t ticket;
+    run blocks;
+  };
   static constexpr std::uint32_t tree_bit = 1u << 31;
   static constexpr std::uint32_t mark_bit = 1u << 30;
-  static constexpr std::uint32_t count_mask = mark_bit - 1;
+  static constexpr std::uint32_t named_bit = 1u << 29;
+  static constexpr std::uint32_t listed_bit = 1u << 28;
+  static constexpr std::uint32_t count_mask = listed_bit - 1;
 
   [[nodiscard]] std::size_t index(block_id b) const noexcept {
     assert(b >= 0 && b < fresh_);
@@ -79,6 +101,15 @@ class block_pool {
   [[nodiscard]] std::uint32_t state(block_id b) const noexcept { return state_[index(b)]; }
   static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
   void push_run(block_id first, std::int32_t count) noexcept;
+  void push_retiring(block_id first, std::int32_t count) noexcept;
+  void give_back(block_id first, std::size_t count) noexcept;
+  // The i-th run that retires: a ring of as many as there are blocks.
+  [[nodiscard]] std::size_t queue_index(std::size_t i) const noexcept {
+    return (queue_head_ + i) % static_cast<std::size_t>(blocks_);
+  }
+  [[nodiscard]] const retiring_run& queue_at(std::size_t i) const noexcept {
+    return queue_[queue_index(i)];
+  }
   template <typename Drop>
   std::int64_t give_up(std::span<const block_id> held, std::uint32_t alone, Drop&& drop) noexcept;
 
@@ -87,10 +118,16 @@ class block_pool {
   std::int64_t freed_ = 0;  // ids in the runs
   std::size_t runs_ = 0;
   std::size_t runs_high_water_ = 0;
+  std::int64_t retiring_ = 0;
+  std::uint64_t ticket_ = 0;
+  std::size_t queue_head_ = 0;
+  std::size_t queue_size_ = 0;
+  std::size_t queue_high_water_ = 0;
   std::int64_t shared_ = 0;
   std::int64_t tree_held_ = 0;
   stable_array<std::uint32_t> state_;
-  stable_array<run> stack_;  // of runs
+  stable_array<run> stack_;           // of runs
+  stable_array<retiring_run> queue_;  // empty unless blocks may retire
 };
 
 }  // namespace radixkv::detail

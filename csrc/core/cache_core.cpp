@@ -36,7 +36,7 @@ status cache_core::start() {
   o.block_tokens = options_.block_tokens;
   o.max_roots = options_.max_sequences + 1;
   o.hash_bits = options_.hash_bits;
-  if (!pool_.create(options_.blocks) || !tree_.create(o)) {
+  if (!pool_.create(options_.blocks, options_.listener != nullptr) || !tree_.create(o)) {
     return {errc::out_of_memory, "no host memory for an index of " +
                                      std::to_string(options_.blocks) + " blocks of " +
                                      std::to_string(options_.block_tokens) + " tokens"};

@@ -119,6 +119,9 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   [[nodiscard]] bool writable_locked(const sequence_state& s, std::size_t index) const noexcept;
 
   void commit_locked(sequence_state& s, std::int64_t n, commit_result& out, bool& out_of_memory);
+  // Offers to the listener what of `mine`, from depth `first` (in blocks) of the path to `end` on,
+  // the index holds.
+  void offer_locked(node_id end, std::int64_t first, std::span<const block_id> mine) noexcept;
   void release_locked(sequence_state& s) noexcept;
   void repin_locked(sequence_state& s, tree_place place) noexcept;
   void unpin_locked(node_id n) noexcept;
@@ -126,10 +129,13 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   void link_locked(sequence_state& s) noexcept;
   void unlink_locked(sequence_state& s) noexcept;
 
-  // Frees blocks until `wanted` are free. False, with nothing evicted, if that many cannot be had.
+  // Frees blocks until `wanted` are free. False, with nothing evicted, if that many cannot be had;
+  // and false if they can, but some have to retire first: then a later attempt finds them free.
   // `spared` is held by the caller on behalf of no sequence yet.
   [[nodiscard]] bool obtain_locked(std::int64_t wanted, block_id spared = no_block);
   [[nodiscard]] std::int64_t evictable_locked(block_id spared = no_block) const;
+  // For errors: how many blocks are free or can be evicted.
+  [[nodiscard]] std::string room_locked(block_id spared = no_block) const;
   std::int64_t evict_locked(std::int64_t n);
   void trim_locked(node_id n, std::uint32_t count, bool evicted);
   void keep_prefix_limit_locked();

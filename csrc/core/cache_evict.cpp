@@ -15,6 +15,13 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
       if (pool_.marked(b)) slots_->drop_anchor(b);
     }
   }
+  if (options_.listener) {
+    for (std::size_t i = gone.size(); i-- > 0;) {
+      if (!pool_.listed(gone[i])) continue;
+      pool_.unlist(gone[i]);
+      pool_.set_ticket(options_.listener->on_drop(gone[i]));
+    }
+  }
   const node_id up = tree_.parent(n);
   const bool all = count == tree_.blocks(n);
   pool_.release_tree(gone);
@@ -23,22 +30,24 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
 }
 
 std::int64_t cache_core::evict_locked(std::int64_t n) {
-  const std::int64_t target = pool_.free() + n;
-  while (pool_.free() < target) {
+  const std::int64_t target = pool_.free() + pool_.retiring() + n;
+  for (;;) {
+    const std::int64_t missing = target - pool_.free() - pool_.retiring();
+    if (missing <= 0) return n - missing;
     const victim v = policy_->next_victim();
-    if (v.node == no_node) break;
-    const std::int64_t missing = target - pool_.free();
+    if (v.node == no_node) return n - missing;
     const auto count = static_cast<std::uint32_t>(std::min<std::int64_t>(v.blocks, missing));
     trim_locked(v.node, count, true);
     counted_.evicted_blocks += count;
   }
-  return n - (target - pool_.free());
 }
 
 bool cache_core::obtain_locked(std::int64_t wanted, block_id spared) {
-  const std::int64_t missing = wanted - pool_.free();
-  if (missing <= 0) return true;
-  if (pool_.free() + pool_.tree_held() < wanted) return false;
+  if (wanted <= pool_.free()) return true;
+  if (pool_.retiring() > 0) pool_.retire(options_.listener->retired());
+  const std::int64_t missing = wanted - pool_.free() - pool_.retiring();
+  if (missing <= 0) return wanted <= pool_.free();
+  if (pool_.tree_held() < missing) return false;
   // The blocks of pinned paths, each counted as often as it is pinned: a bound that needs no walk.
   std::int64_t pinned = 0;
   for (const sequence_state* s = open_; s && pinned <= pool_.tree_held(); s = s->next) {
@@ -48,7 +57,19 @@ bool cache_core::obtain_locked(std::int64_t wanted, block_id spared) {
     return false;
   }
   const stage_timer timing(stage_times_of_thread().evict);
-  return evict_locked(missing) >= missing;
+  (void)evict_locked(missing);
+  if (pool_.retiring() > 0) pool_.retire(options_.listener->retired());
+  return wanted <= pool_.free();
+}
+
+std::string cache_core::room_locked(block_id spared) const {
+  std::string text =
+      std::to_string(pool_.free() + evictable_locked(spared)) + " are free or can be evicted";
+  if (pool_.retiring() > 0) {
+    text += ", " + std::to_string(pool_.retiring()) +
+            " more were given up and are free once the listener has retired them";
+  }
+  return text;
 }
 
 // Exactly what evict could free: the blocks that the index holds alone, outside of pinned paths.
@@ -94,7 +115,7 @@ std::int64_t cache_core::evict(std::int64_t n) {
 
 std::int64_t cache_core::clear() {
   guard lock(*this);
-  const std::int64_t before = pool_.free();
+  const std::int64_t before = pool_.free() + pool_.retiring();
   std::vector<node_id> leaves;
   for (const node_id n : tree_.all_nodes()) {
     if (tree_.evictable(n)) leaves.push_back(n);
@@ -111,14 +132,15 @@ std::int64_t cache_core::clear() {
       n = up;
     }
   }
-  return pool_.free() - before;
+  return pool_.free() + pool_.retiring() - before;
 }
 
 bool cache_core::can_allocate(std::int64_t n) const {
   std::lock_guard lock(mutex_);
-  if (n <= pool_.free()) return true;
-  if (n > pool_.free() + pool_.tree_held()) return false;
-  return n <= pool_.free() + evictable_locked();
+  const std::int64_t ready = pool_.free() + pool_.retiring();
+  if (n <= ready) return true;
+  if (n > ready + pool_.tree_held()) return false;
+  return n <= ready + evictable_locked();
 }
 
 void cache_core::keep_prefix_limit_locked() {

@@ -29,6 +29,7 @@ cache_statistics cache_core::statistics() const {
   cache_statistics s = counted_;
   s.blocks = pool_.blocks();
   s.blocks_free = pool_.free();
+  s.blocks_retiring = pool_.retiring();
   s.blocks_used = pool_.used();
   s.blocks_shared = pool_.shared();
   s.blocks_cached = pool_.tree_held();

@@ -101,14 +101,13 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
     obtained = obtain_locked(wanted, no_block);
   }
   if (!obtained) {
-    const std::int64_t obtainable = pool_.free() + evictable_locked(source);
+    const std::string room = room_locked(source);
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
     unpin_locked(place.node);
     forget_root_locked(*root);
     return {errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
-                                     std::to_string(wanted) + " blocks; " +
-                                     std::to_string(obtainable) + " are free or can be evicted"};
+                                     std::to_string(wanted) + " blocks; " + room};
   }
   s.table.swap(c.table);
   s.table.resize(static_cast<std::size_t>(total));

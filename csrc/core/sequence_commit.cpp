@@ -37,6 +37,26 @@ void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
   unpin_locked(old);
 }
 
+void cache_core::offer_locked(node_id end, std::int64_t first,
+                              std::span<const block_id> mine) noexcept {
+  const std::string_view space = spaces_.name_of(tree_.root_of(end));
+  for (std::size_t i = 0; i < mine.size(); ++i) {
+    const block_id b = mine[i];
+    if (!pool_.tree_holds(b) || pool_.listed(b)) continue;
+    const auto depth = static_cast<std::uint64_t>(first) + i;
+    block_id parent = no_block;
+    if (depth > 0) {
+      const tree_place above = tree_.locate(end, depth);
+      parent = tree_.block(above.node, above.blocks - 1);
+      if (!pool_.listed(parent)) continue;
+    }
+    if (options_.listener->on_publish(b, parent, space,
+                                      std::span(tree_.row(b), tree_.block_tokens()))) {
+      pool_.list(b);
+    }
+  }
+}
+
 void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result& out,
                                bool& out_of_memory) {
   const std::int64_t b = block_tokens();
@@ -71,6 +91,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
     }
   }
   if (done.replaced != no_block) pool_.release_tree(std::span(&done.replaced, 1));
+  if (options_.listener) offer_locked(done.end, s.path_blocks, mine.first(whole));
   counted_.duplicate_blocks += out.duplicate_blocks;
   s.path_blocks += static_cast<std::int64_t>(whole);
   s.committed = done.processed == mine.size() ? n : s.path_blocks * b;

@@ -19,14 +19,14 @@ tree_place cache_core::published_tail_locked(const sequence_state& s) const noex
   return {tree_.child_with(at.node, tail, own), 1};
 }
 
-// May the sequence write positions ≥ filled of this block? It must hold the block alone; and of a
-// block that the index holds too, nothing behind `filled` may be published (by a fork that went
-// on).
+// May the sequence write positions ≥ filled of this block? It must hold the block alone, and no
+// mirror of the index may name it; of a block that the index holds too, nothing behind `filled` may
+// be published (by a fork that went on).
 bool cache_core::writable_locked(const sequence_state& s, std::size_t index) const noexcept {
   const block_id b = s.table[index];
   if (s.borrowed_tail && index + 1 == s.table.size()) return false;
   if (pool_.sequence_holds(b) != 1) return false;
-  if (!pool_.tree_holds(b)) return true;
+  if (!pool_.tree_holds(b)) return !pool_.named(b);
   if (index != static_cast<std::size_t>(s.path_blocks)) return false;
   const tree_place tail = published_tail_locked(s);
   if (tail.node == no_node) return false;
@@ -59,9 +59,7 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
   reserve_more(plan.copies, shared.size());
   if (!obtain_locked(static_cast<std::int64_t>(wanted))) {
     return {errc::out_of_blocks, "room for " + std::to_string(tokens) + " tokens needs " +
-                                     std::to_string(wanted) + " more blocks; " +
-                                     std::to_string(pool_.free() + evictable_locked()) +
-                                     " are free or can be evicted"};
+                                     std::to_string(wanted) + " more blocks; " + room_locked()};
   }
   (void)pool_.allocate(fresh);
   for (std::size_t j = 0; j < shared.size(); ++j) {

@@ -46,9 +46,10 @@ struct cache_statistics {
 
   std::int64_t blocks = 0;
   std::int64_t blocks_free = 0;
-  std::int64_t blocks_used = 0;    // held by sequences or the index
-  std::int64_t blocks_shared = 0;  // held by two or more of: sequences, the index
-  std::int64_t blocks_cached = 0;  // held by the index
+  std::int64_t blocks_retiring = 0;  // given up, but the listener's readers may still name them
+  std::int64_t blocks_used = 0;      // held by sequences or the index
+  std::int64_t blocks_shared = 0;    // held by two or more of: sequences, the index
+  std::int64_t blocks_cached = 0;    // held by the index
   std::int64_t cached_tokens = 0;
   std::int64_t cached_prefixes = 0;  // leaves of the index
   std::int64_t namespaces = 0;
@@ -116,11 +117,13 @@ class RADIXKV_EXPORT kv_cache {
   [[nodiscard]] open_batch_result open_batch(std::span<const open_request> requests,
                                              step_plan& plan);
 
-  // Frees up to n blocks, least valuable first. Returns how many it freed.
+  // Gives up to n blocks up, least valuable first. Returns how many. They are free at once, or,
+  // with a listener that took them, when it has retired them.
   std::int64_t evict(std::int64_t n);
   // Drops everything that no open sequence uses. Returns the blocks freed.
   std::int64_t clear();
-  // True if n blocks are free or could be had by eviction, now.
+  // True if n blocks are free or could be had by eviction, now (with a listener: once it has
+  // retired what it was offered).
   [[nodiscard]] bool can_allocate(std::int64_t n) const;
 
   // An executor failed to run `plan` (wholly or in part): sequences that own destinations of its

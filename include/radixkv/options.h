@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "radixkv/index_listener.h"
 #include "radixkv/result.h"
 #include "radixkv/types.h"
 
@@ -39,6 +41,9 @@ struct cache_options {
   double low_watermark = 0.10;
   double high_watermark = 0.30;
   std::function<void(const pressure_event&)> on_pressure = {};
+
+  // Told of every whole block that becomes matchable or stops being so.
+  std::shared_ptr<index_listener> listener = {};
 
   // Seconds since any fixed moment; steady_clock when empty. Replays pass the trace's time.
   std::function<double()> clock = {};

@@ -1,4 +1,5 @@
 // The pool against plain sets of holders.
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
@@ -94,6 +95,76 @@ TEST(block_pool, counts_holders_like_a_map) {
     ASSERT_EQ(pool.shared(), shared);
     if (i % 1000 == 0) {
       ASSERT_EQ(pool.check(), "");
+    }
+  }
+}
+
+// The same for whole lists of ids at once, with runs in them, some of their blocks held by others
+// and some named outside.
+TEST(block_pool, lists_of_ids_are_let_go_of_like_single_ones) {
+  constexpr std::int64_t blocks = 300;
+  std::mt19937 random(7);
+  block_pool pool;
+  ASSERT_TRUE(pool.create(blocks, true));
+  std::uint64_t ticket = 0;
+  std::map<block_id, std::uint64_t> waits;
+  for (int i = 0; i < 3000; ++i) {
+    std::vector<block_id> ids(1 + random() % 120);
+    if (!pool.allocate(ids)) {
+      pool.retire(ticket);
+      waits.clear();
+      ASSERT_TRUE(pool.allocate(ids));
+    }
+    for (const block_id b : ids) ASSERT_FALSE(waits.contains(b)) << b;
+    if (random() % 2) {
+      for (std::size_t j = 1; j < ids.size(); ++j) {
+        if (random() % 8 == 0) std::swap(ids[j], ids[j - 1]);
+      }
+    }
+    std::set<block_id> kept;
+    for (const block_id b : ids) {
+      if (random() % 16 == 0) {
+        pool.hold(b);
+        kept.insert(b);
+      }
+    }
+    const bool in_tree = random() % 2;
+    std::set<block_id> named;
+    if (in_tree) {
+      pool.move_to_tree(ids);
+      for (const block_id b : ids) ASSERT_TRUE(pool.tree_holds(b));
+      for (const block_id b : ids) {
+        if (random() % 16 == 0 || i % 5 == 0) {
+          pool.list(b);
+          named.insert(b);
+        }
+      }
+      for (const block_id b : named) {
+        ASSERT_TRUE(pool.listed(b));
+        pool.unlist(b);
+      }
+    }
+    pool.set_ticket(ticket += random() % 2);
+    const auto expected = static_cast<std::int64_t>(ids.size() - kept.size());
+    const std::int64_t free = pool.free();
+    ASSERT_EQ(in_tree ? pool.release_tree(ids) : pool.release(ids), expected);
+    const auto waiting = static_cast<std::int64_t>(
+        std::count_if(named.begin(), named.end(), [&](block_id b) { return !kept.contains(b); }));
+    ASSERT_EQ(pool.free() - free, expected - waiting);
+    for (const block_id b : named) waits[b] = ticket;
+    ASSERT_EQ(pool.check(), "");
+    for (const block_id b : kept) {
+      ASSERT_EQ(pool.sequence_holds(b), 1u);
+      ASSERT_EQ(pool.release(std::span(&b, 1)), 1);
+    }
+    ASSERT_EQ(pool.shared(), 0);
+    ASSERT_EQ(pool.used(), 0);
+    ASSERT_EQ(pool.check(), "");
+    if (random() % 4 == 0) {
+      const std::uint64_t reached = ticket - std::min<std::uint64_t>(ticket, random() % 3);
+      pool.retire(reached);
+      std::erase_if(waits, [&](const auto& w) { return w.second <= reached; });
+      ASSERT_EQ(pool.retiring(), static_cast<std::int64_t>(waits.size()));
     }
   }
 }
