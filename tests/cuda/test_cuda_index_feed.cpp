@@ -129,7 +129,7 @@ TEST(cuda_index_feed, device_answers_as_the_cache_floored_to_blocks) {
   test_stream stream;
   std::mt19937 random(5);
   std::int64_t hits = 0, refused = 0;
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < 80; ++round) {
     for (int i = 0; i < 12; ++i) {
       const request r = random_request(random);
       refused += !fed.add(r.prompt, r.space);
