@@ -46,7 +46,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   // cache_open.cpp
   [[nodiscard]] result<state_ptr> open(std::span<const token_id> tokens, std::string_view space,
                                        step_plan& plan);
-  // Opens until one fails; its error goes to `stopped`.
+  // Opens until one fails; its error goes to `stopped`. REQUIRES: room in `opened` for all.
   void open_batch(std::span<const open_request> requests, step_plan& plan,
                   std::vector<state_ptr>& opened, error& stopped);
 
@@ -131,8 +131,10 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
 
   // Frees blocks until `wanted` are free. False, with nothing evicted, if that many cannot be had;
   // and false if they can, but some have to retire first: then a later attempt finds them free.
+  // May throw std::bad_alloc, with nothing evicted.
   // `spared` is held by the caller on behalf of no sequence yet.
   [[nodiscard]] bool obtain_locked(std::int64_t wanted, block_id spared = no_block);
+  // May throw std::bad_alloc.
   [[nodiscard]] std::int64_t evictable_locked(block_id spared = no_block) const;
   // For errors: how many blocks are free or can be evicted.
   [[nodiscard]] std::string room_locked(block_id spared = no_block) const;

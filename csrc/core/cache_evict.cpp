@@ -116,13 +116,10 @@ std::int64_t cache_core::evict(std::int64_t n) {
 std::int64_t cache_core::clear() {
   guard lock(*this);
   const std::int64_t before = pool_.free() + pool_.retiring();
-  std::vector<node_id> leaves;
-  for (const node_id n : tree_.all_nodes()) {
-    if (tree_.evictable(n)) leaves.push_back(n);
-  }
-  for (node_id n : leaves) {
-    // Up the path until something is pinned or has another child.
-    while (tree_.evictable(n)) {
+  for (node_id leaf = 0; leaf < tree_.node_limit(); ++leaf) {
+    // Up the path until something is pinned or has another child. No node is made meanwhile.
+    node_id n = leaf;
+    while (tree_.in_use(n) && tree_.evictable(n)) {
       const node_id up = tree_.parent(n);
       const std::uint32_t count = tree_.blocks(n) - tree_.pinned_blocks(n);
       const bool all = count == tree_.blocks(n);
@@ -135,12 +132,14 @@ std::int64_t cache_core::clear() {
   return pool_.free() + pool_.retiring() - before;
 }
 
-bool cache_core::can_allocate(std::int64_t n) const {
+bool cache_core::can_allocate(std::int64_t n) const try {
   std::lock_guard lock(mutex_);
   const std::int64_t ready = pool_.free() + pool_.retiring();
   if (n <= ready) return true;
   if (n > ready + pool_.tree_held()) return false;
   return n <= ready + evictable_locked();
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 void cache_core::keep_prefix_limit_locked() {

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "csrc/core/cache_core.h"
+#include "csrc/core/no_memory.h"
 #include "csrc/core/plan_room.h"
 #include "csrc/core/stage_timer.h"
 #include "csrc/core/token_ops.h"
@@ -91,23 +92,32 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   s.path_blocks = whole;
   link_locked(s);
   if (source != no_block) pool_.hold(source);  // not to be evicted to make room for this one
-  bool obtained = obtain_locked(wanted, source);
-  if (!obtained && source != no_block && !borrow) {
-    // No room for a block to copy from beside the prompt: then its whole blocks must do. Otherwise
-    // a prompt as large as the pool could wait for ever.
-    pool_.release(std::span(&source, 1));
-    source = no_block;
-    served = whole * b;
-    obtained = obtain_locked(wanted, no_block);
-  }
-  if (!obtained) {
-    const std::string room = room_locked(source);
+  const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
     unpin_locked(place.node);
     forget_root_locked(*root);
-    return {errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
-                                     std::to_string(wanted) + " blocks; " + room};
+  };
+  try {
+    bool obtained = obtain_locked(wanted, source);
+    if (!obtained && source != no_block && !borrow) {
+      // No room for a block to copy from beside the prompt: then its whole blocks must do.
+      // Otherwise a prompt as large as the pool could wait for ever.
+      pool_.release(std::span(&source, 1));
+      source = no_block;
+      served = whole * b;
+      obtained = obtain_locked(wanted, no_block);
+    }
+    if (!obtained) {
+      status refused(errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
+                                              std::to_string(wanted) + " blocks; " +
+                                              room_locked(source));
+      undo();
+      return refused;
+    }
+  } catch (const std::bad_alloc&) {
+    undo();
+    throw;
   }
   s.table.swap(c.table);
   s.table.resize(static_cast<std::size_t>(total));
@@ -204,14 +214,12 @@ result<state_ptr> cache_core::open(std::span<const token_id> tokens, std::string
   }
   return open_candidate(c, plan);
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory,
-          "no host memory to open a sequence of " + std::to_string(tokens.size()) + " tokens"};
+  return no_memory("to open a sequence of", static_cast<std::int64_t>(tokens.size()), "tokens");
 }
 
 void cache_core::open_batch(std::span<const open_request> requests, step_plan& plan,
                             std::vector<state_ptr>& opened, error& stopped) try {
   constexpr std::size_t group = 64;
-  opened.reserve(requests.size());
   for (std::size_t first = 0; first < requests.size(); first += group) {
     const std::size_t n = std::min(group, requests.size() - first);
     std::array<candidate, group> candidates;
@@ -261,8 +269,7 @@ void cache_core::open_batch(std::span<const open_request> requests, step_plan& p
     }
   }
 } catch (const std::bad_alloc&) {
-  stopped = {errc::out_of_memory,
-             "no host memory to open a batch of " + std::to_string(requests.size()) + " requests"};
+  stopped = no_memory("to open a batch of", static_cast<std::int64_t>(requests.size()), "requests");
 }
 
 }  // namespace radixkv::detail

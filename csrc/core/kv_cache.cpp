@@ -4,15 +4,16 @@
 #include <new>
 
 #include "csrc/core/cache_core.h"
+#include "csrc/core/no_memory.h"
 
 namespace radixkv {
 
 result<kv_cache> kv_cache::create(cache_options options) try {
   auto core = std::make_shared<detail::cache_core>(std::move(options));
-  if (status started = core->start(); !started) return started.error();
+  if (status started = core->start(); !started) return std::move(started).error();
   return kv_cache(std::move(core));
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "no host memory for a cache"};
+  return detail::no_memory("for a cache");
 }
 
 kv_cache::kv_cache(std::shared_ptr<detail::cache_core> core) noexcept : core_(std::move(core)) {}
@@ -37,15 +38,23 @@ void kv_cache::match_batch(std::span<const open_request> requests, std::span<pre
 result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_view name_space,
                                 step_plan& plan) {
   result<detail::state_ptr> s = core_->open(tokens, name_space, plan);
-  if (!s) return s.error();
+  if (!s) return std::move(s).error();
   return sequence(std::move(*s));
 }
 
 open_batch_result kv_cache::open_batch(std::span<const open_request> requests, step_plan& plan) {
   open_batch_result out;
   std::vector<detail::state_ptr> opened;
+  try {
+    // Nothing may be opened that could not be handed over.
+    out.sequences.reserve(requests.size());
+    opened.reserve(requests.size());
+  } catch (const std::bad_alloc&) {
+    out.stopped = detail::no_memory("to open a batch of",
+                                    static_cast<std::int64_t>(requests.size()), "requests");
+    return out;
+  }
   core_->open_batch(requests, plan, opened, out.stopped);
-  out.sequences.reserve(opened.size());
   for (detail::state_ptr& s : opened) out.sequences.push_back(sequence(std::move(s)));
   return out;
 }
@@ -55,12 +64,27 @@ std::int64_t kv_cache::clear() { return core_->clear(); }
 bool kv_cache::can_allocate(std::int64_t n) const { return core_->can_allocate(n); }
 void kv_cache::report_failure(const step_plan& plan) { core_->report_failure(plan); }
 cache_statistics kv_cache::statistics() const { return core_->statistics(); }
-std::vector<sequence_info> kv_cache::sequences() const { return core_->sequences(); }
-std::string kv_cache::dump(std::size_t max_lines) const { return core_->dump(max_lines); }
-void kv_cache::for_each_prefix(
-    const std::function<bool(std::string_view, std::span<const token_id>)>& visit) const {
-  core_->for_each_prefix(visit);
+result<std::vector<sequence_info>> kv_cache::sequences() const try {
+  return core_->sequences();
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for a list of the open sequences");
 }
-std::string kv_cache::check_invariants() const { return core_->check(); }
+result<std::string> kv_cache::dump(std::size_t max_lines) const try {
+  return core_->dump(max_lines);
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for a dump of the index");
+}
+status kv_cache::for_each_prefix(
+    const std::function<bool(std::string_view, std::span<const token_id>)>& visit) const try {
+  core_->for_each_prefix(visit);
+  return {};
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to visit the cached prefixes");
+}
+std::string kv_cache::check_invariants() const try {
+  return core_->check();
+} catch (const std::bad_alloc&) {
+  return "no host memory";  // short enough to need none
+}
 
 }  // namespace radixkv

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <string>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/core/range_check.h"
 #include "radixkv/export.h"
 
@@ -90,7 +92,7 @@ RADIXKV_EXPORT std::uint64_t memory_layout::logits_row_bytes() const noexcept {
   return vocabulary > 0 ? static_cast<std::uint64_t>(vocabulary) * bytes_of(logits) : 0;
 }
 
-RADIXKV_EXPORT status memory_layout::validate() const {
+RADIXKV_EXPORT status memory_layout::validate() const try {
   if (status s = check_range("layout: blocks", blocks, 1, max_blocks); !s) return s;
   if (status s = check_range("layout: block_tokens", block_tokens, 1, max_block_tokens); !s) {
     return s;
@@ -113,9 +115,11 @@ RADIXKV_EXPORT status memory_layout::validate() const {
     if (status s = validate_plane(*this, i); !s) return s;
   }
   return {};
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
-RADIXKV_EXPORT status layout_shape::validate() const {
+RADIXKV_EXPORT status layout_shape::validate() const try {
   constexpr std::uint64_t max32 = std::numeric_limits<std::uint32_t>::max();
   if (status s = check_range("shape: blocks", blocks, 1, max_blocks); !s) return s;
   if (status s = check_range("shape: block_tokens", block_tokens, 1, max_block_tokens); !s) {
@@ -134,6 +138,8 @@ RADIXKV_EXPORT status layout_shape::validate() const {
     return s;
   }
   return check_range("shape: heads × scale_bytes", std::uint64_t{heads} * scale_bytes, 0, max32);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
 namespace {
@@ -178,8 +184,12 @@ template <typename Add>
 memory_layout build(const layout_shape& shape, Add add) {
   packer planes(shape);
   if (!shape.validate()) return planes.take();
-  add(planes, shape.head_bytes);
-  if (shape.scale_bytes > 0) add(planes, shape.scale_bytes);
+  try {
+    add(planes, shape.head_bytes);
+    if (shape.scale_bytes > 0) add(planes, shape.scale_bytes);
+  } catch (const std::bad_alloc&) {
+    return packer(shape).take();
+  }
   return planes.take();
 }
 

@@ -8,9 +8,11 @@
 // cannot take apart, or whose strides differ, is refused.
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <string>
 #include <vector>
 
+#include "csrc/core/no_memory.h"
 #include "radixkv/export.h"
 #include "radixkv/layout.h"
 
@@ -121,7 +123,8 @@ status separate(std::vector<nest> planes, int level) {
 
 }  // namespace
 
-RADIXKV_EXPORT status memory_layout::validate_disjoint(std::span<const std::uint64_t> bases) const {
+RADIXKV_EXPORT status memory_layout::validate_disjoint(std::span<const std::uint64_t> bases) const
+    try {
   if (!bases.empty() && bases.size() != planes.size()) {
     return {errc::invalid_argument, "layout: " + std::to_string(bases.size()) +
                                         " base addresses for " + std::to_string(planes.size()) +
@@ -132,6 +135,8 @@ RADIXKV_EXPORT status memory_layout::validate_disjoint(std::span<const std::uint
     nests.push_back(nest_of(*this, i, bases.empty() ? 0 : bases[i]));
   }
   return separate(std::move(nests), 0);
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to compare the planes of a layout");
 }
 
 }  // namespace radixkv

@@ -1,8 +1,10 @@
 #include "radixkv/options.h"
 
 #include <limits>
+#include <new>
 #include <string>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/core/range_check.h"
 #include "radixkv/export.h"
 
@@ -10,7 +12,7 @@ namespace radixkv {
 
 using detail::check_range;
 
-RADIXKV_EXPORT status cache_options::validate() const {
+RADIXKV_EXPORT status cache_options::validate() const try {
   if (status s = check_range("blocks", blocks, 1, max_blocks); !s) return s;
   if (status s = check_range("block_tokens", block_tokens, 1, max_block_tokens); !s) return s;
   if ((block_tokens & (block_tokens - 1)) != 0) {
@@ -37,6 +39,8 @@ RADIXKV_EXPORT status cache_options::validate() const {
   }
   if (policy.empty()) return {errc::invalid_argument, "policy is an empty name"};
   return check_range("hash_bits", hash_bits, 1, 64);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
 }  // namespace radixkv

@@ -170,6 +170,9 @@ class radix_tree final : public tree_view {
   [[nodiscard]] std::int64_t cached_tokens() const noexcept { return token_count_; }
   // Ids of nodes in use, any order. O(nodes). For dumps and checks.
   [[nodiscard]] std::vector<node_id> all_nodes() const;
+  // Ids are below the limit; not all are in use.
+  [[nodiscard]] node_id node_limit() const noexcept { return fresh_node_; }
+  [[nodiscard]] bool in_use(node_id n) const noexcept { return nodes_[n].first_block != free_mark; }
   // Host bytes that grow with what is cached, rows and block ids included.
   [[nodiscard]] std::size_t bytes(std::int64_t blocks_ever_used) const noexcept;
   // Empty if the invariants hold; O(tokens).

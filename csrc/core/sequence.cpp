@@ -4,14 +4,19 @@
 #include <cassert>
 
 #include "csrc/core/cache_core.h"
+#include "csrc/core/no_memory.h"
 #include "csrc/core/token_ops.h"
 
 namespace radixkv {
 
 namespace {
 
-error released_error(const char* what) {
-  return {errc::released, std::string(what) + " a sequence that was released"};
+error released_error(const char* what) noexcept {
+  try {
+    return {errc::released, std::string(what) + " a sequence that was released"};
+  } catch (const std::bad_alloc&) {
+    return {errc::released, "released"};  // short enough to need no memory
+  }
 }
 
 }  // namespace
@@ -84,7 +89,7 @@ status sequence::mark_filled(std::int64_t tokens) {
 result<sequence> sequence::fork() {
   if (!state_) return released_error("forking");
   result<detail::state_ptr> child = state_->core->fork(*state_);
-  if (!child) return child.error();
+  if (!child) return std::move(child).error();
   return sequence(std::move(*child));
 }
 status sequence::truncate(std::int64_t n) {
@@ -115,7 +120,7 @@ status sequence::load_logits(std::int32_t row, step_plan& plan) try {
   plan.logits.push_back({logits_direction::load, state_->slot, row});
   return {};
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "no host memory for another operation of the plan"};
+  return detail::no_memory("for another operation of the plan");
 }
 void sequence::note_output(std::int64_t tokens) noexcept {
   if (state_) state_->output_tokens = tokens;

@@ -3,6 +3,7 @@
 #include <new>
 
 #include "csrc/core/cache_core.h"
+#include "csrc/core/no_memory.h"
 #include "csrc/core/plan_room.h"
 #include "csrc/core/stage_timer.h"
 
@@ -114,12 +115,12 @@ result<commit_result> cache_core::commit(sequence_state& s, std::int64_t n) try 
   bool out_of_memory = false;
   commit_locked(s, n, out, out_of_memory);
   if (out_of_memory) {
-    return {errc::out_of_memory, "no host memory to publish " + std::to_string(n) + " tokens"};
+    return no_memory("to publish", n, "tokens");
   }
   out.published_tokens = s.committed;
   return out;
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "no host memory to publish " + std::to_string(n) + " tokens"};
+  return no_memory("to publish", n, "tokens");
 }
 
 result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t n, std::int32_t row,
@@ -152,8 +153,7 @@ result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t 
   after.logits.push_back({logits_direction::store, done->slot, row});
   return done;
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory,
-          "no host memory to keep the logits of " + std::to_string(n) + " tokens"};
+  return no_memory("to keep the logits of", n, "tokens");
 }
 
 // The path that a sequence has used, its end made the end of a node where memory allows.

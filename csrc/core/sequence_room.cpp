@@ -3,6 +3,7 @@
 #include <new>
 
 #include "csrc/core/cache_core.h"
+#include "csrc/core/no_memory.h"
 #include "csrc/core/plan_room.h"
 #include "csrc/core/token_ops.h"
 
@@ -118,18 +119,17 @@ status cache_core::append(sequence_state& s, std::span<const token_id> tokens,
   forget_logits(slots_ ? &*slots_ : nullptr, s);
   return {};
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory,
-          "no host memory to append " + std::to_string(tokens.size()) + " tokens"};
+  return no_memory("to append", static_cast<std::int64_t>(tokens.size()), "tokens");
 }
 
 status cache_core::reserve(sequence_state& s, std::int64_t n, step_plan& plan) try {
   if (status ok = check_length(s, n, "reserving"); !ok) return ok;
   return make_room(s, s.tokens + n, plan);
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "no host memory to reserve " + std::to_string(n) + " tokens"};
+  return no_memory("to reserve", n, "tokens");
 }
 
-status cache_core::accept(sequence_state& s, std::span<const token_id> tokens) {
+status cache_core::accept(sequence_state& s, std::span<const token_id> tokens) try {
   const auto n = static_cast<std::int64_t>(tokens.size());
   if (n > s.writable - s.tokens) {
     return {errc::invalid_argument, "accepting " + std::to_string(n) +
@@ -144,9 +144,11 @@ status cache_core::accept(sequence_state& s, std::span<const token_id> tokens) {
   s.output_tokens += n;
   forget_logits(slots_ ? &*slots_ : nullptr, s);
   return {};
+} catch (const std::bad_alloc&) {  // only a message allocates, before anything changes
+  return no_memory("to say what is wrong");
 }
 
-status cache_core::mark_filled(sequence_state& s, std::int64_t tokens) {
+status cache_core::mark_filled(sequence_state& s, std::int64_t tokens) try {
   if (tokens > s.tokens || tokens < s.filled) {
     return {errc::invalid_argument, "marking " + std::to_string(tokens) +
                                         " tokens as filled is not within the " +
@@ -156,9 +158,11 @@ status cache_core::mark_filled(sequence_state& s, std::int64_t tokens) {
   std::lock_guard lock(mutex_);
   s.filled = tokens;
   return {};
+} catch (const std::bad_alloc&) {
+  return no_memory("to say what is wrong");
 }
 
-status cache_core::truncate(sequence_state& s, std::int64_t n) {
+status cache_core::truncate(sequence_state& s, std::int64_t n) try {
   if (n > s.tokens || n < 0) {
     return {errc::invalid_argument, "truncating to " + std::to_string(n) +
                                         " tokens is not within 0 and the sequence's " +
@@ -181,6 +185,8 @@ status cache_core::truncate(sequence_state& s, std::int64_t n) {
   s.filled = std::min(s.filled, n);
   s.writable = n;
   return {};
+} catch (const std::bad_alloc&) {
+  return no_memory("to say what is wrong");
 }
 
 // The child shares everything; neither may write to the shared room before it reserves anew.
@@ -217,8 +223,7 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   link_locked(*child);
   return child;
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory,
-          "no host memory to fork a sequence of " + std::to_string(s.tokens) + " tokens"};
+  return no_memory("to fork a sequence of", s.tokens, "tokens");
 }
 
 }  // namespace radixkv::detail

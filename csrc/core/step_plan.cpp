@@ -13,6 +13,7 @@
 #include <string>
 
 #include "csrc/core/crc32.h"
+#include "csrc/core/no_memory.h"
 #include "radixkv/export.h"
 
 namespace radixkv {
@@ -127,12 +128,14 @@ status check_envelope(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-RADIXKV_EXPORT status step_plan::validate(const memory_layout& layout) const {
+RADIXKV_EXPORT status step_plan::validate(const memory_layout& layout) const try {
   return check(*this, {layout.blocks, layout.block_tokens, layout.logits_rows},
                errc::invalid_argument);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
-RADIXKV_EXPORT std::vector<std::byte> step_plan::serialize() const {
+RADIXKV_EXPORT std::vector<std::byte> step_plan::serialize() const try {
   writer out(header_bytes + (copies.size() + logits.size()) * item_bytes + checksum_bytes);
   out.put(magic);
   out.put(version);
@@ -149,6 +152,8 @@ RADIXKV_EXPORT std::vector<std::byte> step_plan::serialize() const {
     out.put(static_cast<std::uint32_t>(m.row));
   }
   return out.finish();
+} catch (const std::bad_alloc&) {
+  return {};
 }
 
 RADIXKV_EXPORT result<step_plan> step_plan::deserialize(std::span<const std::byte> bytes) try {
@@ -176,8 +181,7 @@ RADIXKV_EXPORT result<step_plan> step_plan::deserialize(std::span<const std::byt
   if (status s = check(plan, {}, errc::corrupt); !s) return s.error();
   return plan;
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory,
-          "plan: no memory for the operations of " + std::to_string(bytes.size()) + " bytes"};
+  return detail::no_memory("for a plan of", static_cast<std::int64_t>(bytes.size()), "bytes");
 }
 
 }  // namespace radixkv

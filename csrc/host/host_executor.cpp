@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/core/range_check.h"
 #include "csrc/host/host_memory.h"
 #include "csrc/host/logits_convert.h"
@@ -144,7 +145,7 @@ result<host_executor> host_executor::create(memory_layout layout) try {
   s->layout = std::move(layout);
   return host_executor(std::move(s));
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "host executor: no memory for its tables"};
+  return detail::no_memory("for the tables of a host executor");
 }
 
 result<host_executor> host_executor::borrow(memory_layout layout,
@@ -176,7 +177,7 @@ result<host_executor> host_executor::borrow(memory_layout layout,
   s->layout = std::move(layout);
   return host_executor(std::move(s));
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "host executor: no memory for its tables"};
+  return detail::no_memory("for the tables of a host executor");
 }
 
 host_executor::host_executor(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
@@ -188,7 +189,7 @@ const memory_layout& host_executor::layout() const noexcept { return state_->lay
 std::int64_t host_executor::operations_run() const noexcept { return state_->operations_run; }
 void host_executor::fail_operation(std::int64_t nth) noexcept { state_->failing = nth; }
 
-status host_executor::run(const step_plan& plan, const logits_rows_view& batch) {
+status host_executor::run(const step_plan& plan, const logits_rows_view& batch) try {
   state& s = *state_;
   s.operations_run = 0;
   if (status v = plan.validate(s.layout); !v) return v;
@@ -216,6 +217,8 @@ status host_executor::run(const step_plan& plan, const logits_rows_view& batch) 
     ++s.operations_run;
   }
   return {};
+} catch (const std::bad_alloc&) {  // only the message of a failure allocates
+  return detail::no_memory("to say which operation failed");
 }
 
 std::span<std::byte> host_executor::token_bytes(std::size_t plane_index, block_id block,

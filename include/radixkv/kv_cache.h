@@ -123,7 +123,7 @@ class RADIXKV_EXPORT kv_cache {
   // Drops everything that no open sequence uses. Returns the blocks freed.
   std::int64_t clear();
   // True if n blocks are free or could be had by eviction, now (with a listener: once it has
-  // retired what it was offered).
+  // retired what it was offered). False, too, when the host has no memory to find out.
   [[nodiscard]] bool can_allocate(std::int64_t n) const;
 
   // An executor failed to run `plan` (wholly or in part): sequences that own destinations of its
@@ -131,16 +131,18 @@ class RADIXKV_EXPORT kv_cache {
   void report_failure(const step_plan& plan);
 
   [[nodiscard]] cache_statistics statistics() const;
-  [[nodiscard]] std::vector<sequence_info> sequences() const;
-  // The index as text, one node a line, at most `max_lines`.
-  [[nodiscard]] std::string dump(std::size_t max_lines = 1000) const;
+  // In order of id. Errors: out_of_memory.
+  [[nodiscard]] result<std::vector<sequence_info>> sequences() const;
+  // The index as text, one node a line, at most `max_lines`. Errors: out_of_memory.
+  [[nodiscard]] result<std::string> dump(std::size_t max_lines = 1000) const;
   // Visits every cached prefix (leaf): its namespace and tokens. For tests and tools; takes the
-  // lock. `visit` must not call the cache. Returns when visit returns false.
-  void for_each_prefix(const std::function<bool(std::string_view name_space,
-                                                std::span<const token_id> tokens)>& visit) const;
+  // lock. `visit` must not call the cache, nor throw. Returns when visit returns false.
+  // Errors: out_of_memory, when some may have been visited.
+  status for_each_prefix(const std::function<bool(std::string_view name_space,
+                                                  std::span<const token_id> tokens)>& visit) const;
 
-  // Recomputes the invariants (docs/design.md); empty when they hold, else the first violation.
-  // Takes time proportional to the pool.
+  // Recomputes the invariants (docs/design.md); empty when they hold, else the first violation, or
+  // "no host memory". Takes time proportional to the pool.
   [[nodiscard]] std::string check_invariants() const;
 
  private:

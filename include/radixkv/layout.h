@@ -80,8 +80,9 @@ struct memory_layout {
 // The usual layouts. `kv` planes per layer: 2 (K and V) or 1 (MLA's latent, or K and V interleaved
 // by the caller in head_bytes). Planes are in the order layer 0 K, layer 0 V, layer 1 K, …, then
 // the scale planes in the same order, packed one after another, 256-byte aligned (inside a slab,
-// and inside the slab of its scales, back to back). A shape that validate() refuses gives a layout
-// without planes, which memory_layout::validate() refuses too.
+// and inside the slab of its scales, back to back). A shape that validate() refuses, or one without
+// host memory for its planes, gives a layout without planes, which memory_layout::validate()
+// refuses too.
 struct layout_shape {
   std::int64_t blocks = 0;
   std::uint32_t block_tokens = 16;

@@ -38,9 +38,14 @@ class [[nodiscard]] status {
   [[nodiscard]] bool ok() const noexcept { return !error_; }
   explicit operator bool() const noexcept { return ok(); }
   // REQUIRES: !ok().
-  [[nodiscard]] const radixkv::error& error() const noexcept {
+  [[nodiscard]] const radixkv::error& error() const& noexcept {
     assert(error_);
     return *error_;
+  }
+  // Moved out, without an allocation.
+  [[nodiscard]] radixkv::error error() && noexcept {
+    assert(error_);
+    return std::move(*error_);
   }
 
  private:
@@ -76,9 +81,13 @@ class [[nodiscard]] result {
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
   // REQUIRES: !ok().
-  [[nodiscard]] const radixkv::error& error() const noexcept {
+  [[nodiscard]] const radixkv::error& error() const& noexcept {
     assert(!ok());
     return error_;
+  }
+  [[nodiscard]] radixkv::error error() && noexcept {
+    assert(!ok());
+    return std::move(error_);
   }
 
  private:

@@ -54,7 +54,8 @@ struct step_plan {
   // Checks every operation against the layout: block and slot ranges, token counts, rows ≥ 0.
   [[nodiscard]] status validate(const memory_layout& layout) const;
 
-  // Little-endian binary form with a magic, a version and a checksum.
+  // Little-endian binary form with a magic, a version and a checksum. Empty, which no plan's form
+  // is, when the host has no memory for it.
   [[nodiscard]] std::vector<std::byte> serialize() const;
   // Refuses truncated, damaged or oversized input, naming what is wrong; never reads past `bytes`.
   [[nodiscard]] static result<step_plan> deserialize(std::span<const std::byte> bytes);

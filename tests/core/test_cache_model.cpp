@@ -9,42 +9,65 @@
 namespace radixkv::testing {
 namespace {
 
-TEST(cache_model, random_operations_keep_every_token_and_invariant) {
-  const char* more = std::getenv("RADIXKV_MODEL_SEEDS");
-  const int seeds = more ? std::atoi(more) : 60;
-  model_counts sum;
+struct sums {
+  model_counts counted;
   std::int64_t evicted = 0;
   std::int64_t copied = 0;
   std::int64_t duplicates = 0;
   std::int64_t logits = 0;
+};
+
+void run_seed(unsigned seed, model_size size, int steps, sums& sum) {
+  std::mt19937 random(seed);
+  cache_model model([&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); },
+                    size);
+  for (int i = 0; i < steps; ++i) {
+    ASSERT_EQ(model.step(), "") << "seed " << seed << ", step " << i;
+    if (i % 8 != 0) continue;
+    ASSERT_EQ(model.check_contents(), "") << "seed " << seed << ", step " << i;
+    ASSERT_EQ(model.cache().check_invariants(), "") << "seed " << seed << ", step " << i << '\n'
+                                                    << model.cache().dump(60).value();
+  }
+  const cache_statistics s = model.cache().statistics();
+  sum.evicted += s.evicted_blocks;
+  sum.copied += s.copied_blocks;
+  sum.duplicates += s.duplicate_blocks;
+  sum.logits += s.logits_hits;
+  ASSERT_EQ(model.finish(), "") << "seed " << seed;
+  const model_counts& c = model.counts();
+  sum.counted.opened += c.opened;
+  sum.counted.refused += c.refused;
+  sum.counted.failed_plans += c.failed_plans;
+  sum.counted.misuses += c.misuses;
+  sum.counted.exact_matches += c.exact_matches;
+}
+
+class cache_model_sizes : public ::testing::TestWithParam<model_size> {};
+
+TEST_P(cache_model_sizes, random_operations_keep_every_token_and_invariant) {
+  const char* more = std::getenv("RADIXKV_MODEL_SEEDS");
+  const int seeds = more ? std::atoi(more) : 60;
+  sums sum;
   for (int seed = 0; seed < seeds; ++seed) {
-    std::mt19937 random(static_cast<unsigned>(seed));
-    cache_model model([&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); });
-    for (int i = 0; i < 2000; ++i) {
-      ASSERT_EQ(model.step(), "") << "seed " << seed << ", operation " << i;
-      if (i % 8 != 0) continue;
-      ASSERT_EQ(model.check_contents(), "") << "seed " << seed << ", operation " << i;
-      ASSERT_EQ(model.cache().check_invariants(), "")
-          << "seed " << seed << ", operation " << i << '\n'
-          << model.cache().dump(60);
-    }
-    const cache_statistics s = model.cache().statistics();
-    evicted += s.evicted_blocks;
-    copied += s.copied_blocks;
-    duplicates += s.duplicate_blocks;
-    logits += s.logits_hits;
-    ASSERT_EQ(model.finish(), "") << "seed " << seed;
-    sum.opened += model.counts().opened;
-    sum.refused += model.counts().refused;
+    run_seed(static_cast<unsigned>(seed), GetParam(), 2000, sum);
+    if (HasFatalFailure()) return;
   }
   // Everything that is interesting did happen.
-  EXPECT_GT(sum.opened, 1000);
-  EXPECT_GT(sum.refused, 0);
-  EXPECT_GT(evicted, 1000);
-  EXPECT_GT(copied, 1000);
-  EXPECT_GT(duplicates, 0);
-  EXPECT_GT(logits, 0);
+  EXPECT_GT(sum.counted.opened, 1000);
+  EXPECT_GT(sum.counted.refused, 0);
+  EXPECT_GT(sum.counted.failed_plans, 0);
+  EXPECT_GT(sum.counted.misuses, 0);
+  EXPECT_GT(sum.counted.exact_matches, 1000);
+  EXPECT_GT(sum.evicted, 1000);
+  EXPECT_GT(sum.copied, 1000);
+  EXPECT_GT(sum.duplicates, 0);
+  EXPECT_GT(sum.logits, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(all, cache_model_sizes,
+                         ::testing::Values(model_size::mixed, model_size::tiny), [](const auto& p) {
+                           return p.param == model_size::tiny ? "tiny" : "mixed";
+                         });
 
 }  // namespace
 }  // namespace radixkv::testing

@@ -298,8 +298,8 @@ TEST(kv_cache, a_batch_opens_until_one_does_not_fit) {
   open_batch_result opened = cache.open_batch(requests, plan);
   EXPECT_EQ(opened.sequences.size(), 2u);
   EXPECT_EQ(opened.stopped.code, errc::out_of_blocks);
-  EXPECT_EQ(cache.sequences().size(), 2u);
-  EXPECT_EQ(cache.sequences()[1].tokens, 12);
+  EXPECT_EQ(cache.sequences()->size(), 2u);
+  EXPECT_EQ((*cache.sequences())[1].tokens, 12);
 }
 
 TEST(kv_cache, batch_matching_equals_matching_one_by_one) {
@@ -402,15 +402,17 @@ TEST(kv_cache, dumps_and_lists_what_is_cached) {
   auto t = counting(0, 9);
   t[5] = 77;
   publish(cache, t, "tenant");
-  const std::string text = cache.dump();
+  const std::string text = cache.dump().value();
   EXPECT_NE(text.find("namespace \"tenant\""), std::string::npos);
   EXPECT_NE(text.find("77"), std::string::npos);
   std::vector<std::vector<token_id>> found;
-  cache.for_each_prefix([&](std::string_view space, std::span<const token_id> tokens) {
-    EXPECT_EQ(space, "tenant");
-    found.emplace_back(tokens.begin(), tokens.end());
-    return true;
-  });
+  const status visited =
+      cache.for_each_prefix([&](std::string_view space, std::span<const token_id> tokens) {
+        EXPECT_EQ(space, "tenant");
+        found.emplace_back(tokens.begin(), tokens.end());
+        return true;
+      });
+  EXPECT_TRUE(visited.ok());
   std::sort(found.begin(), found.end());
   EXPECT_EQ(found, (std::vector{counting(0, 9), t}));
 }

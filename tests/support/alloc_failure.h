@@ -1,0 +1,27 @@
+// Fails chosen allocations of the calling thread: linking alloc_failure.cpp replaces operator new
+// of the program.
+#pragma once
+
+#include <cstdint>
+
+namespace radixkv::testing {
+
+// While it lives, the nth allocation (0: the next one) of this thread fails, and with
+// `from_then_on` every later one too. One at a time in a thread.
+class alloc_failure {
+ public:
+  explicit alloc_failure(std::int64_t nth, bool from_then_on = false) noexcept;
+  ~alloc_failure();
+  alloc_failure(const alloc_failure&) = delete;
+  alloc_failure& operator=(const alloc_failure&) = delete;
+
+  // Ends it early: later allocations succeed again.
+  void stop() noexcept;
+  // True if an allocation was refused.
+  [[nodiscard]] bool fired() const noexcept;
+};
+
+// Allocations of this thread that were not given back (by this thread) since it started.
+[[nodiscard]] std::int64_t live_allocations() noexcept;
+
+}  // namespace radixkv::testing
