@@ -1,5 +1,6 @@
 // Random operations on the façade by the hundred million, against the model, without sanitizers.
 //   fuzz_cache_long [--operations N] [--seed S] [--json FILE]
+//   fuzz_cache_long --cache SEED     repeats one cache, checked after every step
 // Makes one small cache after another until N operations are done. A violation ends the program
 // with the seed and step that repeat it.
 #include <chrono>
@@ -50,6 +51,7 @@ struct arguments {
   std::int64_t operations = 1'000'000;
   std::uint64_t seed = 1;
   std::string json;
+  std::uint64_t cache = 0;
 };
 
 bool parse(int argc, char** argv, arguments& a) {
@@ -60,6 +62,8 @@ bool parse(int argc, char** argv, arguments& a) {
       a.operations = std::atoll(argv[i + 1]);
     } else if (name == "--seed") {
       a.seed = std::strtoull(argv[i + 1], nullptr, 10);
+    } else if (name == "--cache") {
+      a.cache = std::strtoull(argv[i + 1], nullptr, 10);
     } else if (name == "--json") {
       a.json = argv[i + 1];
     } else {
@@ -86,7 +90,7 @@ void report(const arguments& a, const model_counts& c, std::int64_t caches, doub
 }
 
 // Empty, or what was wrong.
-std::string run_cache(std::uint64_t seed, model_counts& sum) {
+std::string run_cache(std::uint64_t seed, int check_every, model_counts& sum) {
   generator random(seed);
   const model_size size = random.below(8) == 0 ? model_size::mixed : model_size::tiny;
   cache_model model([&](std::uint32_t n) { return random.below(n); }, size);
@@ -95,7 +99,7 @@ std::string run_cache(std::uint64_t seed, model_counts& sum) {
   };
   for (int i = 0; i < steps_per_cache; ++i) {
     if (const std::string wrong = model.step(); !wrong.empty()) return at(i, wrong);
-    if (i % 512 != 0) continue;
+    if (i % check_every != 0) continue;
     if (const std::string wrong = model.check_contents(); !wrong.empty()) return at(i, wrong);
     const std::string wrong = model.cache().check_invariants();
     if (!wrong.empty()) return at(i, wrong);
@@ -110,7 +114,9 @@ std::string run_cache(std::uint64_t seed, model_counts& sum) {
 int main(int argc, char** argv) {
   arguments a;
   if (!parse(argc, argv, a)) {
-    std::fprintf(stderr, "usage: fuzz_cache_long [--operations N] [--seed S] [--json FILE]\n");
+    std::fprintf(
+        stderr,
+        "usage: fuzz_cache_long [--operations N] [--seed S] [--json FILE] | --cache SEED\n");
     return 2;
   }
   const auto start = std::chrono::steady_clock::now();
@@ -118,11 +124,16 @@ int main(int argc, char** argv) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   model_counts sum;
+  if (a.cache != 0) {
+    const std::string wrong = run_cache(a.cache, 1, sum);
+    std::fprintf(stderr, "%s\n", wrong.c_str());
+    return wrong.empty() ? 0 : 1;
+  }
   double next_report = 60;
   std::int64_t caches = 0;
   for (; sum.operations < a.operations; ++caches) {
     const std::string wrong =
-        run_cache(a.seed * 1'000'000'000 + static_cast<std::uint64_t>(caches), sum);
+        run_cache(a.seed * 1'000'000'000 + static_cast<std::uint64_t>(caches), 512, sum);
     if (!wrong.empty()) {
       std::fprintf(stderr, "%s\n", wrong.c_str());
       return 1;

@@ -102,7 +102,8 @@ void reuse_index_policy::on_remove(node_id n, bool) {
 void reuse_index_policy::on_unpin(node_id n) {
   if (tree_->is_root(n) || tree_->children(n) != 0) return;
   if (end_of(n) == no_run) {
-    orphans_.push_back(n);  // published, and its request comes now or was given up
+    // Published, and its request comes now or was given up.
+    if (std::find(orphans_.begin(), orphans_.end(), n) == orphans_.end()) orphans_.push_back(n);
     return;
   }
   if (runs_[end_of(n)].heap_place == no_run) lead(n);
