@@ -373,7 +373,6 @@ std::string reuse_index_policy::check() const {
   if (std::string wrong = runs_.check(); !wrong.empty()) return "reuse_index: " + wrong;
   if (!heap_.sound()) return "reuse_index: the heap is out of order";
   std::int64_t cached = 0;
-  for (const node_id n : orphans_) cached += end_of_or_none(n) == no_run ? tree_->blocks(n) : 0;
   for (node_id n = 0; n < ends_.size(); ++n) {
     const run_id r = ends_[n];
     if (r == no_run) continue;
