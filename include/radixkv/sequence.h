@@ -86,7 +86,9 @@ class RADIXKV_EXPORT sequence {
   status truncate(std::int64_t n);
 
   // Publishes the first n tokens (default: all filled ones): they become matchable.
-  // REQUIRES: the work that fills them is ordered before any work planned after this call.
+  // REQUIRES: the work that fills them is ordered before any work planned after this call; the
+  // plans that open, append and reserve wrote to for it have been run, and if one failed,
+  // report_failure was called before: what is published stays.
   // Errors: n > filled_tokens(). Fewer than committed already: nothing to do.
   result<commit_result> commit();
   result<commit_result> commit(std::int64_t n);

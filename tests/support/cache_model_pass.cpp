@@ -25,6 +25,7 @@ std::string cache_model::pass() {
   bool ran = false;
   MODEL_CALL(run_plan(plan_, ran));
   for (const work& w : work_) MODEL_CALL(compute(w));
+  work_.clear();
   // Few sequences stay open: the pool is small.
   while (open_.size() > 10) MODEL_CALL(close(any()));
   return {};

@@ -26,7 +26,10 @@ std::string cache_model::change(open_sequence& s) {
 }
 
 std::string cache_model::close(open_sequence& s) {
-  if (!s.failed && below_(2) == 0) MODEL_CALL(commit(s));
+  // A request that is cancelled during a pass publishes nothing: its plan has not run.
+  const bool waits =
+      std::ranges::any_of(work_, [&](const work& w) { return w.id == s.handle.id(); });
+  if (!s.failed && !waits && below_(2) == 0) MODEL_CALL(commit(s));
   if (below_(4) == 0) {
     sequence moved = std::move(s.handle);
     moved.release();
