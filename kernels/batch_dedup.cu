@@ -6,6 +6,7 @@
 #include <cub/device/device_scan.cuh>
 
 #include "kernels/batch_dedup.h"
+#include "kernels/cub_call.h"
 #include "kernels/launch.h"
 #include "kernels/pointer_check.h"
 #include "kernels/prefix_table.h"
@@ -223,15 +224,19 @@ std::size_t cub_bytes(std::uint32_t slots) {
   std::uint32_t* words = nullptr;
   std::uint64_t* longs = nullptr;
   const auto n = static_cast<int>(slots);
-  if (cub::DeviceScan::InclusiveSumByKey(nullptr, sum, words, longs, longs, n) != cudaSuccess ||
-      cub::DeviceRadixSort::SortPairs(nullptr, sort, longs, longs, words, words, n) !=
-          cudaSuccess ||
-      cub::DeviceRunLengthEncode::Encode(nullptr, encode, longs, longs, words, words, n) !=
-          cudaSuccess ||
-      cub::DeviceScan::ExclusiveSum(nullptr, starts, words, words, n) != cudaSuccess) {
-    (void)cudaGetLastError();
-    return 0;
-  }
+  const auto size = [](auto call) { return cub_call(call) == cudaSuccess; };
+  const bool sized =
+      size([&] {
+        return cub::DeviceScan::InclusiveSumByKey(nullptr, sum, words, longs, longs, n);
+      }) &&
+      size([&] {
+        return cub::DeviceRadixSort::SortPairs(nullptr, sort, longs, longs, words, words, n);
+      }) &&
+      size([&] {
+        return cub::DeviceRunLengthEncode::Encode(nullptr, encode, longs, longs, words, words, n);
+      }) &&
+      size([&] { return cub::DeviceScan::ExclusiveSum(nullptr, starts, words, words, n); });
+  if (!sized) return 0;
   return std::max(std::max(sum, sort), std::max(encode, starts));
 }
 
@@ -283,27 +288,35 @@ cudaError_t find_candidates(cudaStream_t stream, const dedup_job& job) {
       launch(stream, hash_items, grid_for(std::uint64_t{job.slot_count} * item_lanes),
              dim3(block_threads), 0, job);
   if (error == cudaSuccess) {
-    error = cub::DeviceScan::InclusiveSumByKey(m.temporary, bytes, m.prompts, m.sums, m.sums, n,
-                                               cuda::std::equal_to<>{}, stream);
+    error = cub_call([&] {
+      return cub::DeviceScan::InclusiveSumByKey(m.temporary, bytes, m.prompts, m.sums, m.sums, n,
+                                                cuda::std::equal_to<>{}, stream);
+    });
   }
   if (error == cudaSuccess) {
     error = launch(stream, make_keys, grid_for(job.slot_count), dim3(block_threads), 0, job);
   }
   if (error == cudaSuccess) {
-    error = cub::DeviceRadixSort::SortPairs(m.temporary, bytes, m.keys, m.sorted_keys, m.slots,
-                                            m.sorted_slots, n, 0, 64, stream);
+    error = cub_call([&] {
+      return cub::DeviceRadixSort::SortPairs(m.temporary, bytes, m.keys, m.sorted_keys, m.slots,
+                                             m.sorted_slots, n, 0, 64, stream);
+    });
   }
   // There are fewer runs than slots: the scan below must not meet what is left of an earlier call.
   if (error == cudaSuccess) {
     error = cudaMemsetAsync(m.run_lengths, 0, job.slot_count * sizeof(*m.run_lengths), stream);
   }
   if (error == cudaSuccess) {
-    error = cub::DeviceRunLengthEncode::Encode(m.temporary, bytes, m.sorted_keys, m.run_keys,
-                                               m.run_lengths, m.run_count, n, stream);
+    error = cub_call([&] {
+      return cub::DeviceRunLengthEncode::Encode(m.temporary, bytes, m.sorted_keys, m.run_keys,
+                                                m.run_lengths, m.run_count, n, stream);
+    });
   }
   if (error == cudaSuccess) {
-    error =
-        cub::DeviceScan::ExclusiveSum(m.temporary, bytes, m.run_lengths, m.run_starts, n, stream);
+    error = cub_call([&] {
+      return cub::DeviceScan::ExclusiveSum(m.temporary, bytes, m.run_lengths, m.run_starts, n,
+                                           stream);
+    });
   }
   if (error == cudaSuccess) {
     error = launch(stream, find_heads, grid_for(job.slot_count), dim3(block_threads), 0, job);

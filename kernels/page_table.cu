@@ -7,6 +7,7 @@
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/iterator/transform_iterator.h>
 
+#include "kernels/cub_call.h"
 #include "kernels/launch.h"
 #include "kernels/page_table.h"
 #include "kernels/pointer_check.h"
@@ -155,9 +156,11 @@ cudaError_t page_table_dense(cudaStream_t stream, const page_table_store& store,
 
 cudaError_t page_table_scratch_bytes(std::uint32_t count, std::size_t& bytes) {
   bytes = 0;
-  return cub::DeviceScan::ExclusiveSum(nullptr, bytes, counts_of({}, {}),
-                                       static_cast<std::int32_t*>(nullptr), std::int64_t{count} + 1,
-                                       cudaStream_t{nullptr});
+  return cub_call([&] {
+    return cub::DeviceScan::ExclusiveSum(nullptr, bytes, counts_of({}, {}),
+                                         static_cast<std::int32_t*>(nullptr),
+                                         std::int64_t{count} + 1, cudaStream_t{nullptr});
+  });
 }
 
 cudaError_t page_table_csr(cudaStream_t stream, const page_table_store& store,
@@ -178,9 +181,10 @@ cudaError_t page_table_csr(cudaStream_t stream, const page_table_store& store,
     return error;
   }
   if (out.scratch_bytes < bytes) return cudaErrorInvalidValue;
-  if (const cudaError_t error =
-          cub::DeviceScan::ExclusiveSum(out.scratch, bytes, counts_of(store, batch), out.indptr,
-                                        std::int64_t{batch.count} + 1, stream);
+  if (const cudaError_t error = cub_call([&] {
+        return cub::DeviceScan::ExclusiveSum(out.scratch, bytes, counts_of(store, batch),
+                                             out.indptr, std::int64_t{batch.count} + 1, stream);
+      });
       error != cudaSuccess) {
     return error;
   }

@@ -3,6 +3,7 @@
 
 #include "radixkv/cuda_executor.h"
 #include "radixkv/cuda_index.h"
+#include "radixkv/cuda_page_tables.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
 
@@ -256,6 +257,78 @@ TEST(cuda_index_faults, every_call_of_the_index_may_fail) {
     clean = failed ? 0 : clean + 1;
   }
   EXPECT_EQ(index.check_invariants(), "");
+}
+
+TEST(cuda_page_tables_faults, every_call_of_the_tables_may_fail) {
+  const cuda_page_tables_options options{.rows = 3,
+                                         .row_blocks = 12,
+                                         .block_tokens = 4,
+                                         .max_batch = 4,
+                                         .staging_slots = 4,
+                                         .slot_changes = 5};
+  // CUB asks for the device's architecture once a process, and waits for itself for ever if that
+  // very call throws (CCCL 3.0): it is asked before calls begin to fail.
+  ASSERT_TRUE(cuda_page_tables::create(options).ok());
+  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
+    ASSERT_LT(n, 200);
+    fail_cuda_call(n);
+    const auto made = cuda_page_tables::create(options);
+    done = !cuda_call_failed();
+    fail_cuda_call(-1);
+    EXPECT_EQ(made.ok(), done != 0) << n;
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  }
+
+  cuda_page_tables tables = cuda_page_tables::create(options).value();
+  test_stream stream;
+  device_array<std::int32_t> dense(24), indptr(3), indices(24), last(2);
+  const std::vector<std::int32_t> batch{2, 0};
+  std::int64_t failures = 0;
+  for (std::int64_t n = 0, clean = 0; clean < 2; ++n) {
+    ASSERT_LT(n, 300);
+    // Every block of the row changes, in more changes than a staging slot holds.
+    std::vector<block_id> table(12);
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      table[i] = static_cast<block_id>(static_cast<std::size_t>(n) * 16 + i);
+    }
+    RADIXKV_ASSERT_OK(tables.set(2, table, 46));
+    bool failed = false;
+    const auto until_done = [&](auto call) {
+      fail_cuda_call(n / 2);
+      for (int tries = 0; tries < 20; ++tries) {
+        const status s = call();
+        if (s.ok()) {
+          failed = failed || cuda_call_failed();
+          fail_cuda_call(-1);
+          return;
+        }
+        if (s.error().code == errc::device) {
+          ASSERT_TRUE(cuda_call_failed()) << s.error().message;
+          failed = true;
+          fail_cuda_call(-1);
+        } else {
+          ASSERT_EQ(s.error().code, errc::busy) << s.error().message;
+        }
+        RADIXKV_ASSERT_OK(tables.synchronize());
+      }
+      FAIL() << "the call does not recover from " << failed_cuda_call();
+    };
+    until_done([&] { return tables.update(stream); });
+    until_done([&] { return tables.dense(stream, batch, dense.data(), 12, 12, -7); });
+    until_done(
+        [&] { return tables.csr(stream, batch, indptr.data(), indices.data(), 24, last.data()); });
+    RADIXKV_ASSERT_OK(tables.synchronize());
+    stream.synchronize();
+    EXPECT_EQ(dense.download(0, 12), table) << n;
+    EXPECT_EQ(dense.download(12, 12), std::vector<std::int32_t>(12, -7)) << n;
+    EXPECT_EQ(indptr.download(), (std::vector<std::int32_t>{0, 12, 12})) << n;
+    EXPECT_EQ(indices.download(0, 12), table) << n;
+    EXPECT_EQ(last.download()[0], 2) << n;
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+    clean = failed ? 0 : clean + 1;
+    failures += failed;
+  }
+  EXPECT_GT(failures, 4);
 }
 
 // A kernel that faults, in a process of its own, for which the device is lost afterwards. Gives the

@@ -1,0 +1,25 @@
+// Calls of CUB's device-wide algorithms, errors as values: CUB reports some failures of the runtime
+// (the current device could not be asked for) by throwing.
+#pragma once
+
+#include <utility>
+
+#include <cuda_runtime.h>
+
+namespace radixkv::kernels {
+
+// The call's error. As with launch(), no last-error is left behind for an unrelated check.
+template <class Call>
+[[nodiscard]] cudaError_t cub_call(Call&& call) noexcept {
+  try {
+    const cudaError_t error = std::forward<Call>(call)();
+    if (error != cudaSuccess) (void)cudaGetLastError();
+    return error;
+  } catch (...) {
+    // The exception names the error in its text only; the runtime remembers its own.
+    const cudaError_t error = cudaGetLastError();
+    return error != cudaSuccess ? error : cudaErrorUnknown;
+  }
+}
+
+}  // namespace radixkv::kernels
