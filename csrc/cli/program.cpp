@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "csrc/cli/replay_command.h"
+#include "csrc/cli/soak_command.h"
 #include "csrc/cli/text.h"
 
 namespace radixkv::cli {
@@ -42,6 +43,18 @@ void add_replay(CLI::App& app, replay_arguments& a) {
       ->capture_default_str();
 }
 
+void add_soak(CLI::App& app, soak_arguments& a) {
+  CLI::App* const c = app.add_subcommand(
+      "soak", "Load one cache from several threads, inject faults, and see that nothing breaks");
+  c->add_option("--minutes", a.minutes, "how long, fractions allowed")->capture_default_str();
+  c->add_flag("--verify", a.verify, "compare every byte that is served");
+  c->add_option("--executor", a.executor, "where plans run: host or cuda")->capture_default_str();
+  c->add_option("--policy", a.policy, "what to evict")->capture_default_str();
+  c->add_option("--threads", a.threads, "threads that serve requests")->capture_default_str();
+  c->add_option("--seed", a.seed, "of the load")->capture_default_str();
+  c->add_option("--json", a.json, "write what was counted to a file");
+}
+
 }  // namespace
 
 int run_program(int argc, const char* const* argv) {
@@ -50,6 +63,8 @@ int run_program(int argc, const char* const* argv) {
   app.require_subcommand(1);
   replay_arguments replay;
   add_replay(app, replay);
+  soak_arguments soaking;
+  add_soak(app, soaking);
   app.add_subcommand("help", "Print this help");
   // Once parsed, help() would speak of the command that was found.
   const std::string help = app.help("", CLI::AppFormatMode::All);
@@ -74,7 +89,7 @@ int run_program(int argc, const char* const* argv) {
     std::fputs(help.c_str(), stdout);
     return 0;
   }
-  return run_replay(replay);
+  return app.got_subcommand("soak") ? run_soak(soaking) : run_replay(replay);
 }
 
 }  // namespace radixkv::cli
