@@ -12,8 +12,11 @@
 namespace radixkv::cli {
 namespace {
 
-TEST(soak, injects_faults_and_finds_nothing) {
+class soak_policies : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(soak_policies, inject_faults_and_find_nothing) {
   soak_config c;
+  c.policy = GetParam();
   c.seconds = 2;
   c.threads = 3;
   c.verify = true;
@@ -28,6 +31,8 @@ TEST(soak, injects_faults_and_finds_nothing) {
   EXPECT_GT(r->rss_start_bytes, 0);
   EXPECT_GT(r->rss_end_bytes, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(two, soak_policies, ::testing::Values("lru", "reuse_index"));
 
 TEST(soak, writes_the_members_of_its_interface) {
   const std::string file = "soak_" + std::to_string(getpid()) + ".json";

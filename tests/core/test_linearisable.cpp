@@ -168,6 +168,7 @@ class history_maker {
     if (what < 4) {
       o.what = kind::match;
       o.invoked = clock_.fetch_add(1);
+      if (random() % 2) std::this_thread::yield();  // so that operations overlap on one core, too
       o.result = static_cast<int>(cache_->match(o.word).tokens);
       o.returned = clock_.fetch_add(1);
     } else if (what < 7) {
@@ -177,6 +178,7 @@ class history_maker {
       (void)s.mark_filled(s.tokens());
       o.what = kind::publish;
       o.invoked = clock_.fetch_add(1);
+      if (random() % 2) std::this_thread::yield();
       const bool done = s.commit().ok();
       o.returned = clock_.fetch_add(1);
       EXPECT_TRUE(done);

@@ -222,6 +222,8 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
   if (depth < runs_[start].end()) start = end_of(top) = cut(start, depth);
   heap_.remove(start);
   run_id known = runs_.follow(start, depth, end, hashes);
+  // Nothing of it agreed: the path parts where its parent ends.
+  if (known != start && depth <= runs_[known].first) known = runs_[known].parent;
   if (depth < runs_[known].end()) known = cut(known, depth);
   run_id deepest = known;
   if (depth < end) deepest = runs_.add(known, end - depth, hashes);
