@@ -29,6 +29,9 @@ void add_replay(CLI::App& app, replay_arguments& a) {
       ->capture_default_str();
   c->add_option("--policy", a.policy, "what to evict: a list of " + policies)
       ->capture_default_str();
+  c->add_option("--lookahead", a.lookahead,
+                "announce so many of the next requests to the cache, as a waiting queue would")
+      ->capture_default_str();
   c->add_option("--threads", a.threads, "threads that serve requests")->capture_default_str();
   c->add_option("--limit", a.limit, "stop after so many requests");
   c->add_flag("--verify", a.verify,

@@ -20,6 +20,7 @@ struct replay_arguments {
   std::string policy = cache_options{}.policy;
   std::string threads = "1";
   std::string limit;
+  std::string lookahead = "0";
   std::string executor = "host";
   std::string seed = "1";
   std::string requests = "4000";

@@ -105,6 +105,8 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   options.blocks = *blocks;
   options.block_tokens = config.block_tokens;
   options.policy = config.policy;
+  options.max_announcements =
+      std::max(options.max_announcements, std::int64_t{config.lookahead} + config.threads + 1);
   options.clock = [&clock] { return clock.seconds(); };
   result<kv_cache> cache = kv_cache::create(options);
   if (!cache) return cache.error();
@@ -118,6 +120,8 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   const std::uint64_t first_tick = detail::ticks_now();
   double serving_seconds = 0;
   std::vector<replay_worker> workers(config.threads);
+  std::optional<lookahead_queue> lookahead;
+  if (config.lookahead > 0) lookahead.emplace(source, prompts, *cache, config.lookahead);
   {
     progress_bar bar(config.policy + " " + config.pool.text, source.requests.size());
     std::vector<std::uint32_t> matched;
@@ -128,6 +132,7 @@ result<replay_result> replay(const trace& source, const replay_config& config,
       replay_shared shared{source, prompts, *cache, clock, engine->get(), config.block_tokens};
       shared.first = first;
       shared.matched = matched;
+      shared.lookahead = lookahead ? &*lookahead : nullptr;
       const auto start = wall_clock::now();
       serve_range(shared, workers, bar);
       serving_seconds += seconds_since(start);
@@ -151,6 +156,7 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   r.capacity_tokens = config.pool.unlimited ? pool_tokens : config.pool.tokens;
   r.block_tokens = config.block_tokens;
   r.threads = config.threads;
+  r.lookahead = config.lookahead;
   r.requests = sum.requests;
   r.refused_requests = sum.refused;
   r.prompt_tokens = sum.prompt_tokens;
@@ -163,10 +169,12 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   r.index_bytes_per_token =
       static_cast<double>(statistics.index_bytes) /
       static_cast<double>(std::max<std::int64_t>(statistics.cached_tokens, 1));
+  r.policy_statistics = statistics.policy;
   if (config.verify) r.verify = (*engine)->counts();
-  r.us = replay_times{sum.match.summary(us_per_tick),  sum.allocate.summary(us_per_tick),
-                      sum.commit.summary(us_per_tick), sum.evict.summary(us_per_tick),
-                      sum.total.summary(us_per_tick),  floor.mean_us()};
+  r.us = replay_times{sum.match.summary(us_per_tick),   sum.allocate.summary(us_per_tick),
+                      sum.commit.summary(us_per_tick),  sum.evict.summary(us_per_tick),
+                      sum.total.summary(us_per_tick),   floor.mean_us(),
+                      sum.announce.summary(us_per_tick)};
   return r;
 }
 

@@ -19,8 +19,9 @@ struct replay_config {
   std::string policy;
   capacity pool;
   std::uint32_t block_tokens = 16;
-  std::uint32_t threads = 1;  // with more, requests overlap, and results vary from run to run
-  bool verify = false;        // compute and check bytes (see verify_engine.h)
+  std::uint32_t threads = 1;    // with more, requests overlap, and results vary from run to run
+  std::uint32_t lookahead = 0;  // announce so many requests ahead
+  bool verify = false;          // compute and check bytes (see verify_engine.h)
   executor_kind executor = executor_kind::host;  // cuda also runs the plans without verify
 };
 

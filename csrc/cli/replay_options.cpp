@@ -84,6 +84,10 @@ result<replay_plan> check(const replay_arguments& arguments) {
   if (status s = set(config.threads, number("--threads", arguments.threads, 1, 256)); !s) {
     return s.error();
   }
+  if (status s = set(config.lookahead, number("--lookahead", arguments.lookahead, 0, 1'000'000));
+      !s) {
+    return s.error();
+  }
   if (!arguments.limit.empty()) {
     if (status s = set(plan.limit, number("--limit", arguments.limit, 1, 1'000'000'000)); !s) {
       return s.error();

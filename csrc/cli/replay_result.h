@@ -6,6 +6,7 @@
 #include <string>
 
 #include "csrc/cli/latency_recorder.h"
+#include "radixkv/eviction_policy.h"
 
 namespace radixkv::cli {
 
@@ -13,6 +14,7 @@ namespace radixkv::cli {
 struct replay_times {
   latency_summary match, allocate, commit, evict, total;
   double floor_mean = 0;  // comparing the matched tokens and copying the new ones, nothing else
+  latency_summary announce = {};  // of the requests ahead; not part of the total
 };
 
 struct verify_counts {
@@ -28,6 +30,7 @@ struct replay_result {
   std::uint64_t capacity_tokens = 0;
   std::uint32_t block_tokens = 0;
   std::uint32_t threads = 1;
+  std::uint32_t lookahead = 0;  // requests announced ahead
 
   std::uint64_t requests = 0;
   std::uint64_t refused_requests = 0;  // larger than the pool, or no blocks while others held them
@@ -40,11 +43,18 @@ struct replay_result {
   double requests_per_second = 0;
   double index_bytes_per_token = 0;
 
+  radixkv::policy_statistics policy_statistics;  // zeros for policies that do not count
+
   std::optional<verify_counts> verify;  // with --verify
   std::optional<replay_times> us;       // none for an offline policy: it serves nobody
 
   [[nodiscard]] double token_hit_rate() const noexcept { return share(hit_tokens, prompt_tokens); }
   [[nodiscard]] double block_hit_rate() const noexcept { return share(hit_blocks, blocks); }
+  // What LRU would have had, by the policy's own shadow; nothing if it keeps none.
+  [[nodiscard]] std::optional<double> lru_block_hit_rate() const noexcept {
+    if (policy_statistics.blocks == 0) return {};
+    return share(policy_statistics.lru_hit_blocks, policy_statistics.blocks);
+  }
 
  private:
   static double share(std::uint64_t part, std::uint64_t whole) noexcept {

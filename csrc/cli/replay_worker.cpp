@@ -53,6 +53,14 @@ status replay_worker::serve(replay_shared& shared, std::size_t index) {
   const std::string_view name_space = shared.source.name_spaces[request.name_space];
   const auto tokens = static_cast<std::int64_t>(prompt.size());
   shared.clock.advance(request.seconds);
+  announcement announced;
+  if (shared.lookahead != nullptr) {
+    const std::uint64_t announcing = detail::ticks_now();
+    auto taken = shared.lookahead->take(shared.first + index, shared.first + shared.matched.size());
+    if (!taken) return taken.error();
+    announced = std::move(*taken);
+    announce.record(static_cast<double>(detail::ticks_now() - announcing));
+  }
   const detail::stage_times before = detail::stage_times_of_thread();
 
   std::uint64_t ticks = 0;
@@ -65,7 +73,7 @@ status replay_worker::serve(replay_shared& shared, std::size_t index) {
       std::unique_lock order(shared.engine_order, std::defer_lock);
       if (shared.engine != nullptr) order.lock();
       const std::uint64_t opening = detail::ticks_now();
-      result<sequence> opened = shared.cache.open(prompt, name_space, plan_);
+      result<sequence> opened = shared.cache.open(prompt, name_space, plan_, announced);
       ticks = detail::ticks_now() - opening;
       if (opened) {
         if (shared.engine != nullptr) {
@@ -137,6 +145,7 @@ void replay_worker::merge(const replay_worker& other) {
   commit.merge(other.commit);
   evict.merge(other.evict);
   total.merge(other.total);
+  announce.merge(other.announce);
 }
 
 }  // namespace radixkv::cli

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "csrc/cli/latency_recorder.h"
+#include "csrc/cli/lookahead_queue.h"
 #include "csrc/cli/progress_bar.h"
 #include "csrc/cli/replay_result.h"
 #include "csrc/cli/token_expander.h"
@@ -39,6 +40,7 @@ struct replay_shared {
   trace_clock& clock;
   verify_engine* engine;  // null: no plan is run
   std::uint32_t block_tokens;
+  lookahead_queue* lookahead = nullptr;  // null: nothing is announced
 
   std::size_t first = 0;                   // first request of the range that is expanded
   std::span<std::uint32_t> matched{};      // of each request of the range, for the floor
@@ -59,7 +61,7 @@ struct replay_worker {
   std::uint64_t hit_tokens = 0;
   std::uint64_t blocks = 0;
   std::uint64_t hit_blocks = 0;
-  latency_recorder match, allocate, commit, evict, total;
+  latency_recorder match, allocate, commit, evict, total, announce;
 
   // Serves requests of the range until none is left. `bar` may be null.
   void run(replay_shared& shared, progress_bar* bar);

@@ -37,12 +37,16 @@ json to_object(const replay_result& r) {
     o["checked_bytes"] = r.verify->checked_bytes;
   }
   o["policy"] = r.policy;
+  o["lookahead"] = r.lookahead;
+  const std::optional<double> lru = r.lru_block_hit_rate();
+  o["lru_block_hit_rate"] = lru ? json(*lru) : json(nullptr);
   o["block_tokens"] = r.block_tokens;
   o["capacity_tokens"] = r.capacity_tokens;
   if (r.us) {
     o["us"] = {{"match", to_object(r.us->match)},   {"allocate", to_object(r.us->allocate)},
                {"commit", to_object(r.us->commit)}, {"evict", to_object(r.us->evict)},
                {"total", to_object(r.us->total)},   {"floor", {{"mean", r.us->floor_mean}}}};
+    if (r.lookahead > 0) o["us"]["announce"] = to_object(r.us->announce);
   } else {
     o["us"] = nullptr;
   }
@@ -64,7 +68,7 @@ __attribute__((format(printf, 2, 3))) void line(std::string& out, const char* fo
   (out += buffer) += '\n';
 }
 
-void times(std::string& out, const replay_times& us) {
+void times(std::string& out, const replay_times& us, bool announces) {
   line(out, "  µs per request      mean      p50      p90      p99    p99.9       max");
   const struct {
     const char* name;
@@ -78,6 +82,11 @@ void times(std::string& out, const replay_times& us) {
     line(out, "    %-12s %9.2f %8.2f %8.2f %8.2f %8.2f %9.2f", name, v.mean, v.p50, v.p90, v.p99,
          v.p999, v.max);
   }
+  if (announces) {
+    const latency_summary& v = us.announce;
+    line(out, "    %-12s %9.2f %8.2f %8.2f %8.2f %8.2f %9.2f   (not in the total)", "announce",
+         v.mean, v.p50, v.p90, v.p99, v.p999, v.max);
+  }
   line(out, "    %-12s %9.2f   (memcmp of what matched, memcpy of what is new; total is %.2f × it)",
        "floor", us.floor_mean, us.floor_mean > 0 ? us.total.mean / us.floor_mean : 0.0);
 }
@@ -89,6 +98,7 @@ std::string summary(const replay_result& r) {
   line(out, "  policy %s, capacity %s tokens in blocks of %u, %u thread%s%s%s", r.policy.c_str(),
        r.capacity.c_str(), r.block_tokens, r.threads, r.threads == 1 ? "" : "s",
        r.executor.empty() ? "" : ", plans run by the executor on ", r.executor.c_str());
+  if (r.lookahead > 0) line(out, "  announced   %u requests ahead", r.lookahead);
   line(out, "  requests    %s, %s prompt tokens", human(static_cast<double>(r.requests)).c_str(),
        human(static_cast<double>(r.prompt_tokens)).c_str());
   if (r.refused_requests != 0) {
@@ -99,6 +109,9 @@ std::string summary(const replay_result& r) {
        100 * r.token_hit_rate());
   line(out, "  hit blocks  %llu of %llu, %.2f %%", static_cast<unsigned long long>(r.hit_blocks),
        static_cast<unsigned long long>(r.blocks), 100 * r.block_hit_rate());
+  if (const std::optional<double> lru = r.lru_block_hit_rate()) {
+    line(out, "  lru         would have hit %.2f %% of the blocks", 100 * *lru);
+  }
   line(out, "  evicted     %s blocks", human(static_cast<double>(r.evicted_blocks)).c_str());
   line(out, "  copied      %s blocks, where prompts diverge inside one",
        human(static_cast<double>(r.copied_blocks)).c_str());
@@ -106,7 +119,7 @@ std::string summary(const replay_result& r) {
     line(out, "  index       %.2f bytes per cached token, tokens included",
          r.index_bytes_per_token);
     line(out, "  speed       %s requests per second", human(r.requests_per_second).c_str());
-    times(out, *r.us);
+    times(out, *r.us, r.lookahead > 0);
   }
   if (r.verify) {
     line(out, "  verified    %s bytes of served tokens, %llu wrong",

@@ -30,7 +30,7 @@ status cache_core::start() {
   if (status valid = options_.validate(); !valid) return valid;
   result<std::unique_ptr<eviction_policy>> policy = make_policy(options_.policy);
   if (!policy) return policy.error();
-  policy_ = std::move(*policy);
+  policy_.emplace(std::move(*policy));
   radix_tree::options o;
   o.blocks = options_.blocks;
   o.block_tokens = options_.block_tokens;
@@ -49,9 +49,10 @@ status cache_core::start() {
   }
   constexpr std::int64_t cached_row_bytes = 8 << 20;  // about a core's share of the last cache
   streams_rows_ = options_.blocks * block_tokens() * 4 > cached_row_bytes;
-  tree_.observe(policy_.get());
+  tree_.observe(&*policy_);
   policy_->attach(tree_, options_.blocks);
   path_digest_ = path_digest(policy_->path_hash_tokens(options_.block_tokens));
+  always_hashes_ = policy_->always_hashes(options_.block_tokens);
   return {};
 }
 

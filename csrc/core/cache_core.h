@@ -6,16 +6,20 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "csrc/core/block_pool.h"
 #include "csrc/core/eviction/path_digest.h"
+#include "csrc/core/eviction/retention.h"
+#include "csrc/core/hit_meter.h"
 #include "csrc/core/namespace_table.h"
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/sequence_state.h"
@@ -44,11 +48,13 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                    std::span<const std::span<block_id>> tables) const;
 
   // cache_open.cpp
+  // `announced`: withdrawn with success; may be no_mark.
   [[nodiscard]] result<state_ptr> open(std::span<const token_id> tokens, std::string_view space,
-                                       step_plan& plan);
-  // Opens until one fails; its error goes to `stopped`. REQUIRES: room in `opened` for all.
-  void open_batch(std::span<const open_request> requests, step_plan& plan,
-                  std::vector<state_ptr>& opened, error& stopped);
+                                       step_plan& plan, mark_id announced = no_mark);
+  // Opens until one fails; its error goes to `stopped`. REQUIRES: room in `opened` for all; one
+  // element of `announced` for each request.
+  void open_batch(std::span<const open_request> requests, std::span<const mark_id> announced,
+                  step_plan& plan, std::vector<state_ptr>& opened, error& stopped);
 
   // sequence_room.cpp: room in a sequence's block table.
   [[nodiscard]] status append(sequence_state& s, std::span<const token_id> tokens, step_plan& plan);
@@ -69,6 +75,24 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::int64_t clear();
   [[nodiscard]] bool can_allocate(std::int64_t n) const;
 
+  // cache_hints.cpp
+  [[nodiscard]] result<mark_id> announce(std::span<const token_id> tokens, std::string_view space);
+  void withdraw(mark_id announced) noexcept;
+  [[nodiscard]] result<mark_id> pin_prefix(std::span<const token_id> tokens,
+                                           std::string_view space);
+  void unpin_prefix(mark_id pinned) noexcept;
+  [[nodiscard]] std::int64_t held_tokens(mark_id m) const;
+  [[nodiscard]] status set_quota(std::string_view space, std::int64_t blocks);
+  [[nodiscard]] result<std::vector<std::byte>> save_policy() const;
+  [[nodiscard]] status load_policy(std::span<const std::byte> learnt);
+
+  // sequence_hints.cpp
+  [[nodiscard]] status set_priority(sequence_state& s, std::int64_t first, std::int64_t n,
+                                    int priority);
+  [[nodiscard]] status set_ttl(sequence_state& s, double seconds);
+  [[nodiscard]] status expect_return(sequence_state& s, double probability, double within_seconds);
+  [[nodiscard]] status ended(sequence_state& s);
+
   // cache_inspect.cpp
   void report_failure(const step_plan& plan);
   [[nodiscard]] cache_statistics statistics() const;
@@ -86,6 +110,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
     std::vector<block_id> table;
     tree_match found;
     bool valid = false;  // found counts, if the tree still says so
+    mark_id announced = no_mark;
   };
 
   [[nodiscard]] double now() const;
@@ -133,14 +158,44 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   // and false if they can, but some have to retire first: then a later attempt finds them free.
   // May throw std::bad_alloc, with nothing evicted.
   // `spared` is held by the caller on behalf of no sequence yet.
-  [[nodiscard]] bool obtain_locked(std::int64_t wanted, block_id spared = no_block);
-  // May throw std::bad_alloc.
-  [[nodiscard]] std::int64_t evictable_locked(block_id spared = no_block) const;
-  // For errors: how many blocks are free or can be evicted.
-  [[nodiscard]] std::string room_locked(block_id spared = no_block) const;
+  // `root`: the namespace that wants them, whose own go first beyond its quota.
+  [[nodiscard]] bool obtain_locked(std::int64_t wanted, node_id root, block_id spared = no_block);
+  // All that can be evicted (may throw std::bad_alloc), or what can of one namespace that has a
+  // quota.
+  [[nodiscard]] std::int64_t evictable_locked(block_id spared = no_block,
+                                              node_id root = no_node) const;
+  [[nodiscard]] bool can_evict_locked(std::int64_t missing, block_id spared,
+                                      node_id root = no_node) const;
+  // For errors: how many blocks are free or can be evicted, or what the quota leaves.
+  [[nodiscard]] std::string room_locked(std::int64_t wanted, node_id root,
+                                        block_id spared = no_block) const;
   std::int64_t evict_locked(std::int64_t n);
+  void evict_of_locked(node_id root, std::int64_t n);
   void trim_locked(node_id n, std::uint32_t count, bool evicted);
   void keep_prefix_limit_locked();
+
+  // A prefix that stays.
+  struct prefix_pin {
+    std::string space;
+    std::vector<token_id> tokens;
+    bool whole = false;  // all of it is cached and held
+  };
+  [[nodiscard]] status check_hints_locked(std::int64_t used, std::int64_t most, const char* option,
+                                          const char* what) const;
+  [[nodiscard]] tree_place cached_place_locked(std::span<const token_id> tokens,
+                                               std::string_view space,
+                                               std::uint64_t& matched) const;
+  void hold_pin_locked(mark_id m, prefix_pin& pin);
+  void settle_pins_locked(const sequence_state& s);
+  void recount_pins_locked();
+  [[nodiscard]] std::string check_hints() const;
+  // Hashes of what the sequence has published, where the policy or announcements need them.
+  void complete_path_hashes(sequence_state& s) const noexcept;
+  void charge_locked(sequence_state& s, std::int64_t blocks) noexcept;
+  [[nodiscard]] result<mark_id> make_hint_locked(sequence_state& s, mark_kind kind, double rank,
+                                                 double expires);
+  void leave_hints_locked(sequence_state& s, node_id end) noexcept;
+  void drop_hints_locked(sequence_state& s) noexcept;
 
   // The lock; on release, tells the listener if a watermark was crossed.
   class guard;
@@ -151,8 +206,15 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   radix_tree tree_;
   std::optional<slot_map> slots_;  // absent without logits rows
   namespace_table spaces_;
-  std::unique_ptr<eviction_policy> policy_;
-  path_digest path_digest_;         // what the policy knows paths by
+  std::optional<retention> policy_;
+  path_digest path_digest_;     // what the policy and announcements know paths by
+  bool always_hashes_ = false;  // the policy needs hashes of every path
+  std::atomic<std::int64_t> announcements_{0};
+  std::unordered_map<mark_id, prefix_pin> pins_;
+  std::int64_t pins_lacking_ = 0;   // pins_ of which not all is cached
+  std::int64_t pinned_depths_ = 0;  // blocks of their paths, each counted as often as it is pinned
+  std::unordered_map<std::string, std::int64_t> quota_limits_;  // by namespace
+  hit_meter hits_;
   sequence_state* open_ = nullptr;  // list of open sequences
   std::int64_t open_count_ = 0;
   std::uint64_t next_id_ = 1;

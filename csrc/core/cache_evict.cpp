@@ -1,6 +1,7 @@
 // Giving up cached blocks: leaf tails, in the policy's order, never what an open sequence uses.
 #include <algorithm>
 #include <new>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "csrc/core/cache_core.h"
@@ -30,6 +31,7 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
 }
 
 std::int64_t cache_core::evict_locked(std::int64_t n) {
+  if (policy_->awaits_time()) policy_->advance(now());
   const std::int64_t target = pool_.free() + pool_.retiring() + n;
   for (;;) {
     const std::int64_t missing = target - pool_.free() - pool_.retiring();
@@ -42,27 +44,59 @@ std::int64_t cache_core::evict_locked(std::int64_t n) {
   }
 }
 
-bool cache_core::obtain_locked(std::int64_t wanted, block_id spared) {
-  if (wanted <= pool_.free()) return true;
-  if (pool_.retiring() > 0) pool_.retire(options_.listener->retired());
-  const std::int64_t missing = wanted - pool_.free() - pool_.retiring();
-  if (missing <= 0) return wanted <= pool_.free();
-  if (pool_.tree_held() < missing) return false;
+// Evicts up to n blocks of one namespace, which has a quota.
+void cache_core::evict_of_locked(node_id root, std::int64_t n) {
+  if (policy_->awaits_time()) policy_->advance(now());
+  while (n > 0) {
+    const victim v = policy_->next_victim_of(root);
+    if (v.node == no_node) break;
+    const auto count = static_cast<std::uint32_t>(std::min<std::int64_t>(v.blocks, n));
+    const bool last = count == tree_.blocks(v.node) && tree_.is_root(tree_.parent(v.node));
+    trim_locked(v.node, count, true);
+    counted_.evicted_blocks += count;
+    n -= count;
+    if (last && !policy_->quotas().has(root)) break;  // the namespace has gone
+  }
+}
+
+// Whether so many blocks can be evicted, of one namespace if `root` says which.
+bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id root) const {
+  const bool all = root == no_node;
+  const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
+  if (cached < missing) return false;
   // The blocks of pinned paths, each counted as often as it is pinned: a bound that needs no walk.
-  std::int64_t pinned = 0;
-  for (const sequence_state* s = open_; s && pinned <= pool_.tree_held(); s = s->next) {
-    pinned += s->path_blocks + 1;
+  std::int64_t pinned = pinned_depths_;
+  for (const sequence_state* s = open_; s && pinned <= cached; s = s->next) {
+    if (all || s->root == root) pinned += s->path_blocks + 1;
   }
-  if (pool_.tree_held() - pinned - pool_.shared() < missing && evictable_locked(spared) < missing) {
-    return false;
-  }
+  return cached - pinned - pool_.shared() >= missing || evictable_locked(spared, root) >= missing;
+}
+
+bool cache_core::obtain_locked(std::int64_t wanted, node_id root, block_id spared) {
+  const std::int64_t excess = policy_->excess(root, wanted);
+  if (excess == 0 && wanted <= pool_.free()) return true;
+  if (pool_.retiring() > 0) pool_.retire(options_.listener->retired());
+  // Both before anything goes: what is refused has evicted nothing.
+  if (excess > 0 && !can_evict_locked(excess, spared, root)) return false;
+  std::int64_t missing = wanted - pool_.free() - pool_.retiring();
+  if (missing > 0 && !can_evict_locked(missing, spared)) return false;
+  if (excess == 0 && missing <= 0) return wanted <= pool_.free();
   const stage_timer timing(stage_times_of_thread().evict);
-  (void)evict_locked(missing);
+  if (excess > 0) evict_of_locked(root, excess);
+  missing = wanted - pool_.free() - pool_.retiring();
+  if (missing > 0) (void)evict_locked(missing);
   if (pool_.retiring() > 0) pool_.retire(options_.listener->retired());
   return wanted <= pool_.free();
 }
 
-std::string cache_core::room_locked(block_id spared) const {
+std::string cache_core::room_locked(std::int64_t wanted, node_id root, block_id spared) const {
+  if (const std::int64_t excess = policy_->excess(root, wanted);
+      excess > 0 && !can_evict_locked(excess, spared, root)) {
+    const namespace_quotas& quotas = policy_->quotas();
+    return "its namespace has a quota of " + std::to_string(quotas.limit(root)) +
+           " blocks, of which it takes " + std::to_string(quotas.taken(root)) + " and " +
+           std::to_string(evictable_locked(spared, root)) + " can be evicted";
+  }
   std::string text =
       std::to_string(pool_.free() + evictable_locked(spared)) + " are free or can be evicted";
   if (pool_.retiring() > 0) {
@@ -73,24 +107,36 @@ std::string cache_core::room_locked(block_id spared) const {
 }
 
 // Exactly what evict could free: the blocks that the index holds alone, outside of pinned paths.
-std::int64_t cache_core::evictable_locked(block_id spared) const {
+std::int64_t cache_core::evictable_locked(block_id spared, node_id root) const {
+  const bool all = root == no_node;
   std::unordered_set<node_id> whole;  // inner nodes of pinned paths: all of their blocks stay
-  std::unordered_set<node_id> ends;
+  std::unordered_map<node_id, std::uint32_t> ends;  // how much of the last nodes stays
   std::unordered_set<block_id> held;     // by the index outside of pinned paths and by a sequence
   std::unordered_set<block_id> covered;  // by the pin of a sequence that holds them
   std::int64_t kept = 0;
-  for (const sequence_state* s = open_; s; s = s->next) {
-    ends.insert(s->pinned);
-    for (node_id n = s->pinned; !tree_.is_root(n);) {
+  const auto keep_path = [&](node_id n, std::uint32_t blocks) {
+    std::uint32_t& most = ends[n];
+    most = std::max(most, blocks);
+    while (!tree_.is_root(n)) {
       n = tree_.parent(n);
       if (tree_.is_root(n) || !whole.insert(n).second) break;
       kept += tree_.blocks(n);
     }
+  };
+  for (const sequence_state* s = open_; s; s = s->next) {
+    if (all || s->root == root) keep_path(s->pinned, tree_.pinned_blocks(s->pinned));
   }
-  for (const node_id n : ends) {
-    if (!tree_.is_root(n) && !whole.contains(n)) kept += tree_.pinned_blocks(n);
+  for (const auto& [mark, pin] : pins_) {
+    const auto [n, blocks] = policy_->place_of(mark);
+    if (n == no_node || !(all || policy_->quotas().root_of(n) == root)) continue;
+    keep_path(n, blocks);
+    covered.insert(tree_.block(n, blocks - 1));
+  }
+  for (const auto& [n, blocks] : ends) {
+    if (!tree_.is_root(n) && !whole.contains(n)) kept += blocks;
   }
   for (const sequence_state* s = open_; s; s = s->next) {
+    if (!all && s->root != root) continue;
     // A committed partial tail at the end of the pinned node was counted with it.
     const std::int64_t at = s->path_blocks - tree_.first_block(s->pinned);
     if (!tree_.is_root(s->pinned) && at >= 0 && at < tree_.pinned_blocks(s->pinned)) {
@@ -102,8 +148,8 @@ std::int64_t cache_core::evictable_locked(block_id spared) const {
   }
   if (spared != no_block && pool_.tree_holds(spared)) held.insert(spared);
   for (const block_id b : covered) held.erase(b);
-  return std::max<std::int64_t>(0,
-                                pool_.tree_held() - kept - static_cast<std::int64_t>(held.size()));
+  const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
+  return std::max<std::int64_t>(0, cached - kept - static_cast<std::int64_t>(held.size()));
 }
 
 std::int64_t cache_core::evict(std::int64_t n) {
@@ -129,6 +175,7 @@ std::int64_t cache_core::clear() {
       n = up;
     }
   }
+  recount_pins_locked();
   return pool_.free() + pool_.retiring() - before;
 }
 

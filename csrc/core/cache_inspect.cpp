@@ -63,6 +63,11 @@ cache_statistics cache_core::statistics() const {
   s.namespaces = static_cast<std::int64_t>(spaces_.size());
   s.sequences = open_count_;
   s.logits_used = slots_ ? slots_->size() : 0;
+  s.announcements = announcements_.load();
+  s.pinned_prefixes = static_cast<std::int64_t>(pins_.size());
+  s.sequence_hints =
+      static_cast<std::int64_t>(policy_->marks()) - s.announcements - s.pinned_prefixes;
+  s.policy = policy_->statistics();
   s.nodes = tree_.nodes();
   s.index_bytes =
       static_cast<std::int64_t>(tree_.bytes(pool_.high_water()) + pool_.bytes() + spaces_.bytes() +
@@ -206,6 +211,7 @@ std::string cache_core::check() const {
     }
   }
   if (open != open_count_) return "open sequences miscounted";
+  if (std::string wrong = check_hints(); !wrong.empty()) return wrong;
   for (const node_id n : tree_.all_nodes()) {
     const auto it = pins.find(n);
     if (tree_.pins(n) != (it == pins.end() ? 0 : it->second)) {

@@ -39,12 +39,21 @@ result<node_id> cache_core::root_locked(std::string_view space) {
     tree_.remove_root(root);
     throw;
   }
+  if (quota_limits_.empty()) return root;
+  try {
+    const auto limit = quota_limits_.find(std::string(space));
+    if (limit != quota_limits_.end()) policy_->set_quota(root, limit->second);
+  } catch (...) {
+    forget_root_locked(root);
+    throw;
+  }
   return root;
 }
 
 void cache_core::forget_root_locked(node_id root) {
   if (tree_.children(root) != 0 || tree_.pins(root) != 0) return;
   if (slots_) slots_->drop_anchor(-1 - std::int64_t{root});
+  policy_->set_quota(root, 0);
   spaces_.remove(root);
   tree_.remove_root(root);
 }
@@ -66,6 +75,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
 
   result<node_id> root = root_locked(c.space);
   if (!root) return root.error();
+  s.root = *root;
   logits_slot slot = no_slot;
   if (slots_ && matched == n) {
     slot = slots_->find(anchor_at(m.place.node, m.blocks),
@@ -84,6 +94,15 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   const std::int64_t total = (n + b - 1) / b;
   const std::int64_t wanted = total - whole - (borrow ? 1 : 0);
 
+  if (const auto& quotas = policy_->quotas(); !quotas.empty() && quotas.has(*root)) {
+    if (const std::int64_t limit = quotas.limit(*root); total > limit) {
+      forget_root_locked(*root);
+      return {errc::invalid_argument, "a prompt of " + std::to_string(n) + " tokens takes " +
+                                          std::to_string(total) + " blocks, more than the " +
+                                          std::to_string(limit) + " of its namespace's quota"};
+    }
+  }
+
   tree_place place{*root, 0};
   if (whole > 0) place = tree_.locate(m.place.node, static_cast<std::uint64_t>(whole));
   tree_.pin(place);
@@ -92,6 +111,8 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   s.path_blocks = whole;
   link_locked(s);
   if (source != no_block) pool_.hold(source);  // not to be evicted to make room for this one
+  const double opened_at = now();
+  policy_->advance(opened_at);
   const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
@@ -99,19 +120,19 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
     forget_root_locked(*root);
   };
   try {
-    bool obtained = obtain_locked(wanted, source);
+    bool obtained = obtain_locked(wanted, *root, source);
     if (!obtained && source != no_block && !borrow) {
       // No room for a block to copy from beside the prompt: then its whole blocks must do.
       // Otherwise a prompt as large as the pool could wait for ever.
       pool_.release(std::span(&source, 1));
       source = no_block;
       served = whole * b;
-      obtained = obtain_locked(wanted, no_block);
+      obtained = obtain_locked(wanted, *root);
     }
     if (!obtained) {
       status refused(errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
                                               std::to_string(wanted) + " blocks; " +
-                                              room_locked(source));
+                                              room_locked(wanted, *root, source));
       undo();
       return refused;
     }
@@ -124,6 +145,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   const std::span<block_id> own =
       std::span(s.table).subspan(static_cast<std::size_t>(total - wanted));
   (void)pool_.allocate(own);
+  charge_locked(s, wanted);
   if (borrow) {
     s.table[static_cast<std::size_t>(whole)] = source;
   } else if (source != no_block) {
@@ -146,7 +168,9 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   }
   s.id = next_id_++;
   s.request = ++requests_;
-  s.opened_at = now();
+  s.opened_at = opened_at;
+  hits_.count(static_cast<std::int64_t>(m.blocks), opened_at);
+  if (c.announced != no_mark && policy_->release(c.announced)) --announcements_;
 
   ++counted_.requests;
   counted_.requests_hit += served > 0;
@@ -186,7 +210,8 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
   auto s = std::make_unique<sequence_state>();
   s->core = shared_from_this();
   reserve_one(plan.copies);
-  path_digest_.compute(c.tokens, c.space, s->path_hashes);
+  s->path_seed = path_digest_.seed(c.space);
+  if (always_hashes_) path_digest_.compute(c.tokens, s->path_seed, s->path_hashes);
   stage_timer timing(stage_times_of_thread().allocate);
   {
     guard lock(*this);
@@ -204,9 +229,9 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
 }
 
 result<state_ptr> cache_core::open(std::span<const token_id> tokens, std::string_view space,
-                                   step_plan& plan) try {
+                                   step_plan& plan, mark_id announced) try {
   if (status ok = check_prompt(tokens); !ok) return ok.error();
-  candidate c{tokens, space, {}, {}, false};
+  candidate c{tokens, space, {}, {}, false, announced};
   c.table.resize((tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
   {
     const stage_timer timing(stage_times_of_thread().match);
@@ -217,7 +242,8 @@ result<state_ptr> cache_core::open(std::span<const token_id> tokens, std::string
   return no_memory("to open a sequence of", static_cast<std::int64_t>(tokens.size()), "tokens");
 }
 
-void cache_core::open_batch(std::span<const open_request> requests, step_plan& plan,
+void cache_core::open_batch(std::span<const open_request> requests,
+                            std::span<const mark_id> announced, step_plan& plan,
                             std::vector<state_ptr>& opened, error& stopped) try {
   constexpr std::size_t group = 64;
   for (std::size_t first = 0; first < requests.size(); first += group) {
@@ -235,6 +261,7 @@ void cache_core::open_batch(std::span<const open_request> requests, step_plan& p
       candidate& c = candidates[i];
       c.tokens = r.tokens;
       c.space = r.name_space;
+      c.announced = announced[first + i];
       if (!check_prompt(r.tokens)) continue;
       c.table.resize((r.tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
       const std::optional<tree_root> root = spaces_.find(c.space, tree_);

@@ -42,19 +42,48 @@ result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_vi
   return sequence(std::move(*s));
 }
 
+status kv_cache::check_announced(const announcement& announced) const {
+  if (announced.core_ == nullptr || announced.core_ == core_) return {};
+  return {errc::invalid_argument, "the announcement is of another cache"};
+}
+
+result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_view name_space,
+                                step_plan& plan, announcement& announced) {
+  if (status own = check_announced(announced); !own) return own.error();
+  const detail::mark_id mark = announced.withdrawn() ? detail::no_mark : announced.mark_;
+  result<detail::state_ptr> s = core_->open(tokens, name_space, plan, mark);
+  if (!s) return s.error();
+  announced.core_.reset();
+  return sequence(std::move(*s));
+}
+
 open_batch_result kv_cache::open_batch(std::span<const open_request> requests, step_plan& plan) {
   open_batch_result out;
   std::vector<detail::state_ptr> opened;
+  std::vector<detail::mark_id> marks;
   try {
     // Nothing may be opened that could not be handed over.
     out.sequences.reserve(requests.size());
     opened.reserve(requests.size());
+    marks.assign(requests.size(), detail::no_mark);
   } catch (const std::bad_alloc&) {
     out.stopped = detail::no_memory("to open a batch of",
                                     static_cast<std::int64_t>(requests.size()), "requests");
     return out;
   }
-  core_->open_batch(requests, plan, opened, out.stopped);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const announcement* const a = requests[i].announced;
+    if (a == nullptr || a->withdrawn()) continue;
+    if (status own = check_announced(*a); !own) {
+      out.stopped = own.error();
+      return out;
+    }
+    marks[i] = a->mark_;
+  }
+  core_->open_batch(requests, marks, plan, opened, out.stopped);
+  for (std::size_t i = 0; i < opened.size(); ++i) {
+    if (requests[i].announced != nullptr) requests[i].announced->core_.reset();
+  }
   for (detail::state_ptr& s : opened) out.sequences.push_back(sequence(std::move(s)));
   return out;
 }
@@ -62,6 +91,25 @@ open_batch_result kv_cache::open_batch(std::span<const open_request> requests, s
 std::int64_t kv_cache::evict(std::int64_t n) { return core_->evict(n); }
 std::int64_t kv_cache::clear() { return core_->clear(); }
 bool kv_cache::can_allocate(std::int64_t n) const { return core_->can_allocate(n); }
+result<announcement> kv_cache::announce(std::span<const token_id> tokens,
+                                        std::string_view name_space) {
+  result<detail::mark_id> mark = core_->announce(tokens, name_space);
+  if (!mark) return mark.error();
+  return announcement(core_, *mark);
+}
+result<pinned_prefix> kv_cache::pin_prefix(std::span<const token_id> tokens,
+                                           std::string_view name_space) {
+  result<detail::mark_id> mark = core_->pin_prefix(tokens, name_space);
+  if (!mark) return mark.error();
+  return pinned_prefix(core_, *mark);
+}
+status kv_cache::set_quota(std::string_view name_space, std::int64_t blocks) {
+  return core_->set_quota(name_space, blocks);
+}
+result<std::vector<std::byte>> kv_cache::save_policy() const { return core_->save_policy(); }
+status kv_cache::load_policy(std::span<const std::byte> learnt) {
+  return core_->load_policy(learnt);
+}
 void kv_cache::report_failure(const step_plan& plan) { core_->report_failure(plan); }
 cache_statistics kv_cache::statistics() const { return core_->statistics(); }
 result<std::vector<sequence_info>> kv_cache::sequences() const try {

@@ -27,6 +27,13 @@ RADIXKV_EXPORT status cache_options::validate() const try {
   if (status s = check_range("max_prefixes", max_prefixes, 0, max_count); !s) return s;
   if (status s = check_range("logits_rows", logits_rows, 0, max_count); !s) return s;
   if (status s = check_range("max_sequences", max_sequences, 1, max_count); !s) return s;
+  constexpr std::int64_t most_hints = 1 << 24;
+  if (status s = check_range("max_announcements", max_announcements, 0, most_hints); !s) return s;
+  if (status s = check_range("max_pinned_prefixes", max_pinned_prefixes, 0, most_hints); !s) {
+    return s;
+  }
+  if (status s = check_range("max_quotas", max_quotas, 0, most_hints); !s) return s;
+  if (status s = check_range("max_sequence_hints", max_sequence_hints, 0, most_hints); !s) return s;
   // Written so that a NaN is refused as well.
   if (!(low_watermark >= 0 && low_watermark <= 1)) {
     return {errc::invalid_argument,

@@ -122,6 +122,22 @@ status sequence::load_logits(std::int32_t row, step_plan& plan) try {
 } catch (const std::bad_alloc&) {
   return detail::no_memory("for another operation of the plan");
 }
+status sequence::set_priority(std::int64_t first, std::int64_t n, int priority) {
+  if (!state_) return released_error("giving a priority to");
+  return state_->core->set_priority(*state_, first, n, priority);
+}
+status sequence::set_ttl(double seconds) {
+  if (!state_) return released_error("giving a time to live to");
+  return state_->core->set_ttl(*state_, seconds);
+}
+status sequence::expect_return(double probability, double within_seconds) {
+  if (!state_) return released_error("expecting the return of");
+  return state_->core->expect_return(*state_, probability, within_seconds);
+}
+status sequence::ended() {
+  if (!state_) return released_error("ending");
+  return state_->core->ended(*state_);
+}
 void sequence::note_output(std::int64_t tokens) noexcept {
   if (state_) state_->output_tokens = tokens;
 }

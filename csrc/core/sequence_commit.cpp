@@ -94,6 +94,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
   if (done.replaced != no_block) pool_.release_tree(std::span(&done.replaced, 1));
   if (options_.listener) offer_locked(done.end, s.path_blocks, mine.first(whole));
   counted_.duplicate_blocks += out.duplicate_blocks;
+  charge_locked(s, -std::min(s.charged, out.new_blocks));
   s.path_blocks += static_cast<std::int64_t>(whole);
   s.committed = done.processed == mine.size() ? n : s.path_blocks * b;
   s.grows_leaf = done.first_taken < done.processed && done.replaced == no_block &&
@@ -182,6 +183,9 @@ void cache_core::release_locked(sequence_state& s) noexcept {
   const node_id pinned = s.pinned;
   unpin_locked(pinned);
   if (use.node != no_node) policy_->on_request(use);
+  if (s.hints) leave_hints_locked(s, use.node);
+  if (pins_lacking_ > 0) settle_pins_locked(s);
+  charge_locked(s, -s.charged);
   pool_.release(std::span(s.table).subspan(static_cast<std::size_t>(s.path_blocks)));
   pool_.release(s.duplicates);
   if (s.slot != no_slot) slots_->unpin(s.slot);
@@ -190,6 +194,7 @@ void cache_core::release_locked(sequence_state& s) noexcept {
 }
 
 void cache_core::release(sequence_state& s) noexcept {
+  complete_path_hashes(s);
   guard lock(*this);
   release_locked(s);
 }

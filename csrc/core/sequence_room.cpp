@@ -58,11 +58,13 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
   }
   fresh.resize(wanted);
   reserve_more(plan.copies, shared.size());
-  if (!obtain_locked(static_cast<std::int64_t>(wanted))) {
+  if (!obtain_locked(static_cast<std::int64_t>(wanted), s.root)) {
     return {errc::out_of_blocks, "room for " + std::to_string(tokens) + " tokens needs " +
-                                     std::to_string(wanted) + " more blocks; " + room_locked()};
+                                     std::to_string(wanted) + " more blocks; " +
+                                     room_locked(static_cast<std::int64_t>(wanted), s.root)};
   }
   (void)pool_.allocate(fresh);
+  charge_locked(s, static_cast<std::int64_t>(wanted));
   for (std::size_t j = 0; j < shared.size(); ++j) {
     const std::size_t i = shared[j];
     const block_id from = s.table[i];
@@ -176,6 +178,7 @@ status cache_core::truncate(sequence_state& s, std::int64_t n) try {
   const std::int64_t b = block_tokens();
   const auto keep = static_cast<std::size_t>((n + b - 1) / b);
   if (keep < s.table.size()) {
+    charge_locked(s, -std::min(s.charged, static_cast<std::int64_t>(s.table.size() - keep)));
     pool_.release(std::span(s.table).subspan(keep));
     s.table.resize(keep);
     s.borrowed_tail = false;
@@ -196,6 +199,8 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   const auto shown = static_cast<std::size_t>((s.tokens + block_tokens() - 1) / block_tokens());
   child->table.assign(s.table.begin(), s.table.begin() + static_cast<std::ptrdiff_t>(shown));
   child->duplicates = s.duplicates;
+  child->path_hashes = s.path_hashes;
+  child->path_seed = s.path_seed;
   guard lock(*this);
   if (status full = check_admission_locked(); !full) return full.error();
   for (auto i = static_cast<std::size_t>(s.path_blocks); i < shown; ++i) pool_.hold(s.table[i]);
@@ -211,6 +216,7 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   child->borrowed_tail = s.borrowed_tail;
   child->failed = s.failed;
   // The same pin, a committed partial tail included.
+  child->root = s.root;
   child->pinned = s.pinned;
   tree_.pin({s.pinned, tree_.is_root(s.pinned) ? 0 : tree_.pinned_blocks(s.pinned)});
   if (!tree_.is_root(s.pinned)) policy_->on_pin(s.pinned);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "csrc/core/radix_tree.h"
+#include "csrc/core/sequence_hints.h"
 #include "radixkv/types.h"
 
 namespace radixkv::detail {
@@ -34,7 +35,9 @@ struct sequence_state {
   std::int64_t cached = 0;   // served by open
   std::int64_t matched = 0;  // found by open
 
-  node_id pinned = no_node;      // node of the pin; a root when nothing matched
+  node_id root = no_node;    // of its namespace
+  std::int64_t charged = 0;  // blocks allocated and not yet published, for its namespace's quota
+  node_id pinned = no_node;  // node of the pin; a root when nothing matched
   std::int64_t path_blocks = 0;  // whole blocks of the pinned path
   std::vector<block_id> duplicates;
   bool borrowed_tail = false;
@@ -46,7 +49,9 @@ struct sequence_state {
   double opened_at = 0;
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;
-  std::vector<std::uint64_t> path_hashes;  // of the prompt, for the policy
+  std::uint64_t path_seed = 0;             // of its namespace
+  std::vector<std::uint64_t> path_hashes;  // of the prompt, or further, for the policy
+  std::unique_ptr<sequence_hints> hints;   // null: none
 };
 
 }  // namespace radixkv::detail

@@ -4,6 +4,7 @@
 // writer; what changes the cache takes one short lock (never while tokens are compared or copied).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -12,7 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "radixkv/eviction_policy.h"
 #include "radixkv/export.h"
+#include "radixkv/hints.h"
 #include "radixkv/options.h"
 #include "radixkv/result.h"
 #include "radixkv/sequence.h"
@@ -56,6 +59,11 @@ struct cache_statistics {
   std::int64_t sequences = 0;  // open now
   std::int64_t logits_used = 0;
 
+  std::int64_t announcements = 0;    // requests announced now
+  std::int64_t pinned_prefixes = 0;  // handles of pin_prefix
+  std::int64_t sequence_hints = 0;   // marks of sequences, open and released
+  policy_statistics policy;          // what the eviction policy brings; zeros if it does not count
+
   std::int64_t nodes = 0;
   std::int64_t index_bytes = 0;  // everything on the host that grows with what is cached
 
@@ -77,6 +85,7 @@ struct sequence_info {
 struct open_request {
   std::span<const token_id> tokens;
   std::string_view name_space;
+  announcement* announced = nullptr;  // withdrawn if the request is opened
 };
 
 struct open_batch_result {
@@ -113,6 +122,10 @@ class RADIXKV_EXPORT kv_cache {
   // more tokens than the pool can ever hold).
   [[nodiscard]] result<sequence> open(std::span<const token_id> tokens, std::string_view name_space,
                                       step_plan& plan);
+  // The same for a request that was announced, which is withdrawn if it is opened: a request that
+  // is refused goes on waiting. Errors: also invalid_argument for another cache's announcement.
+  [[nodiscard]] result<sequence> open(std::span<const token_id> tokens, std::string_view name_space,
+                                      step_plan& plan, announcement& announced);
   // Opens requests in order until one fails; those before it stay open, in the plan and usable.
   [[nodiscard]] open_batch_result open_batch(std::span<const open_request> requests,
                                              step_plan& plan);
@@ -125,6 +138,32 @@ class RADIXKV_EXPORT kv_cache {
   // True if n blocks are free or could be had by eviction, now (with a listener: once it has
   // retired what it was offered). False, too, when the host has no memory to find out.
   [[nodiscard]] bool can_allocate(std::int64_t n) const;
+
+  // A request waits in the engine's queue: what is cached of its prompt, now or until it is opened,
+  // is evicted last. Costs a match, and a hash of every 128 tokens.
+  // Errors: invalid_argument (empty, or longer than the pool can ever hold), busy
+  // (max_announcements wait already), out_of_memory.
+  [[nodiscard]] result<announcement> announce(std::span<const token_id> tokens,
+                                              std::string_view name_space = {});
+  // Keeps a prefix (a system prompt, a tool's description): see pinned_prefix. Nothing need be
+  // cached of it yet. Errors: as announce, for max_pinned_prefixes.
+  [[nodiscard]] result<pinned_prefix> pin_prefix(std::span<const token_id> tokens,
+                                                 std::string_view name_space = {});
+  // A namespace may take at most so many blocks, cached and in use; 0: no limit (any more). What it
+  // wants beyond takes the place of its own, the least recently used first; a sequence for which
+  // that is not enough is refused with out_of_blocks, or, if it could never fit, invalid_argument.
+  // Holds whether or not the namespace has anything cached. What exceeds the limit now is evicted
+  // now, as far as no sequence uses it and nothing pins it. Blocks that forks share count once.
+  // Errors: invalid_argument (not within 0 and max_blocks), busy (max_quotas are set),
+  // out_of_memory.
+  status set_quota(std::string_view name_space, std::int64_t blocks);
+
+  // What the policy has learnt, to be loaded after a restart; empty if it learns nothing.
+  // Errors: out_of_memory.
+  [[nodiscard]] result<std::vector<std::byte>> save_policy() const;
+  // Errors: corrupt (damaged, or of another version), invalid_argument (a policy that learns
+  // nothing). The policy then stays as it was.
+  status load_policy(std::span<const std::byte> learnt);
 
   // An executor failed to run `plan` (wholly or in part): sequences that own destinations of its
   // copies can no longer be committed (errc::released), and its logits rows are forgotten.
@@ -146,6 +185,7 @@ class RADIXKV_EXPORT kv_cache {
   [[nodiscard]] std::string check_invariants() const;
 
  private:
+  [[nodiscard]] status check_announced(const announcement& announced) const;
   explicit kv_cache(std::shared_ptr<detail::cache_core> core) noexcept;
   std::shared_ptr<detail::cache_core> core_;
 };

@@ -32,7 +32,14 @@ struct cache_options {
   std::int64_t max_prefixes = 0;         // most cached prefixes (leaves of the index); 0: no limit
   std::int32_t logits_rows = 0;          // rows of the logits store; 0: no logits are kept
   std::int64_t max_sequences = 1 << 20;  // most sequences open at once
-  std::string policy = "lru";            // see make_policy
+  // Most hints at a time; more are refused. Each takes some 150 bytes of host memory; an
+  // announcement some 0.7 per token of its prompt in addition, a pinned prefix 4 per token.
+  std::int64_t max_announcements = 1 << 12;
+  std::int64_t max_pinned_prefixes = 1 << 10;
+  std::int64_t max_quotas = 1 << 16;
+  // Of open sequences, and of released ones as long as their blocks are cached.
+  std::int64_t max_sequence_hints = 1 << 20;
+  std::string policy = "reuse_index";  // what to evict: see make_policy, docs/eviction.md
 
   // Called, under no lock, by the thread whose operation took the number of free blocks across a
   // watermark, a share of the pool in (0, 1]. Cached blocks are not free: the first crossing tells

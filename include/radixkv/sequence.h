@@ -102,6 +102,30 @@ class RADIXKV_EXPORT sequence {
   // Tells the policy how many tokens were generated, where they are not accepted here.
   void note_output(std::int64_t tokens) noexcept;
 
+  // Hints. They are about this request alone (a fork has none of its parent's), take effect when it
+  // is released, and are forgotten with the blocks that they are about. What is matched again later
+  // without hints keeps those it has, but for a time to live and ended(), which end with any use.
+  // A prefix outlives what follows it, so what is said of tokens holds for all before them, too.
+  // Errors: released, invalid_argument naming the value and the limit, busy (max_sequence_hints are
+  // in use), out_of_memory.
+
+  // Tokens [first, first + n), as far as they are published, are evicted after everything of a
+  // lower priority and, below 0, before everything of a higher one. 0 is what all have that say
+  // nothing. Within one priority above 0 the least recently used go first. −100 … 100; at most 64
+  // ranges; the same range again replaces, 0 takes back.
+  status set_priority(std::int64_t first, std::int64_t n, int priority);
+  // What this sequence leaves behind and others do not share goes first once so many seconds (of
+  // the cache's clock) have passed since its release without a use. Until then the policy decides.
+  // Within (0, 1e9]; the latest call counts.
+  status set_ttl(double seconds);
+  // The sequence's tokens will be used again, with this probability, within so many seconds from
+  // now (a tool runs, a user types). They stay for that long if that promises more hits per block
+  // and second than the cache has had of late; else the policy decides. [0, 1] and (0, 1e9]; the
+  // latest of this and ended() counts, and probability 0 is ended().
+  status expect_return(double probability, double within_seconds);
+  // Nobody comes back (the session was closed): what others do not share goes first.
+  status ended();
+
   // Gives everything back; published blocks stay cached. Idempotent.
   void release() noexcept;
 

@@ -80,6 +80,8 @@ TEST(program, what_makes_no_sense_is_one_line_and_code_2) {
       {{"replay", "--block-tokens", "-16"}, "\"-16\""},
       {{"replay", "--threads", "0"}, "--threads is \"0\", not a whole number of 1 … 256"},
       {{"replay", "--threads", "1e3"}, "\"1e3\""},
+      {{"replay", "--lookahead", "-1"}, "--lookahead is \"-1\""},
+      {{"replay", "--lookahead", "1000001"}, "not a whole number of 0 … 1000000"},
       {{"replay", "--limit", "0"}, "--limit is \"0\""},
       {{"replay", "--limit", "99999999999999999999999"}, "--limit is \"9999"},
       {{"replay", "--capacity-tokens", "lots"}, "\"lots\" is not a whole number"},
@@ -170,6 +172,30 @@ TEST(program, lists_run_side_by_side) {
   const std::string lines = read_file(csv.path());
   EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 5);
   EXPECT_NE(read_file(plot.path()).find("</svg>"), std::string::npos);
+}
+
+TEST(program, requests_ahead_are_announced_and_bring_hits) {
+  const scratch_file json;
+  const std::vector<const char*> common = {
+      "replay",   "--requests",      "1500",   "--capacity-tokens", "60K",
+      "--policy", "lru,reuse_index", "--json", json.path()};
+  std::vector<double> rates;
+  for (const char* ahead : {"0", "64"}) {
+    std::vector<const char*> arguments = common;
+    arguments.insert(arguments.end(), {"--lookahead", ahead});
+    const outcome o = run(arguments);
+    ASSERT_EQ(o.code, 0) << o.err;
+    const auto document = nlohmann::json::parse(read_file(json.path()));
+    ASSERT_EQ(document.size(), 2u);
+    EXPECT_EQ(document[0].at("lookahead"), std::stoi(ahead));
+    EXPECT_EQ(document[0].at("us").contains("announce"), ahead[0] != '0');
+    EXPECT_TRUE(document[0].at("lru_block_hit_rate").is_null());
+    EXPECT_GT(document[1].at("lru_block_hit_rate"), 0);
+    EXPECT_EQ(o.out.find("requests ahead") != std::string::npos, ahead[0] != '0');
+    for (const auto& one : document) rates.push_back(one.at("block_hit_rate"));
+  }
+  EXPECT_GT(rates[2], 1.1 * rates[0]);
+  EXPECT_GT(rates[3], rates[1]);
 }
 
 TEST(program, all_policies_run) {

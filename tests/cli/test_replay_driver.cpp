@@ -99,6 +99,26 @@ TEST(replay_driver, a_small_pool_evicts_and_serves_no_wrong_byte) {
   }
 }
 
+TEST(replay_driver, announced_requests_are_served_right_by_many_threads) {
+  const trace t = generated(1500);
+  prompt_buffer prompts;
+  for (const std::uint32_t threads : {1u, 4u}) {
+    replay_config c = config("100K", 16);
+    c.policy = "reuse_index";
+    c.verify = true;
+    c.threads = threads;
+    c.lookahead = 100;
+    result<replay_result> r = replay(t, c, prompts);
+    ASSERT_TRUE(r.ok()) << r.error().message;
+    EXPECT_EQ(r->requests, 1500u);
+    EXPECT_EQ(r->lookahead, 100u);
+    EXPECT_GT(r->evicted_blocks, 1000u);
+    EXPECT_EQ(r->verify->wrong_bytes, 0u);
+    EXPECT_GT(r->us->announce.mean, 0);
+    EXPECT_TRUE(r->lru_block_hit_rate().has_value());
+  }
+}
+
 TEST(replay_driver, a_run_is_repeatable) {
   const trace t = generated(400);
   prompt_buffer prompts;

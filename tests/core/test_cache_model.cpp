@@ -40,6 +40,8 @@ void run_seed(unsigned seed, model_size size, int steps, sums& sum) {
   sum.counted.failed_plans += c.failed_plans;
   sum.counted.misuses += c.misuses;
   sum.counted.exact_matches += c.exact_matches;
+  sum.counted.hints += c.hints;
+  sum.counted.stayed += c.stayed;
 }
 
 class cache_model_sizes : public ::testing::TestWithParam<model_size> {};
@@ -62,6 +64,8 @@ TEST_P(cache_model_sizes, random_operations_keep_every_token_and_invariant) {
   EXPECT_GT(sum.copied, 1000);
   EXPECT_GT(sum.duplicates, 0);
   EXPECT_GT(sum.logits, 0);
+  EXPECT_GT(sum.counted.hints, 1000);
+  EXPECT_GT(sum.counted.stayed, 1000);
 }
 
 INSTANTIATE_TEST_SUITE_P(all, cache_model_sizes,

@@ -21,6 +21,7 @@ kv_cache make(std::int64_t blocks, std::uint32_t block_tokens = 4, std::int32_t 
   o.block_tokens = block_tokens;
   o.logits_rows = logits_rows;
   o.min_prefix_tokens = 1;
+  o.policy = "lru";  // cases below say what goes first
   return kv_cache::create(o).value();
 }
 

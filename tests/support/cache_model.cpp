@@ -25,6 +25,8 @@ cache_options cache_model::random_options(const chooser& below, model_size size)
   o.hash_bits = below(2) ? 64 : 8 + below(57);
   o.max_prefixes = below(4) == 0 ? 1 + below(6) : 0;
   if (below(8) == 0) o.max_sequences = 1 + below(6);
+  o.max_announcements = 6;
+  o.max_sequence_hints = 40;
   constexpr const char* policies[] = {"lru", "lru",  "lru",    "lru",         "lru",
                                       "lfu", "slru", "s3fifo", "reuse_index", "fifo"};
   o.policy = policies[below(10)];
@@ -137,13 +139,16 @@ std::string cache_model::check_figures() {
 
 std::string cache_model::check_contents() {
   for (const open_sequence& s : open_) MODEL_CALL(check(s));
+  MODEL_CALL(check_pins());
   return check_figures();
 }
 
 std::string cache_model::step() {
   if (!exact_ && ++passed_ % 64 == 0) resynchronise();
-  const std::uint32_t what = below_(16);
+  const std::uint32_t what = below_(20);
+  if (what == 16) return hint();
   if (what < 8 || open_.empty()) return pass();
+  if (what > 16) return hint(any());
   switch (what) {
     case 8:
       return evict();
@@ -165,7 +170,11 @@ std::string cache_model::finish() {
   call().clear();
   s = cache_.statistics();
   MODEL_CHECK(s.blocks_free == s.blocks && s.nodes == 0 && s.cached_tokens == 0);
-  MODEL_CHECK(s.namespaces == 0 && s.logits_used == 0);
+  MODEL_CHECK(s.namespaces == 0 && s.logits_used == 0 && s.sequence_hints == 0);
+  pins_.clear();
+  announced_.clear();
+  s = cache_.statistics();
+  MODEL_CHECK(s.announcements == 0 && s.pinned_prefixes == 0);
   return cache_.check_invariants();
 }
 

@@ -21,6 +21,8 @@ struct model_counts {
   std::int64_t failed_plans = 0;  // injected
   std::int64_t misuses = 0;       // calls that must be refused
   std::int64_t checked_tokens = 0;
+  std::int64_t hints = 0;          // that were taken
+  std::int64_t stayed = 0;         // times that a pinned prefix was found where it was
   std::int64_t exact_matches = 0;  // matches compared with the trie
 };
 
@@ -114,6 +116,13 @@ class cache_model {
   [[nodiscard]] std::string evict();
   [[nodiscard]] std::string misuse();
 
+  // cache_model_hints.cpp: what callers say beforehand
+  [[nodiscard]] std::string hint();
+  [[nodiscard]] std::string hint(open_sequence& s);
+  [[nodiscard]] std::string check_pins();
+  // Whether a request of the space may be refused for its quota.
+  [[nodiscard]] bool limited(std::size_t space) const { return quota_ && space == quota_space; }
+
   chooser below_;
   cache_options options_;
   model_size size_;
@@ -127,6 +136,15 @@ class cache_model {
   bool exact_ = true;  // nothing was evicted since published_ was all that is cached
   std::int64_t evicted_ = 0;
   std::int64_t passed_ = 0;
+  struct pin {
+    pinned_prefix handle;
+    std::vector<token_id> tokens;
+    std::size_t space = 0;
+  };
+  static constexpr std::size_t quota_space = 2;
+  std::vector<pin> pins_;
+  std::vector<announcement> announced_;
+  bool quota_ = false;
   step_plan plan_;
   std::vector<work> work_;
   std::vector<token_id> read_;

@@ -93,14 +93,23 @@ std::string cache_model::plan_open() {
   const std::size_t copies = plan_.copies.size();
   const auto blocks =
       static_cast<std::int64_t>((t.size() + options_.block_tokens - 1) / options_.block_tokens);
-  result<sequence> s = call().open(t, model_spaces[space], plan_);
+  const std::int64_t evicted = cache_.statistics().evicted_blocks;
+  announcement nothing;
+  const bool waited = !announced_.empty() && below_(2) == 0;
+  announcement& announced = waited ? announced_.back() : nothing;
+  result<sequence> s = call().open(t, model_spaces[space], plan_, announced);
+  MODEL_CHECK(announced.withdrawn() == (s.ok() || !waited));
+  if (s && waited) announced_.pop_back();
   if (!s) {
     ++counts_.refused;
-    MODEL_CHECK(s.error().code == errc::out_of_blocks && plan_.copies.size() == copies);
-    MODEL_CHECK(!open_.empty());
+    MODEL_CHECK(s.error().code == errc::out_of_blocks ||
+                (limited(space) && s.error().code == errc::invalid_argument));
+    MODEL_CHECK(plan_.copies.size() == copies);
+    MODEL_CHECK(cache_.statistics().evicted_blocks == evicted);
+    MODEL_CHECK(!open_.empty() || !pins_.empty() || limited(space));
     MODEL_CHECK(static_cast<std::int64_t>(open_.size()) == options_.max_sequences ||
-                !call().can_allocate(blocks));
-    return below_(2) == 0 ? close(any()) : std::string();
+                limited(space) || !call().can_allocate(blocks));
+    return below_(2) == 0 && !open_.empty() ? close(any()) : std::string();
   }
   return adopt(std::move(*s), std::move(t), space, expected);
 }
@@ -119,7 +128,8 @@ std::string cache_model::plan_open_batch() {
   }
   open_batch_result opened = call().open_batch(requests, plan_);
   MODEL_CHECK((opened.sequences.size() == prompts.size()) == opened.stopped.message.empty());
-  MODEL_CHECK(opened.stopped.message.empty() || opened.stopped.code == errc::out_of_blocks);
+  MODEL_CHECK(opened.stopped.message.empty() || opened.stopped.code == errc::out_of_blocks ||
+              (limited(space) && opened.stopped.code == errc::invalid_argument));
   const bool still = exact();
   for (std::size_t i = 0; i < opened.sequences.size(); ++i) {
     MODEL_CALL(adopt(std::move(opened.sequences[i]), std::move(prompts[i]), space,
@@ -145,7 +155,8 @@ std::string cache_model::plan_growth(open_sequence& s) {
     MODEL_CHECK(before + n > options_.blocks * b
                     ? grown.error().code == errc::invalid_argument
                     : grown.error().code == errc::out_of_blocks &&
-                          !call().can_allocate((before + n + b - 1) / b - filled / b));
+                          (limited(s.space) ||
+                           !call().can_allocate((before + n + b - 1) / b - filled / b)));
     return {};
   }
   if (append) {

@@ -21,29 +21,45 @@ namespace radixkv::detail {
 
 class path_digest {
  public:
+  static constexpr std::uint32_t most_sampled = 16;
+
   // chunk_tokens 0: hashes nothing.
   explicit path_digest(std::uint32_t chunk_tokens = 0)
       : chunk_tokens_(chunk_tokens), secret_(chunk_tokens ? random_secret() : 0) {}
 
-  // The hashes of `tokens`, for request_info::path_hashes. May throw std::bad_alloc.
-  void compute(std::span<const token_id> tokens, std::string_view name_space,
+  [[nodiscard]] std::uint32_t chunk_tokens() const noexcept { return chunk_tokens_; }
+  // Tokens at a chunk's end that are read.
+  [[nodiscard]] std::uint32_t sampled() const noexcept {
+    return std::min(most_sampled, chunk_tokens_);
+  }
+  // The hash of a namespace's empty path.
+  [[nodiscard]] std::uint64_t seed(std::string_view name_space) const noexcept {
+    std::uint64_t h = mix(name_space.size(), secret_);
+    for (const char c : name_space) h = mix(h ^ static_cast<unsigned char>(c), secret_);
+    return h;
+  }
+  // The hash of a path one chunk longer than that of h; `sample`: the chunk's last sampled()
+  // tokens.
+  [[nodiscard]] std::uint64_t next(std::uint64_t h, const token_id* sample) const noexcept {
+    std::uint64_t w[8] = {};
+    std::memcpy(w, sample, sampled() * sizeof(token_id));
+    const std::uint64_t a = fold_multiply(w[0] ^ secret_, w[1] ^ (secret_ << 1 | 1)) ^
+                            fold_multiply(w[2] ^ ~secret_, w[3] ^ (secret_ << 7 | 3));
+    const std::uint64_t b = fold_multiply(w[4] ^ secret_, w[5] ^ (secret_ << 13 | 5)) ^
+                            fold_multiply(w[6] ^ ~secret_, w[7] ^ (secret_ << 19 | 7));
+    return mix(h ^ fold_multiply(a, b | 1), secret_);
+  }
+
+  // The hashes of `tokens` in a namespace, for request_info::path_hashes. May throw std::bad_alloc.
+  void compute(std::span<const token_id> tokens, std::uint64_t seed,
                std::vector<std::uint64_t>& out) const {
     if (chunk_tokens_ == 0) return;
     out.resize(tokens.size() / chunk_tokens_);
-    if (out.empty()) return;
-    std::uint64_t h = mix(name_space.size(), secret_);
-    for (const char c : name_space) h = mix(h ^ static_cast<unsigned char>(c), secret_);
-    const std::size_t sample = std::min<std::size_t>(16, chunk_tokens_);
+    std::uint64_t h = seed;
     const token_id* end = tokens.data();
     for (std::uint64_t& hash : out) {
       end += chunk_tokens_;
-      std::uint64_t w[8] = {};
-      std::memcpy(w, end - sample, sample * sizeof(token_id));
-      const std::uint64_t a = fold_multiply(w[0] ^ secret_, w[1] ^ (secret_ << 1 | 1)) ^
-                              fold_multiply(w[2] ^ ~secret_, w[3] ^ (secret_ << 7 | 3));
-      const std::uint64_t b = fold_multiply(w[4] ^ secret_, w[5] ^ (secret_ << 13 | 5)) ^
-                              fold_multiply(w[6] ^ ~secret_, w[7] ^ (secret_ << 19 | 7));
-      hash = h = mix(h ^ fold_multiply(a, b | 1), secret_);
+      hash = h = next(h, end - sampled());
     }
   }
 

@@ -6,14 +6,11 @@ namespace radixkv::detail {
 
 void retention::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   tree_ = &tree;
-  marks_ = {};
-  free_ = {};
-  by_node_ = {};
-  holds_ = {};
-  discards_ = {};
-  expiries_ = {};
+  marks_.clear();
+  giving_way_ = discarding_ = expiring_ = {};
+  holds_ = 0;
   announced_ = {};
-  quotas_ = {};
+  quotas_.attach(*this);
   policy_->attach(*this, capacity_blocks);
 }
 
@@ -24,320 +21,218 @@ std::uint32_t retention::path_hash_tokens(std::uint32_t block_tokens) const noex
 
 std::uint32_t retention::pinned_blocks(node_id n) const noexcept {
   const std::uint32_t pinned = tree_->pinned_blocks(n);
-  return holds_.empty() ? pinned : std::max(pinned, held(n, 0));
+  return holds_ == 0 ? pinned : std::max(pinned, held(n, 0));
 }
 
-// Blocks of n that holds with a rank above the given one cover.
-std::uint32_t retention::held(node_id n, double above) const {
-  const auto found = by_node_.find(n);
-  if (found == by_node_.end()) return 0;
+// Blocks of n that holds of at least a rank cover.
+std::uint32_t retention::held(node_id n, double at_least) const {
   std::uint32_t most = 0;
-  for (const mark_id m : found->second)
-    if (marks_[m].rank > above) most = std::max(most, marks_[m].blocks);
+  marks_.for_each_on(n, [&](std::uint32_t i) {
+    if (marks_[i].holds() && marks_[i].rank >= at_least) most = std::max(most, marks_[i].blocks);
+  });
   return most;
 }
 
-mark_id retention::new_mark(mark m) {
-  mark_id id;
-  if (free_.empty()) {
-    id = static_cast<mark_id>(marks_.size());
-    marks_.emplace_back();
-  } else {
-    id = free_.back();
-    free_.pop_back();
-  }
-  marks_[id] = std::move(m);
-  marks_[id].used = true;
-  (marks_[id].rank > 0 ? holds_ : discards_).insert({marks_[id].rank, id});
-  if (marks_[id].expires != never) expiries_.insert({marks_[id].expires, id});
-  return id;
+mark_id retention::make(mark_kind kind, double rank, double expires) {
+  marks_.reserve_one();
+  const std::size_t slots = marks_.slots() + 1;
+  giving_way_.reserve(slots);
+  discarding_.reserve(slots);
+  expiring_.reserve(slots);
+  const std::uint32_t i = marks_.take_slot();
+  marks_[i].kind = kind;
+  marks_[i].rank = rank;
+  marks_[i].expires = expires;
+  marks_[i].order = ++order_;
+  holds_ += rank > 0;
+  if (rank > 0 && expires != never) expiring_.put(i, expires, i);
+  return marks_.id(i);
 }
 
-// Lays mark m on n.
-void retention::put(mark_id m, node_id n, std::uint32_t blocks) {
+// Lays a mark that lies nowhere.
+void retention::put(std::uint32_t i, node_id n, std::uint32_t blocks) {
   if (n == no_node || tree_->is_root(n) || blocks == 0) {
-    marks_[m].node = no_node;
-    marks_[m].blocks = 0;
+    giving_way_.remove(i);
+    discarding_.remove(i);
+    if (!marks_[i].owned) end(i);
     return;
   }
-  marks_[m].node = n;
-  marks_[m].blocks = blocks;
-  by_node_[n].push_back(m);
+  marks_.lay(i, n, blocks);
+  if (marks_[i].holds() && marks_[i].rank != stays) {
+    giving_way_.put(i, marks_[i].rank, marks_[i].order);
+  } else if (!marks_[i].holds() && !expiring_.contains(i)) {
+    discarding_.put(i, marks_[i].rank, marks_[i].order);
+  }
 }
 
-// Takes mark m off its node. The policy must hear of it once the mark lies elsewhere.
-void retention::take(mark_id m) {
-  const node_id n = marks_[m].node;
-  if (n == no_node) return;
-  const auto found = by_node_.find(n);
-  std::erase(found->second, m);
-  if (found->second.empty()) by_node_.erase(found);
-  marks_[m].node = no_node;
+void retention::end(std::uint32_t i) {
+  const node_id n = marks_[i].node;
+  const bool held_it = marks_[i].holds();
+  marks_.take_off(i);
+  giving_way_.remove(i);
+  discarding_.remove(i);
+  expiring_.remove(i);
+  forget_hashes(i);
+  holds_ -= held_it;
+  marks_.give_slot(i);
+  if (held_it && n != no_node) let_go(n);
 }
 
-void retention::end(mark_id m) {
-  mark& at = marks_[m];
-  const node_id n = at.node;
-  take(m);
-  (at.rank > 0 ? holds_ : discards_).erase({at.rank, m});
-  if (at.expires != never) expiries_.erase({at.expires, m});
-  forget_hashes(m);
-  const bool was_hold = at.rank > 0;
-  at = {};
-  free_.push_back(m);
-  if (was_hold && n != no_node) on_unpin(n);
+bool retention::release(mark_id m) {
+  const std::uint32_t i = marks_.find(m);
+  if (i != no_index) end(i);
+  return i != no_index;
 }
 
-void retention::release(mark_id m) {
-  if (m < marks_.size() && marks_[m].used) end(m);
+void retention::lay(mark_id m, node_id n, std::uint32_t blocks) {
+  const std::uint32_t i = marks_.find(m);
+  if (i == no_index) return;
+  const node_id before = marks_[i].node;
+  if (before == n && marks_[i].blocks == blocks) return;
+  marks_.take_off(i);
+  put(i, n, blocks);
+  if (before != no_node) let_go(before);
 }
 
-mark_id retention::hold(node_id n, std::uint32_t blocks, double rank, double expires) {
-  mark m;
-  m.rank = rank;
-  m.expires = expires;
-  const mark_id id = new_mark(std::move(m));
-  put(id, n, blocks);
-  return id;
+void retention::leave(mark_id m, node_id n, std::uint32_t blocks, double expires) {
+  const std::uint32_t i = marks_.find(m);
+  if (i == no_index) return;
+  // The latest of a kind decides about what it covers.
+  if (n != no_node) {
+    marks_.for_each_on(n, [&](std::uint32_t other) {
+      const mark& o = marks_[other];
+      if (other != i && !o.owned && o.kind == marks_[i].kind && o.holds() && o.blocks <= blocks) {
+        end(other);
+      }
+    });
+  }
+  marks_[i].owned = false;
+  marks_[i].order = ++order_;
+  if (expires < marks_[i].expires) {
+    marks_[i].expires = expires;
+    expiring_.put(i, expires, i);
+  }
+  put(i, n, blocks);
 }
 
-mark_id retention::discard(node_id n, std::uint32_t blocks, std::uint32_t from, double when) {
-  mark m;
-  m.rank = -1;
-  m.from = from;
-  m.active = when <= 0;
-  m.expires = when <= 0 ? never : when;
-  const mark_id id = new_mark(std::move(m));
-  put(id, n, blocks);
-  return id;
+void retention::leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::uint32_t from,
+                              double when) {
+  const std::uint32_t i = marks_.find(m);
+  if (i == no_index) return;
+  if (n != no_node) {
+    marks_.for_each_on(n, [&](std::uint32_t other) {
+      const mark& o = marks_[other];
+      if (other != i && !o.owned && o.kind == marks_[i].kind && !o.holds()) end(other);
+    });
+  }
+  marks_[i].owned = false;
+  marks_[i].from = from;
+  marks_[i].expires = when;
+  marks_[i].order = ++order_;
+  if (when > 0) expiring_.put(i, when, i);
+  put(i, n, blocks);
 }
 
 void retention::advance(double now) {
-  while (!expiries_.empty() && expiries_.begin()->first <= now) {
-    const mark_id m = expiries_.begin()->second;
-    if (marks_[m].rank > 0) {
-      end(m);
+  while (!expiring_.empty() && expiring_.top_key() <= now) {
+    const std::uint32_t i = expiring_.top();
+    if (marks_[i].holds()) {
+      end(i);
     } else {
-      expiries_.erase(expiries_.begin());
-      marks_[m].expires = never;
-      marks_[m].active = true;
+      expiring_.remove(i);
+      if (marks_[i].node != no_node) discarding_.put(i, marks_[i].rank, marks_[i].order);
     }
   }
 }
 
 mark_id retention::announce(std::span<const std::uint64_t> hashes, node_id n,
                             std::uint32_t blocks) {
-  mark m;
-  m.rank = announced_rank - static_cast<double>(announcements_++);
-  m.hashes.assign(hashes.begin(), hashes.end());
-  const mark_id id = new_mark(std::move(m));
-  for (const std::uint64_t h : hashes) announced_[h].push_back(id);
-  put(id, n, blocks);
-  return id;
+  const mark_id m = make(mark_kind::announced, announced_rank);
+  const std::uint32_t i = marks_.find(m);
+  try {
+    marks_[i].hashes.assign(hashes.begin(), hashes.end());
+    for (const std::uint64_t h : hashes) announced_[h].push_back(i);
+  } catch (...) {
+    end(i);
+    throw;
+  }
+  marks_[i].order = ~announcements_++;
+  put(i, n, blocks);
+  return m;
 }
 
-void retention::forget_hashes(mark_id m) {
-  for (const std::uint64_t h : marks_[m].hashes) {
+void retention::forget_hashes(std::uint32_t i) {
+  for (const std::uint64_t h : marks_[i].hashes) {
     const auto found = announced_.find(h);
     if (found == announced_.end()) continue;
-    std::erase(found->second, m);
+    std::erase(found->second, i);
     if (found->second.empty()) announced_.erase(found);
   }
 }
 
-// Announcements that share more of the request's path than was cached of theirs are laid on it.
-void retention::on_request(const request_info& request) {
-  policy_->on_request(request);
-  if (quota* const q = quota_of(request.node)) q->order.on_request(request);
-  if (announced_.empty() || request.node == no_node || request.path_hashes.empty()) return;
-  const auto first = announced_.find(request.path_hashes[0]);
-  if (first == announced_.end()) return;
-  std::size_t unseen = first->second.size();
-  ++requests_;
-  const std::uint32_t chunk = path_hash_tokens(tree_->block_tokens()) / tree_->block_tokens();
-  node_id n = request.node;
-  for (std::size_t i = request.path_hashes.size(); i-- > 0 && unseen > 0;) {
-    const auto found = announced_.find(request.path_hashes[i]);
-    if (found == announced_.end()) continue;
-    const auto depth = static_cast<std::uint32_t>(i + 1) * chunk;
-    if (depth > tree_->first_block(n) + tree_->blocks(n)) continue;
-    while (tree_->first_block(n) >= depth) n = tree_->parent(n);
-    for (const mark_id m : found->second) {
-      mark& at = marks_[m];
-      if (at.seen == requests_) continue;
-      at.seen = requests_;
-      --unseen;
-      if (at.node != no_node && tree_->first_block(at.node) + at.blocks >= depth) continue;
-      const node_id before = at.node;
-      take(m);
-      put(m, n, depth - tree_->first_block(n));
-      if (before != no_node) on_unpin(before);
-    }
+std::pair<node_id, std::uint32_t> retention::place_of(mark_id m) const {
+  const std::uint32_t i = marks_.find(m);
+  if (i == no_index) return {no_node, 0};
+  return {marks_[i].node, marks_[i].blocks};
+}
+
+void retention::set_quota(node_id root, std::int64_t blocks, std::span<const node_id> nodes) {
+  if (blocks == 0) {
+    quotas_.drop(root);
+  } else {
+    quotas_.set(root, blocks, nodes);
   }
-}
-
-victim retention::next_victim() {
-  if (const victim v = discarded(); v.node != no_node) return v;
-  if (const victim v = policy_->next_victim(); v.node != no_node) return v;
-  return given_way();
-}
-
-victim retention::discarded() {
-  for (auto at = discards_.begin(); at != discards_.end();) {
-    const mark& m = marks_[at->second];
-    const mark_id id = at->second;
-    ++at;
-    if (!m.active) continue;
-    const node_id n = m.node;
-    // Nothing left of it, or others have gone on from there.
-    if (n == no_node || tree_->children(n) > 0 || tree_->blocks(n) > m.blocks) {
-      end(id);
-      continue;
-    }
-    const std::uint32_t first = tree_->first_block(n);
-    const std::uint32_t keep = std::max(pinned_blocks(n), m.from > first ? m.from - first : 0);
-    if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
-    if (tree_->pinned_blocks(n) == 0) end(id);
-  }
-  return {};
-}
-
-victim retention::given_way() {
-  for (const auto& [rank, id] : holds_) {
-    if (rank == stays) break;
-    const node_id n = marks_[id].node;
-    if (n == no_node || !tree_->evictable(n)) continue;
-    const std::uint32_t keep = std::max(tree_->pinned_blocks(n), held(n, rank));
-    if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
-  }
-  return {};
-}
-
-void retention::on_insert(node_id n) {
-  policy_->on_insert(n);
-  if (quota* const q = quota_of(n)) {
-    q->blocks += tree_->blocks(n);
-    q->order.on_insert(n);
-  }
-}
-
-void retention::on_extend(node_id n, std::uint32_t blocks) {
-  policy_->on_extend(n, blocks);
-  if (quota* const q = quota_of(n)) {
-    q->blocks += blocks;
-    q->order.on_extend(n, blocks);
-  }
-}
-
-void retention::on_split(node_id upper, node_id lower) {
-  bool freed = false;
-  if (const auto found = by_node_.find(lower); found != by_node_.end()) {
-    const std::uint32_t at = tree_->blocks(upper);
-    for (const mark_id m : std::vector<mark_id>(found->second)) {
-      if (marks_[m].blocks > at) {
-        marks_[m].blocks -= at;
-      } else {
-        const std::uint32_t blocks = marks_[m].blocks;
-        take(m);
-        put(m, upper, blocks);
-        freed = true;
-      }
-    }
-  }
-  policy_->on_split(upper, lower);
-  if (quota* const q = quota_of(lower)) q->order.on_split(upper, lower);
-  if (freed) on_unpin(lower);
-}
-
-void retention::on_trim(node_id n, std::uint32_t blocks) {
-  if (const auto found = by_node_.find(n); found != by_node_.end())
-    for (const mark_id m : found->second)
-      marks_[m].blocks = std::min(marks_[m].blocks, tree_->blocks(n));
-  policy_->on_trim(n, blocks);
-  if (quota* const q = quota_of(n)) {
-    q->blocks -= blocks;
-    q->order.on_trim(n, blocks);
-  }
-}
-
-void retention::on_remove(node_id n, bool evicted) {
-  // Before its marks move up: the policy then finds the parent held as soon as it looks.
-  if (const auto found = by_node_.find(n); found != by_node_.end()) {
-    const node_id above = tree_->parent(n);
-    const bool shared = tree_->children(above) > 1;
-    for (const mark_id m : std::vector<mark_id>(found->second)) {
-      take(m);
-      if (marks_[m].rank < 0 && shared) continue;  // ends when it is next looked at
-      put(m, above, tree_->is_root(above) ? 0 : tree_->blocks(above));
-    }
-  }
-  policy_->on_remove(n, evicted);
-  if (quota* const q = quota_of(n)) {
-    q->blocks -= tree_->blocks(n);
-    q->order.on_remove(n, evicted);
-  }
-}
-
-void retention::on_pin(node_id n) {
-  // Someone uses it again: no reason to discard it any more.
-  if (const auto found = by_node_.find(n); found != by_node_.end() && !discards_.empty())
-    for (const mark_id m : std::vector<mark_id>(found->second))
-      if (marks_[m].rank < 0) end(m);
-  policy_->on_pin(n);
-  if (quota* const q = quota_of(n)) q->order.on_pin(n);
-}
-
-void retention::on_unpin(node_id n) {
-  policy_->on_unpin(n);
-  if (quota* const q = quota_of(n)) q->order.on_unpin(n);
-}
-
-retention::quota* retention::quota_of(node_id n) {
-  if (quotas_.empty() || n == no_node) return nullptr;
-  while (!tree_->is_root(n)) n = tree_->parent(n);
-  const auto found = quotas_.find(n);
-  return found == quotas_.end() ? nullptr : &found->second;
 }
 
 std::int64_t retention::excess(node_id root, std::int64_t incoming) const {
-  const auto found = quotas_.find(root);
-  if (found == quotas_.end()) return 0;
-  return std::max<std::int64_t>(0, found->second.blocks + incoming - found->second.limit);
+  if (quotas_.empty() || !quotas_.has(root)) return 0;
+  return std::max<std::int64_t>(0, quotas_.taken(root) + incoming - quotas_.limit(root));
 }
-
-void retention::set_quota(node_id root, std::int64_t blocks) {
-  if (blocks == 0) {
-    quotas_.erase(root);
-    return;
-  }
-  const auto [at, added] = quotas_.try_emplace(root);
-  at->second.limit = blocks;
-  if (added) at->second.order.attach(*this, blocks);
-}
-
-victim retention::next_victim_of(node_id root) { return quotas_.at(root).order.next_victim(); }
 
 std::size_t retention::bytes() const noexcept {
-  std::size_t n = policy_->bytes() + marks_.capacity() * sizeof(mark);
-  for (const mark& m : marks_) n += m.hashes.capacity() * 8;
-  for (const auto& [root, q] : quotas_) n += q.order.bytes();
-  // A node of a hash map or set: contents, links.
-  return n + by_node_.size() * 64 + announced_.size() * 64 +
-         (holds_.size() + discards_.size() + expiries_.size()) * 48;
+  // Of announced_: a node's contents and links, and a small vector's memory, each.
+  return policy_->bytes() + marks_.bytes() + giving_way_.bytes() + discarding_.bytes() +
+         expiring_.bytes() + announced_.size() * 88 + quotas_.bytes();
 }
 
 std::string retention::check() const {
-  for (mark_id m = 0; m < marks_.size(); ++m) {
-    const mark& at = marks_[m];
-    if (!at.used || at.node == no_node) continue;
-    if (at.blocks == 0 || at.blocks > tree_->blocks(at.node))
-      return "mark " + std::to_string(m) + " covers " + std::to_string(at.blocks) + " of " +
-             std::to_string(tree_->blocks(at.node)) + " blocks";
-    const auto found = by_node_.find(at.node);
-    if (found == by_node_.end() ||
-        std::find(found->second.begin(), found->second.end(), m) == found->second.end())
-      return "mark " + std::to_string(m) + " is not on its node";
+  std::size_t holds = 0;
+  for (std::uint32_t i = 0; i < marks_.slots(); ++i) {
+    const mark& m = marks_[i];
+    if (!m.used) continue;
+    holds += m.holds();
+    const std::string name = "mark " + std::to_string(i);
+    if (m.node == no_node) {
+      if (giving_way_.contains(i) || discarding_.contains(i)) return name + " waits nowhere";
+      if (!m.owned) return name + " lies nowhere and is nobody's";
+      continue;
+    }
+    if (m.blocks == 0 || m.blocks > tree_->blocks(m.node)) {
+      return name + " covers " + std::to_string(m.blocks) + " of " +
+             std::to_string(tree_->blocks(m.node)) + " blocks";
+    }
+    bool found = false;
+    marks_.for_each_on(m.node, [&](std::uint32_t j) { found = found || j == i; });
+    if (!found) return name + " is not on its node";
+    if (m.holds() && m.rank != stays && tree_->evictable(m.node) &&
+        tree_->blocks(m.node) > kept_against(i) && !giving_way_.contains(i)) {
+      return name + " can never give way";
+    }
   }
+  if (holds != holds_) {
+    return std::to_string(holds_) + " holds counted, " + std::to_string(holds) + " found";
+  }
+  if (!giving_way_.sound() || !discarding_.sound() || !expiring_.sound()) {
+    return "marks are out of order";
+  }
+  for (const auto& [hash, marks] : announced_) {
+    for (const std::uint32_t i : marks) {
+      if (!marks_[i].used || marks_[i].kind != mark_kind::announced) {
+        return "an announcement's hash has outlived it";
+      }
+    }
+  }
+  if (std::string wrong = quotas_.check(); !wrong.empty()) return wrong;
   return policy_->check();
 }
 

@@ -15,6 +15,20 @@ using study::path;
 using study::random_paths;
 using study::sim_tree;
 
+// Marks as sequences make and leave them.
+mark_id hold(retention& r, node_id n, std::uint32_t blocks, double rank,
+             double expires = retention::never) {
+  const mark_id m = r.make(mark_kind::priority, rank, expires);
+  r.lay(m, n, blocks);
+  return m;
+}
+mark_id discard(retention& r, node_id n, std::uint32_t blocks, std::uint32_t from,
+                double when = 0) {
+  const mark_id m = r.make(mark_kind::discarded, -1);
+  r.leave_discard(m, n, blocks, from, when);
+  return m;
+}
+
 std::unique_ptr<eviction_policy> named(const std::string& name) {
   return std::move(*make_policy(name));
 }
@@ -39,7 +53,7 @@ class around : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(around, what_stays_is_never_evicted) {
-  kept.hold(use(a), 3, retention::stays);
+  hold(kept, use(a), 3, retention::stays);
   use(b);
   EXPECT_EQ(tree.evict(100), 5);
   EXPECT_EQ(cached(a), 3u);
@@ -48,8 +62,8 @@ TEST_P(around, what_stays_is_never_evicted) {
 }
 
 TEST_P(around, holds_give_way_when_nothing_else_is_left_lowest_first) {
-  kept.hold(use(a), 4, 2);
-  kept.hold(use(b), 4, 1);
+  hold(kept, use(a), 4, 2);
+  hold(kept, use(b), 4, 1);
   use(c);
   EXPECT_EQ(tree.evict(2), 2);
   EXPECT_EQ(cached(c), 0u);
@@ -61,8 +75,8 @@ TEST_P(around, holds_give_way_when_nothing_else_is_left_lowest_first) {
 }
 
 TEST_P(around, a_hold_follows_its_blocks_through_a_split) {
-  kept.hold(use(a), 4, retention::stays);
-  const mark_id first_two = kept.hold(tree.cached_prefix({a.data(), 1, 4}).first, 2, 5);
+  hold(kept, use(a), 4, retention::stays);
+  const mark_id first_two = hold(kept, tree.cached_prefix({a.data(), 1, 4}).first, 2, 5);
   use(ab);  // splits a behind its second block
   EXPECT_EQ(kept.check(), "");
   EXPECT_EQ(tree.evict(100), 1);
@@ -72,8 +86,8 @@ TEST_P(around, a_hold_follows_its_blocks_through_a_split) {
 }
 
 TEST_P(around, released_and_expired_holds_can_be_evicted) {
-  const mark_id m = kept.hold(use(a), 4, retention::stays);
-  kept.hold(use(b), 4, retention::stays, 10.0);
+  const mark_id m = hold(kept, use(a), 4, retention::stays);
+  hold(kept, use(b), 4, retention::stays, 10.0);
   EXPECT_EQ(tree.evict(100), 0);
   kept.release(m);
   kept.release(m);  // again: nothing happens
@@ -88,7 +102,7 @@ TEST_P(around, a_discard_goes_first_as_far_as_it_reaches) {
   use(c);
   const node_id n = use(a);
   use(b);
-  kept.discard(n, 4, 1);
+  discard(kept, n, 4, 1);
   EXPECT_EQ(tree.evict(3), 3);
   EXPECT_EQ(cached(a), 1u);
   EXPECT_EQ(cached(b), 4u);
@@ -97,7 +111,7 @@ TEST_P(around, a_discard_goes_first_as_far_as_it_reaches) {
 
 TEST_P(around, a_discard_ends_when_its_path_is_used_again) {
   use(c);
-  kept.discard(use(a), 4, 0);
+  discard(kept, use(a), 4, 0);
   use(a);
   use(b);
   const victim v = kept.next_victim();
@@ -109,13 +123,47 @@ TEST_P(around, a_discard_ends_when_its_path_is_used_again) {
 
 TEST_P(around, a_time_to_live_begins_when_the_clock_says) {
   const node_id n = use(a);
-  kept.discard(n, 4, 0, 5.0);
+  discard(kept, n, 4, 0, 5.0);
   kept.advance(4);
   for (std::uint32_t i = 0; i < 3; ++i) use(b);
   kept.advance(5);
   EXPECT_EQ(tree.evict(4), 4);
   EXPECT_EQ(cached(a), 0u);
   EXPECT_EQ(cached(b), 4u);
+}
+
+TEST_P(around, the_latest_priority_left_on_a_path_counts_and_few_stay) {
+  for (int i = 0; i < 50; ++i) {
+    use(a);
+    const node_id n = use(a);
+    kept.leave(kept.make(mark_kind::priority, 9), n, 4);
+    kept.leave(kept.make(mark_kind::priority, i + 1), n, 4);
+  }
+  EXPECT_EQ(kept.marks(), 1u);
+  // Marks of many paths whose ends go gather on what is left of them, as one.
+  for (std::uint32_t i = 0; i < 20; ++i) {
+    static std::vector<std::vector<std::uint32_t>> ends(20);
+    ends[i] = {40, 41, 50 + i};
+    kept.leave(kept.make(mark_kind::priority, i + 1), use(ends[i]), 1);
+  }
+  const std::uint32_t blocks = cached({40, 41});
+  EXPECT_EQ(blocks, 2u);
+  EXPECT_EQ(kept.check(), "");
+  EXPECT_EQ(tree.evict(20), 20);
+  EXPECT_LE(kept.marks(), 3u);
+  EXPECT_EQ(kept.check(), "");
+  EXPECT_EQ(cached({40, 41}), 2u) << "the highest of them: 20";
+}
+
+TEST_P(around, an_id_of_a_mark_that_ended_is_not_the_next_ones) {
+  const node_id n = use(a);
+  const mark_id old = hold(kept, n, 4, 1);
+  kept.release(old);
+  hold(kept, n, 4, retention::stays);
+  kept.release(old);
+  kept.lay(old, n, 1);
+  EXPECT_EQ(tree.evict(100), 0);
+  EXPECT_EQ(kept.place_of(old).first, no_node);
 }
 
 TEST_P(around, a_quota_takes_from_its_own_namespace) {
@@ -126,6 +174,11 @@ TEST_P(around, a_quota_takes_from_its_own_namespace) {
   EXPECT_EQ(kept.excess(0, 3), 5);
   const victim v = kept.next_victim_of(0);
   EXPECT_EQ(tree.id(v.node, 0), 0u);
+  hold(kept, use(a), 4, 2);
+  hold(kept, use(b), 4, 1);
+  const victim w = kept.next_victim_of(0);
+  EXPECT_EQ(tree.id(w.node, 0), 10u) << "all is held: the lowest gives way";
+  EXPECT_EQ(kept.check(), "");
   kept.set_quota(0, 0);
   EXPECT_EQ(kept.excess(0, 3), 0);
 }
@@ -155,10 +208,9 @@ TEST_P(around, books_agree_under_random_marks) {
         const auto hashes = hashes_of(p, chunk);
         marks.push_back(marked.announce(hashes, node, blocks));
       } else if (node != 0) {
-        marks.push_back(
-            paths.number() % 2
-                ? marked.hold(node, blocks, 1.0 + static_cast<double>(step % 5), step + 500.0)
-                : marked.discard(node, blocks, 1, step + 50.0));
+        marks.push_back(paths.number() % 2 ? hold(marked, node, blocks,
+                                                  1.0 + static_cast<double>(step % 5), step + 500.0)
+                                           : discard(marked, node, blocks, 1, step + 50.0));
       }
     } else if (what == 7) {
       t.evict(static_cast<std::int64_t>(paths.number() % 5));

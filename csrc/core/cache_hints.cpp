@@ -1,0 +1,281 @@
+// What callers know beforehand: announced requests, prefixes that stay, quotas, learnt weights.
+//
+// Announcements know the rest of their path by hashes (a wrong one would hold the wrong blocks for
+// a while, no more); a prefix that stays keeps its tokens, and is looked up by them when a sequence
+// that may have published more of it is released.
+#include <algorithm>
+#include <new>
+
+#include "csrc/core/cache_core.h"
+#include "csrc/core/no_memory.h"
+#include "csrc/core/range_check.h"
+#include "csrc/core/token_ops.h"
+
+namespace radixkv::detail {
+
+status cache_core::check_hints_locked(std::int64_t used, std::int64_t most, const char* option,
+                                      const char* what) const {
+  if (used < most) return {};
+  return {errc::busy,
+          "as many " + std::string(what) + " as " + option + " allows, " + std::to_string(most)};
+}
+
+// Where the cached part of a prefix ends: its whole blocks, or all of it if all is cached.
+tree_place cache_core::cached_place_locked(std::span<const token_id> tokens, std::string_view space,
+                                           std::uint64_t& matched) const {
+  tree_match m;
+  matched = 0;
+  if (!match_locked(tokens, space, {}, m) || m.deepest == no_node) return {};
+  const std::uint64_t whole = m.blocks * options_.block_tokens;
+  if (m.tokens < tokens.size() || m.tokens == whole) {
+    matched = whole;
+    return m.blocks > 0 ? m.place : tree_place{};
+  }
+  matched = m.tokens;
+  // The block with the rest is the next one of the node where the whole blocks end, or a child's
+  // first.
+  tree_place at = m.place;
+  if (at.node == no_node) at = {spaces_.find(space, tree_)->node, 0};
+  if (!tree_.is_root(at.node) && at.blocks < tree_.blocks(at.node)) {
+    return {at.node, at.blocks + 1};
+  }
+  return {tree_.child_with(at.node, m.partial_block, static_cast<std::uint32_t>(m.tokens - whole)),
+          1};
+}
+
+result<mark_id> cache_core::announce(std::span<const token_id> tokens, std::string_view space) try {
+  if (status ok = check_prompt(tokens); !ok) return ok.error();
+  std::vector<std::uint64_t> hashes;
+  path_digest_.compute(tokens, path_digest_.seed(space), hashes);
+  tree_match found;
+  bool valid = try_match(tokens, space, {}, found);
+  guard lock(*this);
+  if (status room = check_hints_locked(announcements_, options_.max_announcements,
+                                       "max_announcements", "requests are announced");
+      !room) {
+    return room.error();
+  }
+  valid = valid && found.deepest != no_node && tree_.still(found);
+  if (!valid) (void)match_locked(tokens, space, {}, found);
+  const mark_id m = policy_->announce(hashes, found.blocks > 0 ? found.place.node : no_node,
+                                      found.blocks > 0 ? found.place.blocks : 0);
+  ++announcements_;
+  return m;
+} catch (const std::bad_alloc&) {
+  return no_memory("to announce a request of", static_cast<std::int64_t>(tokens.size()), "tokens");
+}
+
+void cache_core::withdraw(mark_id announced) noexcept {
+  guard lock(*this);
+  if (policy_->release(announced)) --announcements_;
+}
+
+void cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
+  std::uint64_t matched = 0;
+  const tree_place place = cached_place_locked(pin.tokens, pin.space, matched);
+  policy_->lay(m, place.node, place.blocks);
+  pin.whole = matched == pin.tokens.size();
+}
+
+// Looks anew at what there is of every prefix that stays.
+void cache_core::recount_pins_locked() {
+  pins_lacking_ = 0;
+  pinned_depths_ = 0;
+  for (auto& [m, pin] : pins_) {
+    hold_pin_locked(m, pin);
+    pins_lacking_ += !pin.whole;
+    if (const auto [n, blocks] = policy_->place_of(m); n != no_node) {
+      pinned_depths_ += std::int64_t{tree_.first_block(n)} + blocks;
+    }
+  }
+}
+
+result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
+                                       std::string_view space) try {
+  if (status ok = check_prompt(tokens); !ok) return ok.error();
+  prefix_pin pin{std::string(space), {tokens.begin(), tokens.end()}, false};
+  guard lock(*this);
+  if (status room =
+          check_hints_locked(static_cast<std::int64_t>(pins_.size()), options_.max_pinned_prefixes,
+                             "max_pinned_prefixes", "prefixes are pinned");
+      !room) {
+    return room.error();
+  }
+  const mark_id m = policy_->make(mark_kind::pinned, retention::stays);
+  try {
+    pins_.emplace(m, std::move(pin));
+  } catch (...) {
+    policy_->release(m);
+    throw;
+  }
+  recount_pins_locked();
+  return m;
+} catch (const std::bad_alloc&) {
+  return no_memory("to pin a prefix of", static_cast<std::int64_t>(tokens.size()), "tokens");
+}
+
+void cache_core::unpin_prefix(mark_id pinned) noexcept {
+  guard lock(*this);
+  pins_.erase(pinned);
+  policy_->release(pinned);
+  recount_pins_locked();
+}
+
+// A sequence is released: it may have published more of a prefix that stays.
+void cache_core::settle_pins_locked(const sequence_state& s) {
+  const std::string_view space = spaces_.name_of(s.root);
+  bool more = false;
+  for (const auto& [m, pin] : pins_) {
+    if (pin.whole || pin.space != space) continue;
+    const auto [n, blocks] = policy_->place_of(m);
+    const std::int64_t at =
+        n == no_node ? 0 : (std::int64_t{tree_.first_block(n)} + blocks) * block_tokens();
+    if (at >= s.committed) continue;
+    const std::uint32_t* const row =
+        tree_.row(s.table[static_cast<std::size_t>(at / block_tokens())]);
+    more = more || load_word(row) == pin.tokens[static_cast<std::size_t>(at)];
+  }
+  if (more) recount_pins_locked();
+}
+
+std::int64_t cache_core::held_tokens(mark_id m) const {
+  std::lock_guard lock(mutex_);
+  const auto [n, blocks] = policy_->place_of(m);
+  if (n == no_node) return 0;
+  const std::int64_t tokens = (std::int64_t{tree_.first_block(n)} + blocks) * block_tokens();
+  const auto pin = pins_.find(m);
+  return pin == pins_.end()
+             ? tokens
+             : std::min(tokens, static_cast<std::int64_t>(pin->second.tokens.size()));
+}
+
+status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
+  if (status ok = check_range("a quota in blocks", blocks, 0, max_blocks); !ok) return ok;
+  std::string name(space);
+  guard lock(*this);
+  const std::optional<tree_root> root = spaces_.find(space, tree_);
+  if (blocks == 0) {
+    quota_limits_.erase(name);
+    if (root) policy_->set_quota(root->node, 0);
+    return {};
+  }
+  const auto known = quota_limits_.find(name);
+  if (known == quota_limits_.end()) {
+    if (status room = check_hints_locked(static_cast<std::int64_t>(quota_limits_.size()),
+                                         options_.max_quotas, "max_quotas", "quotas are set");
+        !room) {
+      return room;
+    }
+  }
+  std::vector<node_id> nodes;
+  const bool first = root && !policy_->quotas().has(root->node);
+  if (first) {
+    for (const node_id n : tree_.all_nodes()) {
+      if (!tree_.is_root(n) && tree_.root_of(n) == root->node) nodes.push_back(n);
+    }
+    std::sort(nodes.begin(), nodes.end(),
+              [this](node_id a, node_id b) { return tree_.first_block(a) < tree_.first_block(b); });
+  }
+  const auto [at, added] = quota_limits_.try_emplace(std::move(name), blocks);
+  try {
+    if (root) policy_->set_quota(root->node, blocks, nodes);
+  } catch (...) {
+    if (added) quota_limits_.erase(at);
+    throw;
+  }
+  at->second = blocks;
+  if (!root) return {};
+  for (const sequence_state* s = open_; s && first; s = s->next) {
+    if (s->root == root->node) policy_->quotas().charge(s->root, s->charged);
+  }
+  if (const std::int64_t excess = policy_->excess(root->node, 0); excess > 0) {
+    evict_of_locked(root->node, excess);
+  }
+  return {};
+} catch (const std::bad_alloc&) {
+  return no_memory("for a quota of", blocks, "blocks");
+}
+
+// Pins and quotas agree with what they were made of. Part of check(), under the lock.
+std::string cache_core::check_hints() const {
+  std::int64_t depths = 0;
+  std::int64_t lacking = 0;
+  for (const auto& [m, pin] : pins_) {
+    lacking += !pin.whole;
+    const auto [n, blocks] = policy_->place_of(m);
+    const std::int64_t held = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
+    depths += held;
+    std::uint64_t matched = 0;
+    (void)cached_place_locked(pin.tokens, pin.space, matched);
+    const auto length = static_cast<std::int64_t>(pin.tokens.size());
+    if (pin.whole ? held * block_tokens() < length
+                  : held * block_tokens() > static_cast<std::int64_t>(matched)) {
+      return "a pinned prefix is held where it is not cached";
+    }
+  }
+  if (depths != pinned_depths_ || lacking != pins_lacking_) return "pinned prefixes miscounted";
+  std::unordered_map<node_id, std::int64_t> charged;
+  for (const sequence_state* s = open_; s; s = s->next) charged[s->root] += s->charged;
+  const namespace_quotas& quotas = policy_->quotas();
+  for (const node_id n : tree_.all_nodes()) {
+    if (!tree_.is_root(n)) continue;
+    const auto limit = quota_limits_.find(std::string(spaces_.name_of(n)));
+    if (quotas.has(n) != (limit != quota_limits_.end())) {
+      return "the quota of root " + std::to_string(n) + " is not its namespace's";
+    }
+    if (!quotas.has(n)) continue;
+    if (quotas.limit(n) != limit->second || quotas.taken(n) - quotas.cached(n) != charged[n]) {
+      return "the quota of root " + std::to_string(n) + " is miscounted";
+    }
+  }
+  return {};
+}
+
+void cache_core::charge_locked(sequence_state& s, std::int64_t blocks) noexcept {
+  s.charged += blocks;
+  if (!policy_->quotas().empty()) policy_->quotas().charge(s.root, blocks);
+}
+
+result<std::vector<std::byte>> cache_core::save_policy() const try {
+  std::lock_guard lock(mutex_);
+  return policy_->save();
+} catch (const std::bad_alloc&) {
+  return no_memory("to save what the policy has learnt");
+}
+
+status cache_core::load_policy(std::span<const std::byte> learnt) try {
+  std::lock_guard lock(mutex_);
+  return policy_->load(learnt);
+} catch (const std::bad_alloc&) {
+  return no_memory("to load what a policy has learnt,", static_cast<std::int64_t>(learnt.size()),
+                   "bytes");
+}
+
+// The prompt was hashed at open if the policy needs it; here what was generated since, and prompts
+// of which only announcements need the hashes.
+void cache_core::complete_path_hashes(sequence_state& s) const noexcept try {
+  if (!always_hashes_ && announcements_.load(std::memory_order_relaxed) == 0) return;
+  const std::int64_t chunk = path_digest_.chunk_tokens();
+  const auto chunks = static_cast<std::size_t>(s.committed / chunk);
+  std::size_t i = s.path_hashes.size();
+  if (chunks <= i) return;
+  s.path_hashes.resize(chunks);
+  std::uint64_t h = i > 0 ? s.path_hashes[i - 1] : s.path_seed;
+  const std::int64_t b = block_tokens();
+  const std::int64_t sampled = path_digest_.sampled();
+  for (; i < chunks; ++i) {
+    std::uint32_t sample[path_digest::most_sampled];
+    const std::int64_t end = (static_cast<std::int64_t>(i) + 1) * chunk;
+    const std::int64_t step = std::min(b, sampled);  // the samples lie in whole rows, or in one
+    for (std::int64_t at = end - sampled; at < end; at += step) {
+      copy_words(sample + (at - (end - sampled)),
+                 tree_.row(s.table[static_cast<std::size_t>(at / b)]) + at % b,
+                 static_cast<std::size_t>(step));
+    }
+    s.path_hashes[i] = h = path_digest_.next(h, sample);
+  }
+} catch (const std::bad_alloc&) {
+  // Then the policy knows less of this path, as it may.
+}
+
+}  // namespace radixkv::detail

@@ -1,0 +1,163 @@
+// Marks on nodes of the index: what holds blocks, or lets them go first. Storage, and which marks
+// lie on a node.
+//
+// Marks on a node are found through chains of a hash table that is made large enough when a mark is
+// made: laying and taking them off, in the middle of a change of the tree, allocates nothing.
+//
+// Invariants
+// 1. A mark with a node is in the chain of that node's bucket, any other is in none.
+// 2. A mark_id names one use of a slot: ids of marks that have ended are told from later ones.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv::detail {
+
+// Slot in the low half, its generation in the high one.
+using mark_id = std::uint64_t;
+inline constexpr mark_id no_mark = ~std::uint64_t{0};
+inline constexpr std::uint32_t no_index = 0xffffffffu;
+
+enum class mark_kind : std::uint8_t {
+  announced,  // holds what a waiting request will use
+  pinned,     // holds until it is released, whatever happens
+  priority,   // holds, or if its rank is below 0 lets go first
+  expected,   // holds what is expected to be used again
+  discarded   // lets go first: the time to live is over, or nobody will come back
+};
+
+struct mark {
+  static constexpr double never = std::numeric_limits<double>::infinity();
+
+  node_id node = no_node;
+  std::uint32_t blocks = 0;      // covered, from the node's first
+  double rank = 0;               // > 0: holds; < 0: lets go
+  double expires = never;        // a hold ends then; a discard begins then
+  std::uint64_t order = 0;       // among equal ranks the smallest gives way first
+  std::uint64_t seen = 0;        // last request that looked at it
+  std::uint32_t from = 0;        // of a discard: depth in blocks down to which it goes
+  std::uint32_t generation = 0;  // of the slot
+  std::uint32_t next = no_index;
+  std::uint32_t previous = no_index;
+  mark_kind kind = mark_kind::announced;
+  bool used = false;
+  bool owned = true;                  // somebody releases it; others end when their path has gone
+  std::vector<std::uint64_t> hashes;  // of an announcement
+
+  [[nodiscard]] bool holds() const noexcept { return rank > 0; }
+};
+
+class mark_table {
+ public:
+  [[nodiscard]] std::size_t live() const noexcept { return slots_.size() - free_.size(); }
+  [[nodiscard]] mark& operator[](std::uint32_t i) noexcept { return slots_[i]; }
+  [[nodiscard]] const mark& operator[](std::uint32_t i) const noexcept { return slots_[i]; }
+  [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
+
+  // Slot of a mark; no_index if it has ended.
+  [[nodiscard]] std::uint32_t find(mark_id id) const noexcept {
+    const auto i = static_cast<std::uint32_t>(id);
+    if (i >= slots_.size() || !slots_[i].used || slots_[i].generation != id >> 32) return no_index;
+    return i;
+  }
+  [[nodiscard]] mark_id id(std::uint32_t i) const noexcept {
+    return mark_id{slots_[i].generation} << 32 | i;
+  }
+
+  // Afterwards take_slot() and `slots() + 1` slots' laying allocate nothing. May throw.
+  void reserve_one() {
+    if (!free_.empty()) return;
+    const std::size_t wanted = slots_.size() + 1;
+    if (wanted > slots_.capacity()) slots_.reserve(std::max<std::size_t>(16, 2 * wanted));
+    free_.reserve(slots_.capacity());
+    if (wanted > heads_.size()) rehash(std::max<std::size_t>(32, 2 * heads_.size()));
+  }
+  // REQUIRES: reserve_one().
+  [[nodiscard]] std::uint32_t take_slot() noexcept {
+    std::uint32_t i;
+    if (free_.empty()) {
+      i = static_cast<std::uint32_t>(slots_.size());
+      slots_.emplace_back();
+    } else {
+      i = free_.back();
+      free_.pop_back();
+    }
+    slots_[i].used = true;
+    return i;
+  }
+  // REQUIRES: it lies nowhere.
+  void give_slot(std::uint32_t i) noexcept {
+    const std::uint32_t generation = slots_[i].generation + 1;
+    slots_[i] = {};
+    slots_[i].generation = generation;
+    free_.push_back(i);
+  }
+
+  // REQUIRES: it lies nowhere, 1 ≤ blocks.
+  void lay(std::uint32_t i, node_id n, std::uint32_t blocks) noexcept {
+    mark& m = slots_[i];
+    m.node = n;
+    m.blocks = blocks;
+    link(i);
+  }
+  void take_off(std::uint32_t i) noexcept {
+    mark& m = slots_[i];
+    if (m.node == no_node) return;
+    (m.previous == no_index ? heads_[bucket(m.node)] : slots_[m.previous].next) = m.next;
+    if (m.next != no_index) slots_[m.next].previous = m.previous;
+    m.next = m.previous = no_index;
+    m.node = no_node;
+    m.blocks = 0;
+  }
+  // Calls visit(slot) for the marks on n; it may take off, end or move the one it is called with.
+  template <typename Visit>
+  void for_each_on(node_id n, Visit&& visit) const {
+    if (heads_.empty()) return;
+    for (std::uint32_t i = heads_[bucket(n)]; i != no_index;) {
+      const std::uint32_t next = slots_[i].next;
+      if (slots_[i].node == n) visit(i);
+      i = next;
+    }
+  }
+  void clear() {
+    slots_ = {};
+    free_ = {};
+    heads_ = {};
+  }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    std::size_t n = slots_.capacity() * sizeof(mark) + free_.capacity() * 4 + heads_.capacity() * 4;
+    for (const mark& m : slots_) n += m.hashes.capacity() * 8;
+    return n;
+  }
+
+ private:
+  [[nodiscard]] std::size_t bucket(node_id n) const noexcept {
+    return static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32) & (heads_.size() - 1);
+  }
+  void link(std::uint32_t i) noexcept {
+    std::uint32_t& head = heads_[bucket(slots_[i].node)];
+    slots_[i].next = head;
+    slots_[i].previous = no_index;
+    if (head != no_index) slots_[head].previous = i;
+    head = i;
+  }
+  void rehash(std::size_t n) {
+    std::vector<std::uint32_t> larger(n, no_index);
+    heads_.swap(larger);
+    for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+      if (slots_[i].used && slots_[i].node != no_node) link(i);
+    }
+  }
+
+  std::vector<mark> slots_;
+  std::vector<std::uint32_t> free_;
+  std::vector<std::uint32_t> heads_;  // a power of two, at least the slots
+};
+
+}  // namespace radixkv::detail

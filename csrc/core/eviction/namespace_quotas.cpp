@@ -1,0 +1,128 @@
+#include "csrc/core/eviction/namespace_quotas.h"
+
+#include <algorithm>
+
+namespace radixkv::detail {
+
+void namespace_quotas::attach(const tree_view& view) {
+  view_ = &view;
+  quotas_.clear();
+  roots_ = {};
+}
+
+void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const node_id> nodes) {
+  if (const auto known = quotas_.find(root); known != quotas_.end()) {
+    known->second->limit = blocks;
+    return;
+  }
+  auto q = std::make_unique<quota>();
+  q->limit = blocks;
+  q->order.attach(*view_, blocks);
+  node_id last = root;
+  for (const node_id n : nodes) {
+    last = std::max(last, n);
+    q->blocks += view_->blocks(n);
+    q->order.on_insert(n);
+  }
+  for (const node_id n : nodes) {
+    if (view_->children(n) == 0) q->order.on_unpin(n);
+  }
+  if (quotas_.empty()) roots_.clear();
+  if (last >= roots_.size()) roots_.resize(last + 1 + last / 4, no_node);
+  quotas_.emplace(root, std::move(q));
+  roots_[root] = root;
+  for (const node_id n : nodes) roots_[n] = root;
+}
+
+void namespace_quotas::drop(node_id root) noexcept {
+  if (quotas_.erase(root) != 0) std::replace(roots_.begin(), roots_.end(), root, no_node);
+}
+
+void namespace_quotas::charge(node_id root, std::int64_t blocks) noexcept {
+  if (const auto found = quotas_.find(root); found != quotas_.end()) {
+    found->second->charged += blocks;
+  }
+}
+
+void namespace_quotas::set_root(node_id n, node_id root) {
+  if (n >= roots_.size()) roots_.resize(n + 1 + n / 4, no_node);
+  roots_[n] = root;
+}
+
+void namespace_quotas::on_insert(node_id n) {
+  set_root(n, root_of(view_->parent(n)));
+  if (quota* const q = of(n)) {
+    q->blocks += view_->blocks(n);
+    q->order.on_insert(n);
+  }
+}
+
+void namespace_quotas::on_extend(node_id n, std::uint32_t blocks) {
+  if (quota* const q = of(n)) {
+    q->blocks += blocks;
+    q->order.on_extend(n, blocks);
+  }
+}
+
+void namespace_quotas::on_split(node_id upper, node_id lower) {
+  set_root(upper, root_of(lower));
+  if (quota* const q = of(lower)) q->order.on_split(upper, lower);
+}
+
+void namespace_quotas::on_trim(node_id n, std::uint32_t blocks) {
+  if (quota* const q = of(n)) {
+    q->blocks -= blocks;
+    q->order.on_trim(n, blocks);
+  }
+}
+
+void namespace_quotas::on_remove(node_id n, bool evicted) {
+  if (quota* const q = of(n)) {
+    q->blocks -= view_->blocks(n);
+    q->order.on_remove(n, evicted);
+    roots_[n] = no_node;
+  }
+}
+
+void namespace_quotas::on_pin(node_id n) {
+  if (quota* const q = of(n)) q->order.on_pin(n);
+}
+
+void namespace_quotas::on_unpin(node_id n) {
+  if (quota* const q = of(n)) q->order.on_unpin(n);
+}
+
+void namespace_quotas::on_request(const request_info& request) {
+  if (request.node == no_node) return;
+  if (quota* const q = of(request.node)) q->order.on_request(request);
+}
+
+std::size_t namespace_quotas::bytes() const noexcept {
+  // A node of the hash map: contents, links.
+  std::size_t n = roots_.capacity() * sizeof(node_id) + quotas_.size() * (sizeof(quota) + 48);
+  for (const auto& [root, q] : quotas_) n += q->order.bytes();
+  return n;
+}
+
+std::string namespace_quotas::check() const {
+  std::unordered_map<node_id, std::int64_t> blocks;
+  for (node_id n = 0; n < roots_.size() && !quotas_.empty(); ++n) {
+    if (roots_[n] == no_node || roots_[n] == n) continue;
+    node_id root = n;
+    while (!view_->is_root(root)) root = view_->parent(root);
+    if (root != roots_[n]) return "quota: node " + std::to_string(n) + " counts for another root";
+    blocks[root] += view_->blocks(n);
+  }
+  for (const auto& [root, q] : quotas_) {
+    const std::string name = "quota of root " + std::to_string(root);
+    if (q->blocks != blocks[root]) {
+      return name + ": " + std::to_string(q->blocks) + " blocks counted, " +
+             std::to_string(blocks[root]) + " found";
+    }
+    if (q->charged < 0) return name + ": " + std::to_string(q->charged) + " blocks charged";
+    if (std::string wrong = q->order.check(); !wrong.empty()) return name + ": " + wrong;
+  }
+  return {};
+}
+
+}  // namespace radixkv::detail

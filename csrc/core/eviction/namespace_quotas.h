@@ -1,0 +1,80 @@
+// How many blocks a namespace may take, and which of its own go when it wants more.
+//
+// A namespace with a quota has a recency order of its own beside the policy's. What it takes is
+// what the index holds below its root, and what its sequences have allocated and not yet published.
+//
+// Thread-safety: as eviction_policy, under the cache's lock. Events as there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "csrc/core/eviction/lru.h"
+#include "radixkv/eviction_policy.h"
+
+namespace radixkv::detail {
+
+class namespace_quotas {
+ public:
+  // `view` says what may be evicted.
+  void attach(const tree_view& view);
+  [[nodiscard]] bool empty() const noexcept { return quotas_.empty(); }
+
+  // At most so many blocks below a root. `nodes`: all that there are below it, parents before their
+  // children. May throw std::bad_alloc, changing nothing.
+  void set(node_id root, std::int64_t blocks, std::span<const node_id> nodes);
+  void drop(node_id root) noexcept;
+
+  [[nodiscard]] bool has(node_id root) const { return quotas_.contains(root); }
+  [[nodiscard]] std::int64_t limit(node_id root) const { return quotas_.at(root)->limit; }
+  // Held by the index, and by sequences alone. REQUIRES: has(root).
+  [[nodiscard]] std::int64_t cached(node_id root) const { return quotas_.at(root)->blocks; }
+  [[nodiscard]] std::int64_t taken(node_id root) const {
+    const quota& q = *quotas_.at(root);
+    return q.blocks + q.charged;
+  }
+  // Sequences of a namespace took (or, below 0, gave back or published) so many. Ignored without
+  // quota.
+  void charge(node_id root, std::int64_t blocks) noexcept;
+  // Root of n if it has a quota, else no_node.
+  [[nodiscard]] node_id root_of(node_id n) const noexcept {
+    return n < roots_.size() ? roots_[n] : no_node;
+  }
+  // The least recently used tail below root that the view lets go. REQUIRES: has(root).
+  [[nodiscard]] victim next_victim(node_id root) { return quotas_.at(root)->order.next_victim(); }
+
+  void on_insert(node_id n);
+  void on_extend(node_id n, std::uint32_t blocks);
+  void on_split(node_id upper, node_id lower);
+  void on_trim(node_id n, std::uint32_t blocks);
+  void on_remove(node_id n, bool evicted);
+  void on_pin(node_id n);
+  void on_unpin(node_id n);
+  void on_request(const request_info& request);
+
+  [[nodiscard]] std::size_t bytes() const noexcept;
+  [[nodiscard]] std::string check() const;
+
+ private:
+  struct quota {
+    std::int64_t limit = 0;
+    std::int64_t blocks = 0;
+    std::int64_t charged = 0;
+    lru_policy order;
+  };
+  [[nodiscard]] quota* of(node_id n) {
+    const node_id root = root_of(n);
+    return root == no_node ? nullptr : quotas_.find(root)->second.get();
+  }
+  void set_root(node_id n, node_id root);
+
+  const tree_view* view_ = nullptr;
+  std::unordered_map<node_id, std::unique_ptr<quota>> quotas_;  // by root
+  std::vector<node_id> roots_;  // of each node in a namespace with a quota; of the root too
+};
+
+}  // namespace radixkv::detail

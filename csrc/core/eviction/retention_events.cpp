@@ -1,0 +1,237 @@
+// Retention while the tree changes, and what it gives up.
+#include <algorithm>
+
+#include "csrc/core/eviction/retention.h"
+
+namespace radixkv::detail {
+
+void retention::let_go(node_id n) {
+  policy_->on_unpin(n);
+  if (!quotas_.empty()) quotas_.on_unpin(n);
+  stir(n);
+}
+
+void retention::stir(node_id n) {
+  marks_.for_each_on(n, [this](std::uint32_t i) {
+    const mark& m = marks_[i];
+    if (m.holds()) {
+      if (m.rank != stays) giving_way_.put(i, m.rank, m.order);
+    } else if (!expiring_.contains(i)) {
+      discarding_.put(i, m.rank, m.order);
+    }
+  });
+}
+
+void retention::on_insert(node_id n) {
+  policy_->on_insert(n);
+  if (!quotas_.empty()) quotas_.on_insert(n);
+}
+
+void retention::on_extend(node_id n, std::uint32_t blocks) {
+  policy_->on_extend(n, blocks);
+  if (!quotas_.empty()) quotas_.on_extend(n, blocks);
+}
+
+void retention::on_split(node_id upper, node_id lower) {
+  bool freed = false;
+  if (marks_.live() != 0) {
+    const std::uint32_t at = tree_->blocks(upper);
+    marks_.for_each_on(lower, [&](std::uint32_t i) {
+      const std::uint32_t blocks = marks_[i].blocks;
+      if (blocks > at) {
+        marks_[i].blocks = blocks - at;
+      } else {
+        marks_.take_off(i);
+        marks_.lay(i, upper, blocks);
+        freed = true;
+      }
+    });
+  }
+  policy_->on_split(upper, lower);
+  if (!quotas_.empty()) quotas_.on_split(upper, lower);
+  if (freed) let_go(lower);
+}
+
+void retention::on_trim(node_id n, std::uint32_t blocks) {
+  if (marks_.live() != 0) {
+    const std::uint32_t left = tree_->blocks(n);
+    marks_.for_each_on(
+        n, [&](std::uint32_t i) { marks_[i].blocks = std::min(marks_[i].blocks, left); });
+  }
+  policy_->on_trim(n, blocks);
+  if (!quotas_.empty()) quotas_.on_trim(n, blocks);
+}
+
+// Whether a mark that nobody owns need not be laid on n, because one of its kind lies there that
+// covers as much and now stands for both. So a node never has many.
+bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
+  const mark& m = marks_[i];
+  if (m.owned || blocks == 0) return false;
+  bool done = false;
+  marks_.for_each_on(n, [&](std::uint32_t j) {
+    mark& o = marks_[j];
+    if (done || o.owned || o.kind != m.kind || o.holds() != m.holds() || o.blocks < blocks) return;
+    done = true;
+    o.from = std::min(o.from, m.from);
+    if (!m.holds() || o.rank >= m.rank) return;
+    o.rank = m.rank;
+    o.order = m.order;
+    o.expires = m.expires;
+    giving_way_.put(j, o.rank, o.order);
+    expiring_.remove(j);
+    if (o.expires != never) expiring_.put(j, o.expires, j);
+  });
+  return done;
+}
+
+void retention::on_remove(node_id n, bool evicted) {
+  // Before its marks move up: the policy then finds the parent held as soon as it looks.
+  if (marks_.live() != 0) {
+    const node_id above = tree_->parent(n);
+    const bool shared = tree_->children(above) > 1;
+    const std::uint32_t blocks = tree_->is_root(above) ? 0 : tree_->blocks(above);
+    marks_.for_each_on(n, [&](std::uint32_t i) {
+      marks_.take_off(i);
+      // What others have gone on from is not discarded; what lies there already stands for more.
+      if ((!marks_[i].holds() && shared) || absorbed(i, above, blocks)) {
+        end(i);
+      } else {
+        put(i, above, blocks);
+      }
+    });
+    if (!shared) stir(above);
+  }
+  policy_->on_remove(n, evicted);
+  if (!quotas_.empty()) quotas_.on_remove(n, evicted);
+}
+
+void retention::on_pin(node_id n) {
+  // Someone uses it again: no reason to discard it any more.
+  if (marks_.live() != 0) {
+    marks_.for_each_on(n, [this](std::uint32_t i) {
+      if (!marks_[i].holds()) end(i);
+    });
+  }
+  policy_->on_pin(n);
+  if (!quotas_.empty()) quotas_.on_pin(n);
+}
+
+void retention::on_unpin(node_id n) {
+  policy_->on_unpin(n);
+  if (!quotas_.empty()) quotas_.on_unpin(n);
+  if (marks_.live() != 0) stir(n);
+}
+
+void retention::on_request(const request_info& request) {
+  policy_->on_request(request);
+  if (!quotas_.empty()) quotas_.on_request(request);
+  if (marks_.live() == 0 || request.node == no_node) return;
+  // Used again: the last of its rank to give way.
+  marks_.for_each_on(request.node, [this](std::uint32_t i) {
+    if (marks_[i].kind != mark_kind::announced) marks_[i].order = ++order_;
+  });
+  stir(request.node);
+  if (!announced_.empty() && !request.path_hashes.empty()) lay_announced(request);
+}
+
+// Announcements that share more of the request's path than was cached of theirs are laid on it.
+void retention::lay_announced(const request_info& request) {
+  const auto first = announced_.find(request.path_hashes[0]);
+  if (first == announced_.end()) return;
+  std::size_t unseen = first->second.size();
+  ++requests_;
+  const std::uint32_t chunk = path_hash_tokens(tree_->block_tokens()) / tree_->block_tokens();
+  node_id n = request.node;
+  for (std::size_t i = request.path_hashes.size(); i-- > 0 && unseen > 0;) {
+    const auto found = announced_.find(request.path_hashes[i]);
+    if (found == announced_.end()) continue;
+    const auto depth = static_cast<std::uint32_t>(i + 1) * chunk;
+    if (depth > tree_->first_block(n) + tree_->blocks(n)) continue;
+    while (tree_->first_block(n) >= depth) n = tree_->parent(n);
+    for (const std::uint32_t m : found->second) {
+      mark& at = marks_[m];
+      if (at.seen == requests_) continue;
+      at.seen = requests_;
+      --unseen;
+      if (at.node != no_node && tree_->first_block(at.node) + at.blocks >= depth) continue;
+      lay(marks_.id(m), n, depth - tree_->first_block(n));
+    }
+  }
+}
+
+victim retention::next_victim() {
+  if (!discarding_.empty()) {
+    if (const victim v = discarded(); v.node != no_node) return v;
+  }
+  if (const victim v = policy_->next_victim(); v.node != no_node) return v;
+  return giving_way_.empty() ? victim{} : given_way();
+}
+
+victim retention::discarded() {
+  while (!discarding_.empty()) {
+    const std::uint32_t i = discarding_.top();
+    const mark& m = marks_[i];
+    const node_id n = m.node;
+    // Others have gone on from there.
+    if (tree_->children(n) > 0 || tree_->blocks(n) > m.blocks) {
+      end(i);
+      continue;
+    }
+    const std::uint32_t first = tree_->first_block(n);
+    const std::uint32_t own = m.from > first ? m.from - first : 0;
+    const std::uint32_t keep = std::max(pinned_blocks(n), own);
+    if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
+    if (own >= tree_->blocks(n)) {
+      end(i);  // it has gone as far as it reached
+    } else {
+      discarding_.remove(i);  // comes back when it is let go
+    }
+  }
+  return {};
+}
+
+// Blocks of a hold's node that stay when it gives way.
+std::uint32_t retention::kept_against(std::uint32_t i) const {
+  const mark& m = marks_[i];
+  std::uint32_t keep = tree_->pinned_blocks(m.node);
+  marks_.for_each_on(m.node, [&](std::uint32_t j) {
+    const mark& o = marks_[j];
+    if (o.rank > m.rank || (o.rank == m.rank && o.order > m.order)) keep = std::max(keep, o.blocks);
+  });
+  return keep;
+}
+
+victim retention::given_way() {
+  while (!giving_way_.empty()) {
+    const std::uint32_t i = giving_way_.top();
+    const node_id n = marks_[i].node;
+    if (tree_->evictable(n)) {
+      const std::uint32_t keep = kept_against(i);
+      if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
+    }
+    giving_way_.remove(i);  // comes back when it is let go
+  }
+  return {};
+}
+
+victim retention::next_victim_of(node_id root) {
+  if (const victim v = quotas_.next_victim(root); v.node != no_node) return v;
+  // Everything is held. A namespace that holds all it may have is rare enough to look through all.
+  victim best;
+  std::uint32_t best_mark = no_index;
+  giving_way_.for_each([&](std::uint32_t i) {
+    const mark& m = marks_[i];
+    if (quotas_.root_of(m.node) != root || !tree_->evictable(m.node)) return;
+    if (best_mark != no_index &&
+        std::pair(m.rank, m.order) >= std::pair(marks_[best_mark].rank, marks_[best_mark].order)) {
+      return;
+    }
+    const std::uint32_t keep = kept_against(i);
+    if (tree_->blocks(m.node) <= keep) return;
+    best = {m.node, tree_->blocks(m.node) - keep};
+    best_mark = i;
+  });
+  return best;
+}
+
+}  // namespace radixkv::detail
