@@ -53,7 +53,7 @@ struct replay_result {
   // What LRU would have had, by the policy's own shadow; nothing if it keeps none.
   [[nodiscard]] std::optional<double> lru_block_hit_rate() const noexcept {
     if (policy_statistics.blocks == 0) return {};
-    return share(policy_statistics.lru_hit_blocks, policy_statistics.blocks);
+    return share(policy_statistics.lru_hit_blocks, blocks);
   }
 
  private:

@@ -66,9 +66,10 @@ class key_heap {
       at = (at - 1) / 4;
     }
     for (;;) {
-      std::uint32_t least = 4 * at + 1;
-      if (least >= entries_.size()) break;
-      for (std::uint32_t c = least + 1; c < least + 4 && c < entries_.size(); ++c)
+      const std::uint32_t first = 4 * at + 1;
+      std::uint32_t least = first;
+      if (first >= entries_.size()) break;
+      for (std::uint32_t c = first + 1; c < first + 4 && c < entries_.size(); ++c)
         if (entries_[c].before(entries_[least])) least = c;
       if (!entries_[least].before(e)) break;
       place(entries_[least], at);

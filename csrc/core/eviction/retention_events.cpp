@@ -6,6 +6,7 @@
 namespace radixkv::detail {
 
 void retention::let_go(node_id n) {
+  if (tree_->blocks(n) <= tree_->pinned_blocks(n)) return;  // comes when sequences let go of it
   policy_->on_unpin(n);
   if (!quotas_.empty()) quotas_.on_unpin(n);
   stir(n);
