@@ -68,6 +68,10 @@ void sim_tree::close(handle h, request_info info) {
   const std::uint32_t fresh = std::min(s.taken, p.blocks - at.depth);
   taken_ -= s.taken;
   s.taken = 0;
+  if (!policy_.make_room(static_cast<node_id>(nodes_.size() + 2))) {
+    unpin(h);  // nothing is published, as in the cache
+    return;
+  }
   node_id deepest = at.node;
   if (at.node != 0 && at.in_node < nodes_[at.node].blocks) deepest = split(at.node, at.in_node);
   if (fresh > 0) {

@@ -211,7 +211,7 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
   s->core = shared_from_this();
   reserve_one(plan.copies);
   s->path_seed = path_digest_.seed(c.space);
-  if (always_hashes_) path_digest_.compute(c.tokens, s->path_seed, s->path_hashes);
+  if (always_hashes_) path_digest_.make_room(c.tokens, s->path_hashes);
   stage_timer timing(stage_times_of_thread().allocate);
   {
     guard lock(*this);
@@ -225,6 +225,8 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
   if (!s->borrowed_tail) {
     write_rows(*s, first, c.tokens.subspan(static_cast<std::size_t>(first)));
   }
+  // The tokens are at hand now.
+  if (always_hashes_) path_digest_.fill(c.tokens, s->path_seed, s->path_hashes);
   return s;
 }
 

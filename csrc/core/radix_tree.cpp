@@ -119,7 +119,8 @@ void radix_tree::attach_leaf(node_id n) {
 
 bool radix_tree::reserve_for_change() {
   return child_table_.reserve(4) && jump_table_.reserve(4) &&
-         node_count_ + 2 <= static_cast<std::int64_t>(max_nodes_);
+         node_count_ + 2 <= static_cast<std::int64_t>(max_nodes_) &&
+         (!policy_ || policy_->make_room(std::min(fresh_node_ + 2, max_nodes_)));
 }
 
 bool radix_tree::split_after(node_id n, std::uint32_t count) {

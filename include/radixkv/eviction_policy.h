@@ -89,6 +89,13 @@ class eviction_policy {
 
   // Called once before any other call; `tree` outlives the policy's use. Drops all state.
   virtual void attach(const tree_view& tree, std::int64_t capacity_blocks) = 0;
+  // The tree is about to change by at most one split and one insertion (or extension), and the
+  // request that did it follows. Ids below `limit` may be in use until the next call. All memory is
+  // taken here; false: there is none, and the change is not made.
+  [[nodiscard]] virtual bool make_room(node_id limit) noexcept {
+    static_cast<void>(limit);
+    return true;
+  }
   // A new leaf below parent(n). Its request follows as on_request.
   virtual void on_insert(node_id n) = 0;
   // Leaf n grew by `blocks` at its tail (generation goes on, or a partial tail was completed).

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "csrc/core/eviction/node_states.h"
+
 namespace radixkv::detail {
 
 void counted_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) {
@@ -9,9 +11,12 @@ void counted_policy::attach(const tree_view& tree, std::int64_t capacity_blocks)
   capacity_blocks_ = capacity_blocks;
   states_ = {};
   live_ = 0;
+  lost_ = false;
   tick_ = 0;
   clear_queues();
 }
+
+bool counted_policy::make_room(node_id limit) noexcept { return grow_to(states_, limit); }
 
 void counted_policy::on_insert(node_id n) {
   state(n) = {};
@@ -60,7 +65,7 @@ std::string counted_policy::check() const {
     queued += s.queued;
     if (s.queued && !s.alive)
       return std::string(name()) + ": node " + std::to_string(n) + " is queued but gone";
-    if (s.alive && !s.queued && tree_->evictable(n))
+    if (s.alive && !s.queued && !lost_ && tree_->evictable(n))
       return std::string(name()) + ": leaf " + std::to_string(n) + " can never be evicted";
   }
   if (queued != live_)
@@ -73,8 +78,12 @@ void counted_policy::enqueue(node_id n) {
   node_state& s = state(n);
   if (s.queued) return;
   s.queued = 1;
+  if (!put(n)) {
+    s.queued = 0;
+    lost_ = true;
+    return;
+  }
   ++live_;
-  put(n);
   compact_queues();
 }
 
@@ -95,8 +104,26 @@ void counted_policy::add_uses(node_id n, std::uint32_t uses) {
   s.uses = std::min<std::uint32_t>(max_uses, s.uses + uses);
 }
 
+node_id counted_policy::find_lost(std::uint32_t segment) {
+  node_id found = no_node;
+  if (!lost_) return found;
+  lost_ = false;
+  for (node_id n = 0; n < states_.size(); ++n) {
+    const node_state& s = states_[n];
+    if (!s.alive || s.queued || !tree_->evictable(n)) continue;
+    enqueue(n);
+    if (!s.queued && s.segment == segment && (found == no_node || s.tick < states_[found].tick))
+      found = n;
+  }
+  return found;
+}
+
 node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
-  while (!q.empty()) {
+  for (;;) {
+    if (q.empty()) {
+      if (const node_id n = find_lost(segment); n != no_node) return n;
+      if (q.empty()) return no_node;
+    }
     const node_queue::entry e = q.front();
     if (const node_id later = q.peek(8); later != no_node) tree_->prefetch(later);
     if (valid(e) && states_[e.node].segment == segment) {
@@ -105,25 +132,35 @@ node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
     }
     q.pop_front();
   }
-  return no_node;
 }
 
-// Ticks 1, 2, … in the same order; equal ones stay equal.
+// Ticks 1, 2, … in the same order; equal ones stay equal. Without memory all become equal.
 void counted_policy::renumber() {
   std::vector<node_id> order;
-  for (node_id n = 0; n < states_.size(); ++n)
-    if (states_[n].alive) order.push_back(n);
+  const bool known = list_alive(states_, order);
+  if (!known) {
+    order.clear();
+    for (node_state& s : states_) {
+      s.tick = std::min(s.tick, 1u);
+      s.queued = 0;
+    }
+    live_ = 0;
+    lost_ = true;
+  }
   std::sort(order.begin(), order.end(),
             [this](node_id a, node_id b) { return states_[a].tick < states_[b].tick; });
   clear_queues();
-  tick_ = 0;
+  tick_ = known ? 0 : 1;
   std::uint32_t last = 0;
   for (const node_id n : order) {
     node_state& s = states_[n];
     if (s.tick != last) ++tick_;
     last = s.tick;
     s.tick = s.tick ? tick_ : 0;
-    if (s.queued) put(n);
+    if (s.queued && !put(n)) {
+      unqueue(n);
+      lost_ = true;
+    }
   }
 }
 

@@ -7,7 +7,9 @@
 // Invariants
 // 1. uses(n) + those of its living descendants = requests that passed through n since it was
 // cached.
-// 2. Every evictable leaf is `queued`: one of the derived policy's queues has its (node, tick).
+// 2. Every evictable leaf is `queued`: one of the derived policy's queues has its (node, tick);
+//    unless there was no memory for that: then `lost_` is set, and it is found by looking at all
+//    nodes.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,7 @@ namespace radixkv::detail {
 class counted_policy : public eviction_policy {
  public:
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  [[nodiscard]] bool make_room(node_id limit) noexcept override;
   void on_insert(node_id n) override;
   void on_extend(node_id n, std::uint32_t blocks) override;
   void on_split(node_id upper, node_id lower) override;
@@ -46,8 +49,8 @@ class counted_policy : public eviction_policy {
   explicit counted_policy(bool inherit_tick, std::uint32_t tick_limit)
       : inherit_tick_(inherit_tick), tick_limit_(tick_limit) {}
 
-  // Adds (n, tick) to the queue that the node's state tells.
-  virtual void put(node_id n) = 0;
+  // Adds (n, tick) to the queue that the node's state tells; false if there is no memory.
+  [[nodiscard]] virtual bool put(node_id n) noexcept = 0;
   virtual void clear_queues() = 0;
   virtual void compact_queues() = 0;
   [[nodiscard]] virtual std::size_t queue_bytes() const = 0;
@@ -55,10 +58,7 @@ class counted_policy : public eviction_policy {
   virtual void split_state(node_id, node_id) {}
   virtual void gone(node_id, bool) {}
 
-  node_state& state(node_id n) {
-    if (n >= states_.size()) states_.resize(n + 1 + n / 4);
-    return states_[n];
-  }
+  [[nodiscard]] node_state& state(node_id n) { return states_[n]; }
   [[nodiscard]] bool valid(const node_queue::entry& e) const {
     const node_state& s = states_[e.node];
     return s.queued && s.tick == e.tick;
@@ -68,6 +68,9 @@ class counted_policy : public eviction_policy {
   // A new, largest tick for n, which leaves any queue.
   void touch(node_id n);
   void add_uses(node_id n, std::uint32_t uses);
+  // Queues leaves of the segment that there was no memory to queue. Returns one for which there
+  // still is none.
+  [[nodiscard]] node_id find_lost(std::uint32_t segment);
   // The first entry of q that is valid, in `segment` and evictable; drops those before it.
   [[nodiscard]] node_id first_evictable(node_queue& q, std::uint32_t segment);
   [[nodiscard]] victim whole(node_id n) const {
@@ -77,6 +80,7 @@ class counted_policy : public eviction_policy {
   const tree_view* tree_ = nullptr;
   std::int64_t capacity_blocks_ = 0;
   std::size_t live_ = 0;  // nodes with `queued`
+  bool lost_ = false;
 
  private:
   void renumber();

@@ -15,7 +15,7 @@ class fifo_policy final : public counted_policy {
   [[nodiscard]] victim next_victim() override;
 
  protected:
-  void put(node_id n) override { queue_.insert({n, state(n).tick}); }
+  [[nodiscard]] bool put(node_id n) noexcept override { return queue_.insert({n, state(n).tick}); }
   void clear_queues() override { queue_.clear(); }
   void compact_queues() override;
   [[nodiscard]] std::size_t queue_bytes() const override { return queue_.bytes(); }

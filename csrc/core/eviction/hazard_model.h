@@ -74,12 +74,15 @@ class hazard_model {
   // Age in requests at which bin b begins; edge(bins) ends the last one.
   [[nodiscard]] static double edge(std::uint32_t bin);
 
-  // A run of `units` × 512 tokens was used in the bin, or outlived it; counts as so many of its
-  // kind.
-  void learn(run_features f, std::uint32_t bin, bool used, float units, float times = 1);
+  // A run of so many tokens was used in the bin, or outlived it; counts as `times` of its kind.
+  void learn(run_features f, std::uint32_t bin, bool used, std::uint32_t tokens, float times = 1);
   [[nodiscard]] float hazard(run_features f, std::uint32_t bin) const;
+  // Brings what key() uses of the bins' own weights up to date.
+  void prepare_keys();
   // Expected uses per unit of time held, for a run that has just reached the bin.
   [[nodiscard]] float key(run_features f, std::uint32_t bin) const;
+  [[nodiscard]] std::array<float, 4> keys(const std::array<run_features, 4>& f,
+                                          const std::array<std::uint32_t, 4>& bins) const;
 
   // Everything learnt, with a checksum; the same bytes on every machine.
   [[nodiscard]] std::vector<std::byte> save() const;
@@ -88,19 +91,24 @@ class hazard_model {
 
  private:
   static constexpr std::uint32_t groups = 4, features = 226, most_active = 14;
-  // [0]: the feature's weight; [1 + g]: that in group g. Eight, so that a row is one vector.
-  using row = std::array<float, 8>;
+  // What is known of a feature, one cache line. [0]: its weight, or the sum of its squared
+  // gradients; [1 + g]: that in group g.
+  struct alignas(64) row {
+    std::array<float, 8> weights{}, squares{};
+  };
+  // Indices of rows; filled up to 16 with that of the row behind the last, which stays 0.
   struct active {
-    std::array<std::uint16_t, most_active> index;
-    std::uint32_t count;
+    std::array<std::uint16_t, 16> index;
+    bool tail;
   };
 
   [[nodiscard]] static active active_features(run_features f);
   [[nodiscard]] static std::uint32_t group(std::uint32_t bin) { return bin / (bins / groups); }
 
+  std::array<row, features + 1> rows_{};
   std::array<float, bins> theta_{}, theta_squares_{};
-  std::array<row, features> weights_{}, squares_{};
-  std::array<float, bins> width_{};  // of each bin, in requests
+  // Of each bin, four times: e^-θ, and its width in requests.
+  std::array<std::array<float, 4>, bins> odds_against_{}, width_{};
 };
 
 }  // namespace radixkv::detail

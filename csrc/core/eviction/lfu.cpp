@@ -1,6 +1,7 @@
 #include "csrc/core/eviction/lfu.h"
 
 #include <algorithm>
+#include <new>
 
 namespace radixkv::detail {
 
@@ -13,7 +14,11 @@ void lfu_policy::on_request(const request_info& request) {
 }
 
 victim lfu_policy::next_victim() {
-  while (!heap_.empty()) {
+  for (;;) {
+    if (heap_.empty()) {
+      if (const node_id n = find_lost(0); n != no_node) return whole(n);
+      if (heap_.empty()) return {};
+    }
     const entry e = heap_.front();
     if (current(e)) {
       if (tree_->evictable(e.node)) return whole(e.node);
@@ -22,18 +27,23 @@ victim lfu_policy::next_victim() {
     std::pop_heap(heap_.begin(), heap_.end(), later);
     heap_.pop_back();
   }
-  return {};
 }
 
-void lfu_policy::put(node_id n) {
+bool lfu_policy::put(node_id n) noexcept try {
   heap_.push_back({state(n).uses, state(n).tick, n});
   std::push_heap(heap_.begin(), heap_.end(), later);
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 void lfu_policy::compact_queues() {
   if (heap_.size() <= 2 * live_ + node_queue::slack) return;
   std::erase_if(heap_, [this](const entry& e) { return !current(e); });
-  heap_.shrink_to_fit();
+  try {
+    heap_.shrink_to_fit();
+  } catch (const std::bad_alloc&) {  // then it stays as large as it is
+  }
   std::make_heap(heap_.begin(), heap_.end(), later);
 }
 

@@ -18,7 +18,7 @@ class lfu_policy final : public counted_policy {
   [[nodiscard]] victim next_victim() override;
 
  protected:
-  void put(node_id n) override;
+  [[nodiscard]] bool put(node_id n) noexcept override;
   void clear_queues() override { heap_ = {}; }
   void compact_queues() override;
   [[nodiscard]] std::size_t queue_bytes() const override {

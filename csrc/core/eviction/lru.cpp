@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "csrc/core/eviction/node_states.h"
+
 namespace radixkv::detail {
 
 void lru_policy::attach(const tree_view& tree, std::int64_t) {
@@ -9,8 +11,11 @@ void lru_policy::attach(const tree_view& tree, std::int64_t) {
   states_ = {};
   queue_.clear();
   live_ = 0;
+  lost_ = false;
   tick_ = 0;
 }
+
+bool lru_policy::make_room(node_id limit) noexcept { return grow_to(states_, limit); }
 
 void lru_policy::on_insert(node_id n) {
   node_state& s = state(n);
@@ -66,23 +71,42 @@ void lru_policy::on_request(const request_info& request) {
 }
 
 victim lru_policy::next_victim() {
+  const auto tail_of = [this](node_id n) {
+    return victim{n, tree_->blocks(n) - tree_->pinned_blocks(n)};
+  };
   // Far enough ahead that the node is there when its turn comes, near enough to stay in the cache.
   constexpr std::size_t ahead = 8;
-  while (!queue_.empty()) {
+  for (;;) {
+    if (queue_.empty()) {
+      if (!lost_) return {};
+      if (const node_id n = find_lost(); n != no_node) return tail_of(n);
+      if (queue_.empty()) return {};
+    }
     const node_queue::entry e = queue_.front();
     if (const node_id later = queue_.peek(ahead); later != no_node) tree_->prefetch(later);
     if (const node_id later = queue_.peek(2 * ahead); later != no_node)
       __builtin_prefetch(&states_[later]);
     if (valid(e)) {
-      if (tree_->evictable(e.node))
-        return {e.node, tree_->blocks(e.node) - tree_->pinned_blocks(e.node)};
+      if (tree_->evictable(e.node)) return tail_of(e.node);
       // A pinned leaf comes back when it is let go; an inner node when its last child goes.
       unqueue(states_[e.node]);
     }
     queue_.pop_front();
     compact();
   }
-  return {};
+}
+
+// Queues what there was no memory to queue. Returns the oldest leaf for which there still is none.
+node_id lru_policy::find_lost() {
+  node_id oldest = no_node;
+  lost_ = false;
+  for (node_id n = 0; n < states_.size(); ++n) {
+    if (!states_[n].alive || states_[n].queued || !tree_->evictable(n)) continue;
+    enqueue(n);
+    if (!states_[n].queued && (oldest == no_node || states_[n].tick < states_[oldest].tick))
+      oldest = n;
+  }
+  return oldest;
 }
 
 std::size_t lru_policy::bytes() const noexcept {
@@ -107,7 +131,7 @@ std::string lru_policy::check() const {
       if (s.queued) return "lru: node " + std::to_string(n) + " is queued but gone";
       continue;
     }
-    if (tree_->evictable(n) && !s.queued)
+    if (tree_->evictable(n) && !s.queued && !lost_)
       return "lru: leaf " + std::to_string(n) + " can never be evicted";
   }
   if (queue_.size() > 2 * live_ + node_queue::slack + 1)
@@ -120,9 +144,12 @@ std::string lru_policy::check() const {
 void lru_policy::enqueue(node_id n) {
   node_state& s = state(n);
   if (s.queued) return;
+  if (!queue_.insert({n, s.tick})) {
+    lost_ = true;
+    return;
+  }
   s.queued = 1;
   ++live_;
-  queue_.insert({n, s.tick});
   compact();
 }
 
@@ -141,11 +168,20 @@ std::uint32_t lru_policy::next_tick() {
   return ++tick_;
 }
 
-// Ticks 1, 2, … in the same order; equal ones stay equal.
+// Ticks 1, 2, … in the same order; equal ones stay equal. Without memory all become equal.
 void lru_policy::renumber() {
   std::vector<node_id> order;
-  for (node_id n = 0; n < states_.size(); ++n)
-    if (states_[n].alive) order.push_back(n);
+  if (!list_alive(states_, order)) {
+    for (node_state& s : states_) {
+      s.tick = std::min<std::uint32_t>(s.tick, 1);
+      s.queued = 0;
+    }
+    queue_.clear();
+    live_ = 0;
+    lost_ = true;
+    tick_ = 1;
+    return;
+  }
   std::sort(order.begin(), order.end(),
             [this](node_id a, node_id b) { return states_[a].tick < states_[b].tick; });
   queue_.clear();
@@ -156,7 +192,10 @@ void lru_policy::renumber() {
     if (s.tick != last) ++tick_;
     last = s.tick;
     s.tick = s.tick ? tick_ : 0;
-    if (s.queued) queue_.insert({n, s.tick});
+    if (s.queued && !queue_.insert({n, s.tick})) {
+      unqueue(s);
+      lost_ = true;
+    }
   }
 }
 

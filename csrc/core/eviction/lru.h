@@ -6,7 +6,9 @@
 //
 // Invariants
 // 1. tick(n) is that of the last request that ended at n, or at a descendant that has gone since.
-// 2. Every evictable leaf has a queue entry with its tick (`queued`). Other nodes may have one.
+// 2. Every evictable leaf has a queue entry with its tick (`queued`), unless there was no memory
+// for
+//    it: then `lost_` is set, and it is found by looking at all nodes. Other nodes may have one.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +29,7 @@ class lru_policy final : public eviction_policy {
 
   [[nodiscard]] std::string_view name() const noexcept override { return "lru"; }
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  [[nodiscard]] bool make_room(node_id limit) noexcept override;
   void on_insert(node_id n) override;
   void on_extend(node_id n, std::uint32_t blocks) override;
   void on_split(node_id upper, node_id lower) override;
@@ -46,10 +49,7 @@ class lru_policy final : public eviction_policy {
     std::uint32_t alive : 1 = 0;
   };
 
-  node_state& state(node_id n) {
-    if (n >= states_.size()) states_.resize(n + 1 + n / 4);
-    return states_[n];
-  }
+  [[nodiscard]] node_state& state(node_id n) { return states_[n]; }
   [[nodiscard]] bool valid(node_queue::entry e) const {
     const node_state& s = states_[e.node];
     return s.queued && s.tick == e.tick;
@@ -59,11 +59,13 @@ class lru_policy final : public eviction_policy {
   void compact();
   std::uint32_t next_tick();
   void renumber();
+  [[nodiscard]] node_id find_lost();
 
   const tree_view* tree_ = nullptr;
   std::vector<node_state> states_;  // by node id
   node_queue queue_;
   std::size_t live_ = 0;  // nodes with `queued`
+  bool lost_ = false;
   std::uint32_t tick_ = 0;
   std::uint32_t tick_limit_;
 };

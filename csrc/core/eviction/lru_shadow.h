@@ -9,7 +9,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+
+#include "csrc/core/eviction/position_ring.h"
 
 namespace radixkv::detail {
 
@@ -23,27 +24,36 @@ struct turn_record {
 
 class lru_shadow {
  public:
-  void reset(std::int64_t capacity_blocks) { *this = {}, capacity_ = capacity_blocks; }
+  // May throw std::bad_alloc; nothing else does.
+  void reset(std::int64_t capacity_blocks) {
+    *this = {};
+    capacity_ = capacity_blocks;
+    if (!turns_.reserve(64)) throw std::bad_alloc();
+  }
 
   // Begins turn `turn` (one more than the last, or the first). Records older than `needed` are kept
   // only while LRU would hold their blocks.
   turn_record& begin(std::uint32_t turn, std::uint32_t needed) {
-    if (turns_.empty()) oldest_ = kept_ = turn;
-    turns_.emplace_back();
+    if (turns_.size() == 0) oldest_ = kept_ = turn;
     while (static_cast<std::int32_t>(needed - kept_) > 0 &&
-           static_cast<std::int32_t>(oldest_ - kept_) > 0) {
-      turns_.pop_front();
-      ++kept_;
+           static_cast<std::int32_t>(oldest_ - kept_) > 0)
+      forget_one();
+    // Without memory the shadow forgets its oldest turn: a cache a little smaller than it should
+    // be.
+    if (!turns_.reserve(1)) {
+      if (oldest_ == kept_) let_go();
+      forget_one();
     }
-    return turns_.back();
+    turns_.push({});
+    return at(turns_.size() - 1);
   }
   // The record of a turn, or null if it is too old.
   [[nodiscard]] turn_record* find(std::uint32_t turn) {
     const std::uint32_t i = turn - kept_;
-    return i < turns_.size() ? &turns_[i] : nullptr;
+    return i < turns_.size() ? &at(i) : nullptr;
   }
   [[nodiscard]] bool holds(std::uint32_t turn) const {
-    return !turns_.empty() && turn - oldest_ < turns_.size();
+    return turns_.size() != 0 && turn - oldest_ < turns_.size();
   }
   // Turn that LRU would have evicted in part, and how many of its blocks would be left.
   [[nodiscard]] std::uint32_t partial_turn() const { return oldest_ - 1; }
@@ -57,7 +67,7 @@ class lru_shadow {
       if (turn_record* const old = find(from)) old->blocks -= blocks;
       if (holds(from)) young_ -= blocks;
     }
-    turns_.back().blocks += blocks;
+    at(turns_.size() - 1).blocks += blocks;
     young_ += blocks;
   }
   // Turn `from` has `blocks` more.
@@ -67,15 +77,19 @@ class lru_shadow {
   }
   // After the moves of a request: lets go of what LRU would have evicted.
   void settle() {
-    while (young_ > capacity_ && oldest_ - kept_ + 1 < turns_.size()) {
-      young_ -= turns_[oldest_ - kept_].blocks;
-      ++oldest_;
-    }
+    while (young_ > capacity_ && oldest_ - kept_ + 1 < turns_.size()) let_go();
   }
-  [[nodiscard]] std::size_t bytes() const { return turns_.size() * sizeof(turn_record); }
+  [[nodiscard]] std::size_t bytes() const { return turns_.bytes(); }
 
  private:
-  std::deque<turn_record> turns_;
+  [[nodiscard]] turn_record& at(std::size_t i) { return turns_[turns_.begin() + i]; }
+  void let_go() { young_ -= at(oldest_++ - kept_).blocks; }
+  void forget_one() {
+    turns_.drop_before(turns_.begin() + 1);
+    ++kept_;
+  }
+
+  position_ring<turn_record> turns_;
   std::uint32_t kept_ = 0;    // turn of the first record
   std::uint32_t oldest_ = 0;  // first turn that an LRU cache would hold
   std::int64_t young_ = 0;    // blocks of turns from oldest_ on

@@ -1,11 +1,15 @@
 #include "csrc/core/eviction/namespace_quotas.h"
 
 #include <algorithm>
+#include <new>
+
+#include "csrc/core/eviction/node_states.h"
 
 namespace radixkv::detail {
 
 void namespace_quotas::attach(const tree_view& view) {
   view_ = &view;
+  limit_ = 0;
   quotas_.clear();
   roots_ = {};
 }
@@ -19,8 +23,10 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
   q->limit = blocks;
   q->order.attach(*view_, blocks);
   node_id last = root;
+  for (const node_id n : nodes) last = std::max(last, n);
+  const node_id limit = std::max(limit_, last + 1);
+  if (!q->order.make_room(limit)) throw std::bad_alloc();
   for (const node_id n : nodes) {
-    last = std::max(last, n);
     q->blocks += view_->blocks(n);
     q->order.on_insert(n);
   }
@@ -28,7 +34,7 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
     if (view_->children(n) == 0) q->order.on_unpin(n);
   }
   if (quotas_.empty()) roots_.clear();
-  if (last >= roots_.size()) roots_.resize(last + 1 + last / 4, no_node);
+  if (!grow_to(roots_, limit, no_node)) throw std::bad_alloc();
   quotas_.emplace(root, std::move(q));
   roots_[root] = root;
   for (const node_id n : nodes) roots_[n] = root;
@@ -44,13 +50,16 @@ void namespace_quotas::charge(node_id root, std::int64_t blocks) noexcept {
   }
 }
 
-void namespace_quotas::set_root(node_id n, node_id root) {
-  if (n >= roots_.size()) roots_.resize(n + 1 + n / 4, no_node);
-  roots_[n] = root;
+bool namespace_quotas::make_room(node_id limit) noexcept {
+  limit_ = std::max(limit_, limit);
+  if (quotas_.empty()) return true;
+  bool room = grow_to(roots_, limit_, no_node);
+  for (auto& [root, q] : quotas_) room = room && q->order.make_room(limit_);
+  return room;
 }
 
 void namespace_quotas::on_insert(node_id n) {
-  set_root(n, root_of(view_->parent(n)));
+  roots_[n] = root_of(view_->parent(n));
   if (quota* const q = of(n)) {
     q->blocks += view_->blocks(n);
     q->order.on_insert(n);
@@ -65,7 +74,7 @@ void namespace_quotas::on_extend(node_id n, std::uint32_t blocks) {
 }
 
 void namespace_quotas::on_split(node_id upper, node_id lower) {
-  set_root(upper, root_of(lower));
+  roots_[upper] = root_of(lower);
   if (quota* const q = of(lower)) q->order.on_split(upper, lower);
 }
 

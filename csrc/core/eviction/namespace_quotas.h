@@ -47,6 +47,7 @@ class namespace_quotas {
   // The least recently used tail below root that the view lets go. REQUIRES: has(root).
   [[nodiscard]] victim next_victim(node_id root) { return quotas_.at(root)->order.next_victim(); }
 
+  [[nodiscard]] bool make_room(node_id limit) noexcept;
   void on_insert(node_id n);
   void on_extend(node_id n, std::uint32_t blocks);
   void on_split(node_id upper, node_id lower);
@@ -70,9 +71,9 @@ class namespace_quotas {
     const node_id root = root_of(n);
     return root == no_node ? nullptr : quotas_.find(root)->second.get();
   }
-  void set_root(node_id n, node_id root);
 
   const tree_view* view_ = nullptr;
+  node_id limit_ = 0;                                           // ids below it may come
   std::unordered_map<node_id, std::unique_ptr<quota>> quotas_;  // by root
   std::vector<node_id> roots_;  // of each node in a namespace with a quota; of the root too
 };

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 #include "radixkv/eviction_policy.h"
@@ -33,7 +34,8 @@ class node_queue {
   }
 
   // Amortised O(1) when e.tick is at one of the ends, else O(log of the entries out of order).
-  void insert(entry e) {
+  // False, with nothing changed, if there is no memory.
+  [[nodiscard]] bool insert(entry e) noexcept try {
     if (size_ == 0 || e.tick >= at(size_ - 1).tick) {
       reserve_one();
       at(size_++) = e;
@@ -46,6 +48,9 @@ class node_queue {
       early_.push_back(e);
       std::push_heap(early_.begin(), early_.end(), later);
     }
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
   }
 
   [[nodiscard]] bool empty() const { return size_ == 0 && early_.empty(); }
@@ -73,9 +78,18 @@ class node_queue {
     if (size() > 2 * live + slack) compact(valid);
   }
 
+  // Drops every stale entry, if there is memory for the others.
   template <typename Valid>
   void compact(Valid&& valid) {
+    std::size_t live = 0, capacity = 16;
+    for_each([&](const entry& e) { live += valid(e); });
+    while (capacity < live + live / 2) capacity *= 2;
     std::vector<entry> kept;
+    try {
+      kept.reserve(capacity);
+    } catch (const std::bad_alloc&) {
+      return;
+    }
     std::sort(early_.begin(), early_.end(),
               [](const entry& a, const entry& b) { return a.tick < b.tick; });
     std::size_t e = 0;
@@ -88,8 +102,6 @@ class node_queue {
     for (; e < early_.size(); ++e)
       if (valid(early_[e])) kept.push_back(early_[e]);
     clear();
-    std::size_t capacity = 16;
-    while (capacity < kept.size() + kept.size() / 2) capacity *= 2;
     size_ = kept.size();
     kept.resize(capacity);
     ring_ = std::move(kept);

@@ -42,7 +42,10 @@ class path_digest {
   // tokens.
   [[nodiscard]] std::uint64_t next(std::uint64_t h, const token_id* sample) const noexcept {
     std::uint64_t w[8] = {};
-    std::memcpy(w, sample, sampled() * sizeof(token_id));
+    if (chunk_tokens_ >= most_sampled)  // a size that the compiler knows
+      std::memcpy(w, sample, sizeof w);
+    else
+      std::memcpy(w, sample, chunk_tokens_ * sizeof(token_id));
     const std::uint64_t a = fold_multiply(w[0] ^ secret_, w[1] ^ (secret_ << 1 | 1)) ^
                             fold_multiply(w[2] ^ ~secret_, w[3] ^ (secret_ << 7 | 3));
     const std::uint64_t b = fold_multiply(w[4] ^ secret_, w[5] ^ (secret_ << 13 | 5)) ^
@@ -50,17 +53,26 @@ class path_digest {
     return mix(h ^ fold_multiply(a, b | 1), secret_);
   }
 
-  // The hashes of `tokens` in a namespace, for request_info::path_hashes. May throw std::bad_alloc.
-  void compute(std::span<const token_id> tokens, std::uint64_t seed,
-               std::vector<std::uint64_t>& out) const {
-    if (chunk_tokens_ == 0) return;
-    out.resize(tokens.size() / chunk_tokens_);
+  // Makes room for the hashes of `tokens`. May throw std::bad_alloc.
+  void make_room(std::span<const token_id> tokens, std::vector<std::uint64_t>& out) const {
+    if (chunk_tokens_ != 0) out.resize(tokens.size() / chunk_tokens_);
+  }
+  // The hashes of `tokens` in a namespace, for request_info::path_hashes. Cheap where the tokens
+  // were read just before; else it waits for memory at every chunk. REQUIRES: room for them.
+  void fill(std::span<const token_id> tokens, std::uint64_t seed,
+            std::vector<std::uint64_t>& out) const noexcept {
     std::uint64_t h = seed;
     const token_id* end = tokens.data();
     for (std::uint64_t& hash : out) {
       end += chunk_tokens_;
       hash = h = next(h, end - sampled());
     }
+  }
+  // Both. May throw std::bad_alloc.
+  void compute(std::span<const token_id> tokens, std::uint64_t seed,
+               std::vector<std::uint64_t>& out) const {
+    make_room(tokens, out);
+    fill(tokens, seed, out);
   }
 
  private:

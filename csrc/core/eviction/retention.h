@@ -95,6 +95,9 @@ class retention final : public eviction_policy, private tree_view {
     return policy_->path_hash_tokens(block_tokens) != 0;
   }
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  [[nodiscard]] bool make_room(node_id limit) noexcept override {
+    return policy_->make_room(limit) && quotas_.make_room(limit);
+  }
   void on_insert(node_id n) override;
   void on_extend(node_id n, std::uint32_t blocks) override;
   void on_split(node_id upper, node_id lower) override;

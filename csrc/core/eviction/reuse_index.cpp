@@ -1,14 +1,22 @@
 #include "csrc/core/eviction/reuse_index.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+
+#include "csrc/core/eviction/node_states.h"
 
 namespace radixkv::detail {
 
 namespace {
 constexpr std::uint32_t tail_tokens = 256;
-// The last bin that begins before an age of 64 requests.
-constexpr std::uint32_t last_small_bin = 6;
+// A bin is looked at so often that no run is late by more than this share of its age, which costs
+// hits where it is an eighth (1 % with 16-token blocks), and not measurably from 1/32 on.
+constexpr std::uint32_t lateness = 32;
+constexpr std::uint32_t longest_period = 64;  // requests
+// Everything is learnt for this many lessons; then they thin out as the model's own steps shorten.
+constexpr std::uint64_t full_lessons = 20'000;
+constexpr std::uint32_t least_quantum = 1280, largest_quantum = 20'480;  // tokens
 // A run with more continuations than this is a shared beginning.
 constexpr std::uint32_t shared_children = 8;
 // Small caches get this much for histories, whatever their share.
@@ -16,8 +24,10 @@ constexpr std::size_t history_bytes_least = 64 * 1024;
 }  // namespace
 
 reuse_index_policy::reuse_index_policy(reuse_index_options options) : options_(options) {
-  for (std::uint32_t b = 0; b <= bins; ++b)
+  for (std::uint32_t b = 0; b <= bins; ++b) {
     edges_[b] = static_cast<std::uint32_t>(std::ceil(hazard_model::edge(b)));
+    periods_[b] = std::bit_floor(std::clamp(edges_[b] / lateness, 1u, longest_period));
+  }
 }
 
 std::uint32_t reuse_index_policy::path_hash_tokens(std::uint32_t block_tokens) const noexcept {
@@ -32,21 +42,44 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
                          static_cast<std::size_t>(options_.history_bytes_per_token * tokens));
   ghost_limit_ = std::max(8 * capacity_blocks, options_.ghost_tokens_least / block_tokens_);
   runs_.reset(block_tokens_, path_hash_tokens(block_tokens_));
-  heap_.clear();
+  queue_.clear();
   model_ = {};
   guard_ = {};
+  refresh_keys();
   shadow_.reset(capacity_blocks);
   statistics_ = {};
   ends_ = {};
   orphans_ = {};
+  unplaced_ = 0;
   now_ = 0;
-  log_.assign(64, {});
-  log_begin_ = log_end_ = dropped_ = oldest_ = 0;
+  lessons_ = 0;
+  lessons_waiting_ = 0;
+  waiting_.size = 0;
+  thin_out_ = full_lessons;
+  quantum_ = 0;
+  credits_ = {};
+  log_ = {};
+  dropped_ = oldest_ = 0;
   cursors_ = {};
 }
 
 void reuse_index_policy::on_insert(node_id n) {
   end_of(n) = no_run;  // its place is known when its request comes
+  ++unplaced_;
+}
+
+// A split cuts a run; a request cuts two and makes one, and one more for each node that it places.
+bool reuse_index_policy::make_room(node_id limit) noexcept {
+  constexpr std::size_t most = 8;
+  if (!runs_.reserve(unplaced_ + most)) return false;
+  if (!queue_.reserve(runs_.limit() + unplaced_ + most)) return false;
+  if (!grow_to(ends_, limit, no_run)) return false;
+  try {
+    if (orphans_.capacity() < unplaced_ + 1) orphans_.reserve(2 * unplaced_ + 16);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
 }
 
 void reuse_index_policy::on_extend(node_id n, std::uint32_t blocks) {
@@ -57,12 +90,13 @@ void reuse_index_policy::on_extend(node_id n, std::uint32_t blocks) {
   if (runs_[r].children == 0) {
     if (runs_[r].uses > 0) shadow_.grow(runs_[r].turn, blocks);
     runs_.extend(r, blocks);
+    if (log_entry* const e = log_.find(r, runs_[r].log)) measure(*e, runs_[r]);
   } else {
-    heap_.remove(r);
+    unrank(r);
     r = runs_.add(r, blocks, {});
     runs_.set_cached(r, blocks);
     runs_[r].turn = now_;
-    push_log(r);
+    note(r, 0);
   }
   end_of(n) = r;
   lead(n);
@@ -74,6 +108,8 @@ void reuse_index_policy::on_split(node_id upper, node_id lower) {
     const std::uint32_t depth = tree_->first_block(lower);
     while (runs_[r].first >= depth) r = runs_[r].parent;
     if (depth < runs_[r].end()) r = cut(r, depth);
+  } else {
+    ++unplaced_;
   }
   end_of(upper) = r;
 }
@@ -91,6 +127,7 @@ void reuse_index_policy::on_remove(node_id n, bool) {
   const run_id r = end_of(n);
   if (r == no_run) {
     std::erase(orphans_, n);
+    --unplaced_;
     return;
   }
   uncache(r, tree_->blocks(n));
@@ -106,7 +143,7 @@ void reuse_index_policy::on_unpin(node_id n) {
     if (std::find(orphans_.begin(), orphans_.end(), n) == orphans_.end()) orphans_.push_back(n);
     return;
   }
-  if (runs_[end_of(n)].heap_place == no_run) lead(n);
+  if (!queue_.contains(end_of(n))) lead(n);
 }
 
 // Leaves that no request has spoken for are placed nevertheless, so that they can be evicted.
@@ -116,7 +153,7 @@ void reuse_index_policy::adopt_orphans() {
     adopt(n, {});
     for (run_id r = end_of(n); r != root_run && runs_[r].uses == 0; r = runs_[r].parent) {
       runs_[r].turn = now_;
-      push_log(r);
+      note(r, 0);
     }
     if (tree_->children(n) == 0) lead(n);
   }
@@ -134,7 +171,7 @@ void reuse_index_policy::on_request(const request_info& request) {
   const turn_record* const last = runs_[known].uses > 0 ? shadow_.find(runs_[known].turn) : nullptr;
   const turn_record continued = last != nullptr ? *last : turn_record{};
   ++now_;
-  turn_record& turn = shadow_.begin(now_, dropped_ < log_end_ ? log_at(dropped_).turn : now_);
+  turn_record& turn = shadow_.begin(now_, dropped_ < log_.end() ? log_[dropped_].turn : now_);
   turn.request = static_cast<std::uint32_t>(request.request);
   turn.seconds = static_cast<float>(request.seconds);
   turn.end = end;
@@ -174,29 +211,32 @@ void reuse_index_policy::on_request(const request_info& request) {
     statistics_.hit_blocks += std::min(whole, request.matched_blocks);
     lru_hits = std::min(whole, lru_hits + std::min(lru_part, left));
     statistics_.lru_hit_blocks += lru_hits;
-    if (guard_.count(std::min(whole, request.matched_blocks), lru_hits)) oldest_ = log_begin_;
+    if (guard_.count(std::min(whole, request.matched_blocks), lru_hits)) oldest_ = log_.begin();
   }
   if (tree_->children(n) == 0) lead(n);
   if (!orphans_.empty()) adopt_orphans();
-  age();
+  if (lessons_ > thin_out_) {
+    thin_out_ *= 2;
+    quantum_ = std::clamp(2 * quantum_, least_quantum, largest_quantum);
+  }
+  if (now_ % longest_period == 0) refresh_keys();
+  for (std::uint32_t b = 1; b <= bins; ++b)
+    if ((now_ & (periods_[b] - 1)) == 0) age(b);
+  if (waiting_.size > 0) rank_waiting();
   drop_old();
 }
 
 victim reuse_index_policy::next_victim() {
   if (!orphans_.empty()) adopt_orphans();
-  // The log is in order of recency, children before their parents.
-  if (guard_.by_recency())
-    for (oldest_ = std::max(oldest_, log_begin_); oldest_ != log_end_; ++oldest_) {
-      const log_entry& e = log_at(oldest_);
-      const run& last = runs_[e.run];
-      if (last.turn == e.turn && last.heap_place != no_run && tree_->evictable(last.node))
-        return tail_of(last);
+  // The log is in order of recency, children before their parents; what has left it is older still.
+  if (guard_.by_recency() && !queue_.holds_least())
+    for (oldest_ = std::max(oldest_, log_.begin()); oldest_ != log_.end(); ++oldest_) {
+      const log_entry& e = log_[oldest_];
+      if (e.run != no_run && e.candidate && tree_->evictable(runs_[e.run].node))
+        return tail_of(runs_[e.run]);
     }
-  while (!heap_.empty()) {
-    const run& last = runs_[heap_.top()];
-    if (tree_->evictable(last.node)) return tail_of(last);
-    heap_.remove(heap_.top());  // comes back when it is let go
-  }
+  for (run_id r; (r = queue_.front()) != no_run; unrank(r))  // comes back when it is let go
+    if (tree_->evictable(runs_[r].node)) return tail_of(runs_[r]);
   return {};
 }
 
@@ -220,7 +260,7 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
   if (top == n) return {start, depth};
   const std::uint32_t end = tree_->first_block(n) + tree_->blocks(n);
   if (depth < runs_[start].end()) start = end_of(top) = cut(start, depth);
-  heap_.remove(start);
+  unrank(start);
   run_id known = runs_.follow(start, depth, end, hashes);
   // Nothing of it agreed: the path parts where its parent ends.
   if (known != start && depth <= runs_[known].first) known = runs_[known].parent;
@@ -229,11 +269,13 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
   if (depth < end) deepest = runs_.add(known, end - depth, hashes);
   for (run_id r = deepest; r != start; r = runs_[r].parent) runs_.set_cached(r, runs_[r].blocks);
   end_of(n) = deepest;
+  --unplaced_;
   for (node_id below = n, at = tree_->parent(n); at != top; below = at, at = tree_->parent(at)) {
     const std::uint32_t at_end = tree_->first_block(below);
     run_id r = deepest;
     while (runs_[r].first >= at_end) r = runs_[r].parent;
     end_of(at) = at_end < runs_[r].end() ? cut(r, at_end) : r;
+    --unplaced_;
   }
   return {known, depth};
 }
@@ -242,7 +284,12 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
 void reuse_index_policy::use(run_id r, const run_features& features, std::uint32_t tail_from,
                              bool again) {
   run& at = runs_[r];
-  if (at.uses > 0 && !again) teach(at, true, 1);
+  if (log_entry* const e = again ? nullptr : log_.find(r, at.log)) {
+    const std::uint32_t bin = bin_of(at.turn);
+    for (std::uint32_t b = e->bin; b < bin; ++b) outlived(*e, b);
+    if (bin < bins && e->body > 0) teach({e->features, bin, true, e->body, 1});
+    if (bin < bins && e->tail > 0) teach({run_features::of_tail(), bin, true, e->tail, 1});
+  }
   shadow_.move(at.uses > 0, at.turn, at.blocks);
   at.features = features;
   at.features.set(run_features::uses, run_features::uses_category(at.uses));
@@ -252,14 +299,19 @@ void reuse_index_policy::use(run_id r, const run_features& features, std::uint32
   at.tail = at.end() > tail_from ? std::min(at.blocks, at.end() - tail_from) : 0;
   if (!again || at.uses == 0) at.uses = static_cast<std::uint16_t>(std::min(65'535, at.uses + 1));
   at.turn = now_;
-  at.bin = 0;
-  push_log(r);
+  unnote(r);
+  note(r, 0);
 }
 
 run_id reuse_index_policy::cut(run_id r, std::uint32_t depth) {
   const run_id upper = runs_.split(r, depth);
-  if (runs_[r].cached == 0) heap_.remove(r);
-  push_log(upper);
+  if (runs_[r].cached == 0) unrank(r);
+  std::uint32_t bin = bins;
+  if (log_entry* const e = log_.find(r, runs_[r].log)) {
+    measure(*e, runs_[r]);
+    bin = e->bin;
+  }
+  note(upper, bin);
   return upper;
 }
 
@@ -270,7 +322,7 @@ run_id reuse_index_policy::uncache(run_id r, std::uint32_t blocks) {
     runs_.set_cached(r, runs_[r].cached - some);
     blocks -= some;
     if (runs_[r].cached > 0) break;
-    heap_.remove(r);
+    unrank(r);
     const run_id above = runs_[r].parent;
     if (runs_[r].aged_out && runs_[r].children == 0) drop(r);
     r = above;
@@ -282,80 +334,149 @@ run_id reuse_index_policy::uncache(run_id r, std::uint32_t blocks) {
 void reuse_index_policy::lead(node_id n) {
   const run_id r = end_of(n);
   if (r == no_run || r == root_run) return;
-  runs_[r].node = n;
-  rank(r);
+  run& at = runs_[r];
+  at.node = n;
+  const std::uint32_t bin = std::min(bin_of(at.turn), bins - 1);
+  rank(r, at.aged_out ? 0 : at.last_is_tail() ? tail_keys_[bin] : model_.key(at.features, bin));
 }
 
-void reuse_index_policy::teach(const run& r, bool used, float times) {
-  const float unit = static_cast<float>(block_tokens_) / 512.0f;
-  if (r.body() > 0)
-    model_.learn(r.features, r.bin, used, static_cast<float>(r.body()) * unit, times);
-  if (r.tail > 0)
-    model_.learn(run_features::of_tail(), r.bin, used, static_cast<float>(r.tail) * unit, times);
+// Lessons wait for some others: they all find the weights in the processor's first cache.
+void reuse_index_policy::teach(const lesson& l) {
+  waiting_lessons_[lessons_waiting_++] = l;
+  if (lessons_waiting_ < waiting_lessons_.size()) return;
+  for (const lesson& w : waiting_lessons_)
+    model_.learn(w.features, w.bin, w.used, w.tokens, w.times);
+  lessons_waiting_ = 0;
 }
 
-void reuse_index_policy::rank(run_id r) {
-  const run& at = runs_[r];
-  heap_.put(r, model_.key(at.last_is_tail() ? run_features::of_tail() : at.features, at.bin));
+// What a run outlives teaches little each time, and the less the more was learnt before and the
+// smaller the run. Of such lessons one for each `quantum_` tokens that outlive the bin is learnt,
+// and counts for them all (systematic sampling with probability proportional to size; Madow 1949).
+void reuse_index_policy::outlived(const log_entry& e, std::uint32_t bin) {
+  ++lessons_;
+  const auto learn = [&](run_features f, std::uint32_t tokens, std::uint32_t& credit) {
+    credit += tokens;
+    if (credit < quantum_) return;
+    credit = quantum_ == 0 ? 0 : credit - std::max(quantum_, tokens);
+    teach({f, bin, false, tokens,
+           static_cast<float>(std::max(quantum_, tokens)) / static_cast<float>(tokens)});
+  };
+  if (e.body > 0) learn(e.features, e.body, credits_[bin][0]);
+  if (e.tail > 0) learn(run_features::of_tail(), e.tail, credits_[bin][1]);
 }
 
-void reuse_index_policy::push_log(run_id r) {
-  runs_[r].aged_out = false;
-  if (log_end_ - log_begin_ == log_.size()) {
-    std::vector<log_entry> larger(2 * log_.size());
-    for (std::uint64_t i = log_begin_; i != log_end_; ++i)
-      larger[i & (larger.size() - 1)] = log_at(i);
-    log_ = std::move(larger);
-  }
-  log_at(log_end_++) = {r, runs_[r].turn};
+// Of a run that was last used at `turn`; bins if it is older than the last one.
+std::uint32_t reuse_index_policy::bin_of(std::uint32_t turn) const {
+  const std::uint32_t age = now_ - turn;
+  // edge(b) = 8 (2^(b/2) − 1): twice the logarithm, to one less or more.
+  std::uint32_t b = 2 * (static_cast<std::uint32_t>(std::bit_width(age / 8 + 1)) - 1);
+  while (b < bins && age >= edges_[b + 1]) ++b;
+  return std::min(b, bins);
 }
 
-// Moves every run whose age has reached the next bin there.
-void reuse_index_policy::age() {
-  // Old runs go in batches, which finds the model's weights in the processor's cache.
-  for (std::uint32_t b = 1; b <= (now_ % 16 == 0 ? bins : last_small_bin); ++b)
-    for (; cursors_[b] != log_end_; ++cursors_[b]) {
-      const log_entry& e = log_at(cursors_[b]);
-      if (now_ - e.turn < edges_[b]) break;
-      if (cursors_[b] + 4 < log_end_) runs_.prefetch(log_at(cursors_[b] + 4).run);
-      step(e, b);
+void reuse_index_policy::rank(run_id r, float key) {
+  queue_.put(r, key);
+  if (log_entry* const e = log_.find(r, runs_[r].log)) e->candidate = 1;
+}
+
+void reuse_index_policy::unrank(run_id r) {
+  if (!queue_.contains(r)) return;
+  queue_.remove(r);
+  if (log_entry* const e = log_.find(r, runs_[r].log)) e->candidate = 0;
+}
+
+// Writes the run's entry. Without memory for it the run does not age.
+void reuse_index_policy::note(run_id r, std::uint32_t bin) {
+  run& at = runs_[r];
+  at.aged_out = false;
+  if (!log_.reserve(1)) return;
+  log_entry e;
+  e.run = r;
+  e.turn = at.turn;
+  e.features = at.features;
+  e.bin = bin & 31;
+  e.candidate = queue_.contains(r);
+  measure(e, at);
+  at.log = static_cast<std::uint32_t>(log_.push(e));
+}
+
+void reuse_index_policy::measure(log_entry& e, const run& r) const {
+  if (r.uses == 0) return;
+  const auto tokens = [this](std::uint64_t blocks) {
+    return static_cast<std::uint32_t>(
+               std::min<std::uint64_t>(blocks * block_tokens_, log_entry::most_tokens)) &
+           0x1fff;
+  };
+  e.body = tokens(r.body());
+  e.tail = tokens(r.tail);
+}
+
+void reuse_index_policy::refresh_keys() {
+  model_.prepare_keys();
+  for (std::uint32_t b = 0; b < bins; ++b) tail_keys_[b] = model_.key(run_features::of_tail(), b);
+}
+
+status reuse_index_policy::load(std::span<const std::byte> bytes) {
+  status done = model_.load(bytes);
+  refresh_keys();
+  return done;
+}
+
+void reuse_index_policy::unnote(run_id r) {
+  if (log_entry* const e = log_.find(r, runs_[r].log)) e->run = no_run;
+}
+
+// Moves every run whose age has reached the bin there.
+void reuse_index_policy::age(std::uint32_t bin) {
+  std::uint64_t& at = cursors_[bin];
+  for (; at != log_.end(); ++at) {
+    log_entry& e = log_[at];
+    if (now_ - e.turn < edges_[bin]) break;
+    if (e.run == no_run || e.bin != bin - 1) continue;
+    outlived(e, bin - 1);
+    e.bin = bin & 31;
+    if (bin == bins || !e.candidate) continue;
+    if (runs_[e.run].last_is_tail()) {
+      queue_.put(e.run, tail_keys_[bin]);
+    } else {
+      waiting_.features[waiting_.size] = e.features;
+      waiting_.bins[waiting_.size] = bin;
+      waiting_.runs[waiting_.size++] = e.run;
+      if (waiting_.size == 4) rank_waiting();
     }
+  }
 }
 
-void reuse_index_policy::step(const log_entry& e, std::uint32_t bin) {
-  run& at = runs_[e.run];
-  if (at.blocks == 0 || at.turn != e.turn || at.bin != bin - 1) return;
-  // Outliving is common and tells little each time: every second one, chosen at random, counts
-  // twice.
-  const std::uint32_t coin = (e.run * 0x9e3779b1u) ^ ((e.turn + bin) * 0x85ebca6bu);
-  if (at.uses > 0 && ((coin >> 16) & 1) != 0) teach(at, false, 2);
-  if (bin == bins) return;
-  at.bin = static_cast<std::uint8_t>(bin);
-  if (at.heap_place != no_run) rank(e.run);
+void reuse_index_policy::rank_waiting() {
+  const std::array<float, 4> keys = model_.keys(waiting_.features, waiting_.bins);
+  for (std::uint32_t i = 0; i < waiting_.size; ++i) queue_.put(waiting_.runs[i], keys[i]);
+  waiting_.size = 0;
 }
 
 // Forgets the oldest ghosts beyond the limits, and the log where nothing needs it any more.
 void reuse_index_policy::drop_old() {
-  while (dropped_ != log_end_) {
-    const bool log_full = (log_end_ - log_begin_) * sizeof(log_entry) > byte_limit_ / 4;
+  for (; dropped_ != log_.end(); ++dropped_) {
+    const bool log_full = log_.used_bytes() > byte_limit_ / 4;
     if (runs_.ghost_blocks() <= ghost_limit_ && history_bytes() <= byte_limit_ && !log_full) break;
-    const log_entry e = log_at(dropped_);
+    const log_entry e = log_[dropped_];
     if (e.turn == now_) break;
-    ++dropped_;
-    run& at = runs_[e.run];
-    if (at.blocks != 0 && at.turn == e.turn) {
+    if (e.run != no_run) {
+      run& at = runs_[e.run];
       at.aged_out = true;
+      if (queue_.contains(e.run)) rank(e.run, 0);
       if (at.cached == 0 && at.children == 0) drop(e.run);
     }
-    if (log_full)  // its runs stay in the bins where they are
-      for (std::uint64_t& c : cursors_) c = std::max(c, dropped_);
-    log_begin_ = std::min(dropped_, cursors_[bins]);
+    if (log_full) {  // its runs stay in the bins where they are
+      for (std::uint64_t& c : cursors_) c = std::max(c, dropped_ + 1);
+      log_.drop_before(dropped_ + 1);
+    }
   }
-  log_begin_ = std::min(dropped_, cursors_[bins]);
+  log_.drop_before(std::max(log_.begin(), std::min(dropped_, cursors_[bins])));
 }
 
 void reuse_index_policy::drop(run_id r) {
   for (;;) {
+    unnote(r);
     r = runs_.remove(r);
     const run& above = runs_[r];
     if (r == root_run || above.cached > 0 || above.children > 0 || !above.aged_out) return;
@@ -363,18 +484,20 @@ void reuse_index_policy::drop(run_id r) {
 }
 
 std::size_t reuse_index_policy::history_bytes() const {
-  return runs_.used_bytes() + (log_end_ - log_begin_) * sizeof(log_entry) + shadow_.bytes();
+  return runs_.used_bytes() + runs_.runs() * key_queue::bytes_per_run + log_.used_bytes() +
+         shadow_.bytes();
 }
 
 std::size_t reuse_index_policy::bytes() const noexcept {
-  return runs_.bytes() + heap_.bytes() + shadow_.bytes() + log_.capacity() * sizeof(log_entry) +
+  return runs_.bytes() + queue_.bytes() + shadow_.bytes() + log_.bytes() +
          ends_.capacity() * sizeof(run_id);
 }
 
 std::string reuse_index_policy::check() const {
   if (std::string wrong = runs_.check(); !wrong.empty()) return "reuse_index: " + wrong;
-  if (!heap_.sound()) return "reuse_index: the heap is out of order";
+  if (!queue_.sound()) return "reuse_index: the queue is broken";
   std::int64_t cached = 0;
+  if (orphans_.size() > unplaced_) return "reuse_index: more orphans than nodes without a place";
   for (node_id n = 0; n < ends_.size(); ++n) {
     const run_id r = ends_[n];
     if (r == no_run) continue;
@@ -384,7 +507,7 @@ std::string reuse_index_policy::check() const {
     if (runs_[r].first + runs_[r].cached != tree_->first_block(n) + tree_->blocks(n))
       return name + " does not end where its run does";
     cached += tree_->blocks(n);
-    if (tree_->evictable(n) && runs_[r].heap_place == no_run) return name + " can never be evicted";
+    if (tree_->evictable(n) && !queue_.contains(r)) return name + " can never be evicted";
   }
   if (cached != runs_.cached_blocks())
     return "reuse_index: nodes have " + std::to_string(cached) + " blocks, runs " +

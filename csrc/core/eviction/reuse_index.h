@@ -7,13 +7,16 @@
 // learns that it outlived them, or that it was used; evicted runs go on teaching as ghosts. The
 // victim is the run with the smallest key among those whose last cached block is a leaf's.
 //
+// Ageing goes in batches, which finds the model and the log in the processor's caches; a run that
+// is used meanwhile is taught first what the batch would have.
+//
 // Invariants
-// 1. A run that is stamped (used since it was made) has a log entry (run, turn); others are stale.
-// 2. Every evictable leaf's last run is in the heap; a run in the heap ends what is cached of its
-// path.
+// 1. A run that was used since it was made has a log entry, until it has aged out or when there was
+//    no memory for it; the entry says what the run's last turn, features and sizes are.
+// 2. Every evictable leaf's last run is in the queue; a run in the queue ends what is cached of its
+//    path, and its entry says so.
 // 3. Ghosts are kept, oldest dropped first, for 8 × capacity (at least ghost_tokens_least), and
-// never
-//    for more than history_bytes_per_token × capacity in bytes() all told.
+//    never for more than history_bytes_per_token × capacity in bytes() all told.
 #pragma once
 
 #include <array>
@@ -22,10 +25,11 @@
 #include <vector>
 
 #include "csrc/core/eviction/hazard_model.h"
-#include "csrc/core/eviction/key_heap.h"
+#include "csrc/core/eviction/key_queue.h"
 #include "csrc/core/eviction/lru_guard.h"
 #include "csrc/core/eviction/lru_shadow.h"
 #include "csrc/core/eviction/run_history.h"
+#include "csrc/core/eviction/turn_log.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -35,7 +39,7 @@ struct reuse_index_options {
   // Ghosts below 8 × capacity lose hits (2 × loses up to 19 %), and small caches need a floor to
   // learn from: conversations return after minutes whatever the cache holds.
   std::int64_t ghost_tokens_least = 33'000'000;
-  std::uint32_t chunk_tokens = 128;  // granularity at which evicted paths are recognised
+  std::uint32_t chunk_tokens = 256;  // granularity at which evicted paths are recognised
 };
 
 class reuse_index_policy final : public eviction_policy {
@@ -45,6 +49,7 @@ class reuse_index_policy final : public eviction_policy {
   [[nodiscard]] std::string_view name() const noexcept override { return "reuse_index"; }
   [[nodiscard]] std::uint32_t path_hash_tokens(std::uint32_t block_tokens) const noexcept override;
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  [[nodiscard]] bool make_room(node_id limit) noexcept override;
   void on_insert(node_id n) override;
   void on_extend(node_id n, std::uint32_t blocks) override;
   void on_split(node_id upper, node_id lower) override;
@@ -59,23 +64,23 @@ class reuse_index_policy final : public eviction_policy {
 
   [[nodiscard]] policy_statistics statistics() const noexcept override { return statistics_; }
   [[nodiscard]] std::vector<std::byte> save() const override { return model_.save(); }
-  status load(std::span<const std::byte> bytes) override { return model_.load(bytes); }
+  status load(std::span<const std::byte> bytes) override;
 
  private:
-  struct log_entry {
-    run_id run;
-    std::uint32_t turn;
-  };
   struct place {
     run_id run;
     std::uint32_t depth;
   };
+  struct lesson {
+    run_features features;
+    std::uint32_t bin = 0;
+    bool used = false;
+    std::uint32_t tokens = 0;
+    float times = 1;
+  };
   static constexpr std::uint32_t bins = hazard_model::bins;
 
-  run_id& end_of(node_id n) {
-    if (n >= ends_.size()) ends_.resize(n + 1 + n / 4, no_run);
-    return ends_[n];
-  }
+  [[nodiscard]] run_id& end_of(node_id n) { return ends_[n]; }
   [[nodiscard]] run_id end_of_or_none(node_id n) const {
     return n < ends_.size() ? ends_[n] : no_run;
   }
@@ -83,19 +88,23 @@ class reuse_index_policy final : public eviction_policy {
   [[nodiscard]] std::uint32_t units(std::uint32_t blocks) const {
     return static_cast<std::uint32_t>((std::uint64_t{blocks} * block_tokens_ + 511) / 512);
   }
-  [[nodiscard]] log_entry& log_at(std::uint64_t i) { return log_[i & (log_.size() - 1)]; }
-
   place adopt(node_id n, std::span<const std::uint64_t> hashes);
   void use(run_id r, const run_features& features, std::uint32_t tail_from, bool again);
   run_id cut(run_id r, std::uint32_t depth);
   run_id uncache(run_id r, std::uint32_t blocks);
   void lead(node_id n);
   [[nodiscard]] victim tail_of(const run& last) const;
-  void teach(const run& r, bool used, float times);
-  void rank(run_id r);
-  void push_log(run_id r);
-  void age();
-  void step(const log_entry& e, std::uint32_t bin);
+  void teach(const lesson& l);
+  void outlived(const log_entry& e, std::uint32_t bin);
+  void rank_waiting();
+  [[nodiscard]] std::uint32_t bin_of(std::uint32_t turn) const;
+  void rank(run_id r, float key);
+  void unrank(run_id r);
+  void note(run_id r, std::uint32_t bin);
+  void measure(log_entry& e, const run& r) const;
+  void refresh_keys();
+  void unnote(run_id r);
+  void age(std::uint32_t bin);
   void adopt_orphans();
   void drop_old();
   void drop(run_id r);
@@ -107,20 +116,34 @@ class reuse_index_policy final : public eviction_policy {
   std::int64_t ghost_limit_ = 0;  // blocks
   std::size_t byte_limit_ = 0;
   run_history runs_;
-  key_heap heap_{runs_};
+  key_queue queue_;
+  turn_log log_;
   hazard_model model_;
   lru_shadow shadow_;
   lru_guard guard_;
   policy_statistics statistics_;
   std::vector<run_id> ends_;      // by node: the run in which its last block lies
   std::vector<node_id> orphans_;  // leaves let go of that no request has told about
+  std::size_t unplaced_ = 0;      // nodes whose end is no_run
   std::uint32_t now_ = 0;         // turn
-  std::vector<log_entry> log_;    // ring by position, of runs in order of turn
-  std::uint64_t log_begin_ = 0, log_end_ = 0;
   std::array<std::uint64_t, bins + 1> cursors_{};  // [b]: first entry that has not reached edge(b)
   std::array<std::uint32_t, bins + 1> edges_{};    // in turns
-  std::uint64_t oldest_ = 0;                       // where eviction by recency looks next
-  std::uint64_t dropped_ = 0;                      // first entry that ghosts are kept for
+  std::array<std::uint32_t, bins + 1> periods_{};  // requests between two looks at a bin
+  std::uint64_t lessons_ = 0;                      // outlived bins
+  std::uint64_t thin_out_ = 0;                     // as many as there are when quantum_ grows
+  std::uint32_t quantum_ = 0;                      // tokens for each lesson that is learnt
+  std::array<std::array<std::uint32_t, 2>, bins> credits_{};  // towards the next: bodies, tails
+  std::array<lesson, 32> waiting_lessons_;
+  std::uint32_t lessons_waiting_ = 0;
+  struct {
+    std::array<run_features, 4> features;
+    std::array<std::uint32_t, 4> bins{};
+    std::array<run_id, 4> runs;
+    std::uint32_t size = 0;
+  } waiting_;                            // to be ranked by their features
+  std::array<float, bins> tail_keys_{};  // of the model some requests ago
+  std::uint64_t oldest_ = 0;             // where eviction by recency looks next
+  std::uint64_t dropped_ = 0;            // first entry that ghosts are kept for
 };
 
 }  // namespace radixkv::detail

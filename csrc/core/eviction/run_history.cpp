@@ -1,6 +1,8 @@
 #include "csrc/core/eviction/run_history.h"
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 namespace radixkv::detail {
 
@@ -26,7 +28,7 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
     // As far as its chunks agree.
     const std::uint32_t begin = chunk_at(at.first);
     std::uint32_t c = chunk_at(depth);
-    const std::uint32_t stop = std::min(chunk_at(at.end()), known);
+    const std::uint32_t stop = std::min(begin + chunks(at), known);
     while (c < stop && hashes_[at.hashes + (c - begin)] == short_of(hashes[c])) ++c;
     if (c < stop) {
       depth = std::max(depth, c * per_chunk_);
@@ -49,16 +51,26 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
   }
 }
 
-run_id run_history::new_run() {
-  if (!free_.empty()) {
-    const run_id r = free_.back();
-    free_.pop_back();
-    return r;
+bool run_history::reserve(std::size_t more) noexcept {
+  if (free_count_ + (runs_.capacity() - runs_.size()) >= more) return true;
+  try {
+    // By a quarter: doubling would leave half of the history's bytes empty.
+    runs_.reserve(runs_.size() + more + runs_.size() / 4);
+  } catch (const std::bad_alloc&) {
+    return false;
   }
-  // By a quarter: doubling would leave half of the history's bytes empty.
-  if (runs_.size() == runs_.capacity()) runs_.reserve(runs_.size() + runs_.size() / 4 + 16);
-  runs_.emplace_back();
-  return static_cast<run_id>(runs_.size() - 1);
+  return true;
+}
+
+run_id run_history::new_run() {
+  if (free_ == no_run) {
+    runs_.emplace_back();
+    return static_cast<run_id>(runs_.size() - 1);
+  }
+  const run_id r = free_;
+  free_ = std::exchange(runs_[r].parent, no_run);
+  --free_count_;
+  return r;
 }
 
 run_id run_history::split(run_id r, std::uint32_t depth) {
@@ -72,19 +84,17 @@ run_id run_history::split(run_id r, std::uint32_t depth) {
   upper.cached = std::min(lower.cached, at);
   upper.children = 1;
   upper.children_ever = 1;
-  upper.heap_place = no_run;
   upper.node = no_node;
   lower.parent = u;
-  lower.hashes += chunk_at(depth) - chunk_at(lower.first);
+  if (lower.hashes != no_hashes) lower.hashes += chunk_at(depth) - chunk_at(lower.first);
   lower.first = depth;
   lower.blocks -= at;
   lower.cached -= upper.cached;
-  upper.cached_children = lower.cached > 0 ? 1 : 0;
   upper.tail = lower.tail > lower.blocks ? lower.tail - lower.blocks : 0;
   lower.tail = std::min(lower.tail, lower.blocks);
-  if (chunk_at(upper.first) != chunk_at(depth)) {
+  if (chunks(upper) != 0) {
     lower.short_hash = true;
-    lower.head_hash = has_chunk(lower) ? hashes_[lower.hashes] : 0;
+    lower.head_hash = chunks(lower) != 0 ? hashes_[lower.hashes] : 0;
   }
   table_insert(u);
   table_insert(r);
@@ -104,11 +114,8 @@ run_id run_history::add(run_id parent, std::uint32_t blocks,
   ++p.children;
   if (p.children_ever < 255) ++p.children_ever;
   const std::uint32_t begin = chunk_at(made.first), end = chunk_at(made.end());
-  made.blocks = 0;  // has no hashes yet
-  if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(end - begin);
-  made.blocks = blocks;
-  if (hashes_.size() + (end - begin) > hashes_.capacity())
-    hashes_.reserve(hashes_.size() + hashes_.size() / 4 + (end - begin));
+  made.hashes = no_hashes;
+  if (!room_for_hashes(end - begin)) return r;
   made.hashes = static_cast<std::uint32_t>(hashes_.size());
   // Chunks whose hash the cache did not tell are stored as 0, which hardly ever agrees.
   for (std::uint32_t c = begin; c < end; ++c)
@@ -119,28 +126,51 @@ run_id run_history::add(run_id parent, std::uint32_t blocks,
   return r;
 }
 
+// Makes room for n hashes at the end; false if there is no memory.
+bool run_history::room_for_hashes(std::size_t n) {
+  if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(n);
+  if (hashes_.size() + n <= hashes_.capacity()) return true;
+  try {
+    hashes_.reserve(hashes_.size() + hashes_.size() / 4 + n);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+void run_history::forget_hashes(run_id r) {
+  table_erase(r);
+  hashes_used_ -= chunks(runs_[r]);
+  runs_[r].hashes = no_hashes;
+}
+
 void run_history::extend(run_id r, std::uint32_t blocks) {
   run& at = runs_[r];
   const std::uint32_t before = chunks(at);
   const std::uint32_t after = chunk_at(at.end() + blocks) - chunk_at(at.first);
-  if (after > before && at.hashes + before != hashes_.size()) {  // something else lies behind it
-    if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(after - before);
-    const auto moved = static_cast<std::uint32_t>(hashes_.size());
-    for (std::uint32_t c = 0; c < before; ++c) hashes_.push_back(hashes_[at.hashes + c]);
-    at.hashes = moved;
+  if (at.hashes != no_hashes && after > before) {
+    if (!room_for_hashes(after)) {
+      forget_hashes(r);
+    } else {
+      if (at.hashes + before != hashes_.size()) {  // something else lies behind it
+        const auto moved = static_cast<std::uint32_t>(hashes_.size());
+        for (std::uint32_t c = 0; c < before; ++c) hashes_.push_back(hashes_[at.hashes + c]);
+        at.hashes = moved;
+      }
+      hashes_.resize(hashes_.size() + (after - before));  // told by the next request
+      hashes_used_ += after - before;
+    }
   }
-  hashes_.resize(hashes_.size() + (after - before));  // told by the next request
-  hashes_used_ += after - before;
   at.blocks += blocks;
   at.cached += blocks;
   cached_blocks_ += blocks;
-  if (before == 0 && after > 0) table_insert(r);
+  if (before == 0 && at.hashes != no_hashes && after > 0) table_insert(r);
 }
 
 void run_history::tell_hashes(run_id r, std::span<const std::uint64_t> hashes) {
   run& at = runs_[r];
-  const std::uint32_t begin = chunk_at(at.first), end = chunk_at(at.end());
-  if (begin >= end || hashes_[at.hashes + (end - begin) - 1] != 0) return;
+  const std::uint32_t begin = chunk_at(at.first), end = begin + chunks(at);
+  if (begin == end || hashes_[at.hashes + (end - begin) - 1] != 0) return;
   if (at.head_hash == 0 && begin < hashes.size()) {
     table_erase(r);
     at.head_hash = long_of(hashes[begin]);
@@ -159,18 +189,13 @@ run_id run_history::remove(run_id r) {
   const run_id parent = gone.parent;
   --runs_[parent].children;
   gone = {};
-  free_.push_back(r);
+  gone.parent = std::exchange(free_, r);
+  ++free_count_;
   return parent;
 }
 
 void run_history::set_cached(run_id r, std::uint32_t cached) {
   run& at = runs_[r];
-  if ((at.cached > 0) != (cached > 0)) {
-    if (cached > 0)
-      ++runs_[at.parent].cached_children;
-    else
-      --runs_[at.parent].cached_children;
-  }
   const std::int64_t change = std::int64_t{cached} - at.cached;
   cached_blocks_ += change;
   ghost_blocks_ -= change;
@@ -199,8 +224,14 @@ run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
 }
 
 void run_history::table_insert(run_id r) {
-  if (!has_chunk(runs_[r])) return;
+  if (chunks(runs_[r]) == 0) return;
   if (2 * (in_table_ + 1) > table_.size()) grow_table();
+  // Without memory for a larger one, nearly full is slow, and quite full nothing more goes in.
+  if (8 * (in_table_ + 1) > 7 * table_.size()) {
+    hashes_used_ -= chunks(runs_[r]);
+    runs_[r].hashes = no_hashes;
+    return;
+  }
   table_place(r);
   ++in_table_;
 }
@@ -212,7 +243,7 @@ void run_history::table_place(run_id r) {
 }
 
 void run_history::table_erase(run_id r) {
-  if (!has_chunk(runs_[r])) return;
+  if (chunks(runs_[r]) == 0) return;
   const std::size_t mask = table_.size() - 1;
   std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
   while (table_[s] != r) s = (s + 1) & mask;
@@ -230,7 +261,12 @@ void run_history::table_erase(run_id r) {
 }
 
 void run_history::grow_table() {
-  std::vector<run_id> old(2 * table_.size(), no_run);
+  std::vector<run_id> old;
+  try {
+    old.assign(2 * table_.size(), no_run);
+  } catch (const std::bad_alloc&) {
+    return;
+  }
   old.swap(table_);
   for (const run_id r : old)
     if (r != no_run) table_place(r);
@@ -238,9 +274,13 @@ void run_history::grow_table() {
 
 void run_history::compact_hashes(std::size_t room) {
   std::vector<std::uint16_t> kept;
-  kept.reserve(hashes_used_ + hashes_used_ / 4 + room);
+  try {
+    kept.reserve(hashes_used_ + hashes_used_ / 4 + room);
+  } catch (const std::bad_alloc&) {
+    return;
+  }
   for (run& r : runs_) {
-    if (r.blocks == 0) continue;
+    if (r.blocks == 0 || r.hashes == no_hashes) continue;
     const auto moved = static_cast<std::uint32_t>(kept.size());
     kept.insert(kept.end(), hashes_.begin() + r.hashes, hashes_.begin() + r.hashes + chunks(r));
     r.hashes = moved;
@@ -249,17 +289,17 @@ void run_history::compact_hashes(std::size_t room) {
 }
 
 std::size_t run_history::bytes() const {
-  return runs_.capacity() * sizeof(run) + free_.capacity() * sizeof(run_id) +
-         table_.capacity() * sizeof(run_id) + hashes_.capacity() * sizeof(std::uint16_t);
+  return runs_.capacity() * sizeof(run) + table_.capacity() * sizeof(run_id) +
+         hashes_.capacity() * sizeof(std::uint16_t);
 }
 
 std::size_t run_history::used_bytes() const {
-  return runs() * (sizeof(run) + sizeof(run) / 4 + 3 * sizeof(run_id)) +
+  return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 3 * sizeof(run_id)) +
          hashes_used_ * 7 / 4 * sizeof(std::uint16_t);
 }
 
 std::string run_history::check() const {
-  std::vector<std::uint32_t> children(runs_.size()), cached_children(runs_.size());
+  std::vector<std::uint32_t> children(runs_.size());
   std::int64_t cached = 0, ghosts = 0;
   std::size_t hashed = 0, in_table = 0;
   for (run_id r = 1; r < runs_.size(); ++r) {
@@ -272,16 +312,15 @@ std::string run_history::check() const {
     if (at.cached > 0 && at.parent != root_run && p.cached != p.blocks)
       return name + " is cached, its parent not wholly";
     ++children[at.parent];
-    cached_children[at.parent] += at.cached > 0;
     cached += at.cached;
     ghosts += at.blocks - at.cached;
     hashed += chunks(at);
-    in_table += has_chunk(at);
-    if (has_chunk(at) && std::find(table_.begin(), table_.end(), r) == table_.end())
+    in_table += (chunks(at) != 0);
+    if (chunks(at) != 0 && std::find(table_.begin(), table_.end(), r) == table_.end())
       return name + " is not in the table";
   }
   for (run_id r = 0; r < runs_.size(); ++r)
-    if (children[r] != runs_[r].children || cached_children[r] != runs_[r].cached_children)
+    if (children[r] != runs_[r].children)
       return "run " + std::to_string(r) + " miscounts its children";
   if (cached != cached_blocks_ || ghosts != ghost_blocks_) return "runs miscount blocks";
   if (hashed != hashes_used_ || in_table != in_table_) return "runs miscount hashes";

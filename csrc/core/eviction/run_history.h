@@ -8,7 +8,7 @@
 //
 // Invariants
 // 1. A run begins where its parent ends. Cached runs' ancestors are wholly cached.
-// 2. children, cached_children and cached_blocks/ghost_blocks count what is there.
+// 2. children and cached_blocks/ghost_blocks count what is there.
 // 3. A run that has a chunk end is in the table under (parent, hash at its first chunk end).
 //
 // Not thread-safe.
@@ -28,22 +28,24 @@ namespace radixkv::detail {
 using run_id = std::uint32_t;
 inline constexpr run_id no_run = 0xffffffffu;
 inline constexpr run_id root_run = 0;
+inline constexpr std::uint32_t no_hashes = 0xffffffffu;
 
-struct run {
+// One cache line.
+struct alignas(64) run {
   run_id parent = no_run;
   std::uint32_t first = 0;   // depth of the first block
   std::uint32_t blocks = 0;  // evicted ones too; 0: not in use (but for the root)
   std::uint32_t cached = 0;  // of them, from the head
   std::uint32_t tail = 0;    // of them, from the end: the last tokens of the path of its last turn
-  std::uint32_t children = 0, cached_children = 0;
-  std::uint32_t hashes = 0;     // where its chunk hashes begin
-  std::uint32_t head_hash = 0;  // 32 bits at its first chunk end
-  std::uint32_t turn = 0;       // last request that used it
-  run_features features;        // of that turn; those of its tail are always the same
-  std::uint32_t heap_place = no_run;
+  std::uint32_t children = 0;
+  std::uint32_t hashes =
+      0;  // where its chunk hashes begin; no_hashes: there was no memory for them
+  std::uint32_t head_hash = 0;     // 32 bits at its first chunk end
+  std::uint32_t turn = 0;          // last request that used it
+  run_features features;           // of that turn; those of its tail are always the same
   node_id node = no_node;          // the cache's, while its last cached block is a leaf's
+  std::uint32_t log = 0;           // where its user notes it, low bits
   std::uint16_t uses = 0;          // requests, saturating
-  std::uint8_t bin = 0;            // of its age
   std::uint8_t children_ever = 0;  // saturating
   bool short_hash = false;         // only 16 bits of head_hash are known
   bool aged_out = false;           // older than what ghosts are kept for
@@ -55,7 +57,10 @@ struct run {
 
 class run_history {
  public:
+  // May throw std::bad_alloc; nothing else does.
   void reset(std::uint32_t block_tokens, std::uint32_t chunk_tokens);
+  // Makes room for so many runs more than there are; false if there is no memory.
+  [[nodiscard]] bool reserve(std::size_t more) noexcept;
 
   [[nodiscard]] run& operator[](run_id r) { return runs_[r]; }
   [[nodiscard]] const run& operator[](run_id r) const { return runs_[r]; }
@@ -67,9 +72,9 @@ class run_history {
   [[nodiscard]] run_id follow(run_id r, std::uint32_t& depth, std::uint32_t end,
                               std::span<const std::uint64_t> hashes) const;
   // Cuts r at depth. r stays the lower part; returns the upper one.
-  // REQUIRES: first < depth < end.
+  // REQUIRES: first < depth < end; room for a run.
   run_id split(run_id r, std::uint32_t depth);
-  // A new run below parent, nothing of it cached.
+  // A new run below parent, nothing of it cached. REQUIRES: room for it.
   run_id add(run_id parent, std::uint32_t blocks, std::span<const std::uint64_t> hashes);
   // Appends blocks to a run that has no children and is cached as a whole. They are cached.
   void extend(run_id r, std::uint32_t blocks);
@@ -81,7 +86,7 @@ class run_history {
 
   [[nodiscard]] std::int64_t cached_blocks() const { return cached_blocks_; }
   [[nodiscard]] std::int64_t ghost_blocks() const { return ghost_blocks_; }
-  [[nodiscard]] std::size_t runs() const { return runs_.size() - free_.size(); }
+  [[nodiscard]] std::size_t runs() const { return runs_.size() - free_count_; }
   [[nodiscard]] std::size_t bytes() const;
   // Bytes in use, with what growth keeps in reserve at most.
   [[nodiscard]] std::size_t used_bytes() const;
@@ -90,13 +95,15 @@ class run_history {
  private:
   // Index of the first chunk that ends behind `depth` blocks.
   [[nodiscard]] std::uint32_t chunk_at(std::uint32_t depth) const { return depth / per_chunk_; }
-  [[nodiscard]] bool has_chunk(const run& r) const { return chunk_at(r.first) < chunk_at(r.end()); }
+  // Chunks whose hashes are kept.
   [[nodiscard]] std::uint32_t chunks(const run& r) const {
-    return chunk_at(r.end()) - chunk_at(r.first);
+    return r.hashes == no_hashes ? 0 : chunk_at(r.end()) - chunk_at(r.first);
   }
   [[nodiscard]] run_id new_run();
   [[nodiscard]] run_id find_child(run_id parent, std::uint64_t hash) const;
   [[nodiscard]] std::size_t slot_of(run_id parent, std::uint32_t hash, bool short_hash) const;
+  void forget_hashes(run_id r);
+  [[nodiscard]] bool room_for_hashes(std::size_t n);
   void table_insert(run_id r);
   void table_erase(run_id r);
   void table_place(run_id r);
@@ -105,7 +112,8 @@ class run_history {
 
   std::uint32_t per_chunk_ = 1;  // blocks per chunk
   std::vector<run> runs_;
-  std::vector<run_id> free_;
+  run_id free_ = no_run;  // the first; the others follow as parents
+  std::size_t free_count_ = 0;
   std::vector<run_id> table_;  // open addressing, linear probing; size a power of two
   std::size_t in_table_ = 0;
   std::vector<std::uint16_t> hashes_;

@@ -1,6 +1,9 @@
 #include "csrc/core/eviction/s3fifo.h"
 
 #include <algorithm>
+#include <new>
+
+#include "csrc/core/eviction/node_states.h"
 
 namespace radixkv::detail {
 
@@ -14,6 +17,10 @@ void s3fifo_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) 
   ghosts_ = {};
   ghost_count_ = {};
   counted_policy::attach(tree, capacity_blocks);
+}
+
+bool s3fifo_policy::make_room(node_id limit) noexcept {
+  return grow_to(prints_, limit) && counted_policy::make_room(limit);
 }
 
 void s3fifo_policy::on_insert(node_id n) {
@@ -94,8 +101,17 @@ void s3fifo_policy::gone(node_id n, bool evicted) {
 }
 
 void s3fifo_policy::remember(std::uint32_t print, std::uint32_t blocks) {
-  ghosts_.push_back({print, blocks});
-  ++ghost_count_[print];
+  try {
+    ghosts_.push_back({print, blocks});
+  } catch (const std::bad_alloc&) {  // forgotten
+    return;
+  }
+  try {
+    ++ghost_count_[print];
+  } catch (const std::bad_alloc&) {
+    ghosts_.pop_back();
+    return;
+  }
   ghost_blocks_ += blocks;
   while (ghost_blocks_ * 10 > capacity_blocks_ * 9) {
     const ghost g = ghosts_.front();

@@ -25,6 +25,7 @@ class s3fifo_policy final : public counted_policy {
   [[nodiscard]] std::string_view name() const noexcept override { return "s3fifo"; }
   [[nodiscard]] std::uint32_t path_hash_tokens(std::uint32_t block_tokens) const noexcept override;
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  [[nodiscard]] bool make_room(node_id limit) noexcept override;
   void on_insert(node_id n) override;
   void on_extend(node_id n, std::uint32_t blocks) override;
   void on_trim(node_id n, std::uint32_t blocks) override;
@@ -33,7 +34,9 @@ class s3fifo_policy final : public counted_policy {
   [[nodiscard]] std::string check() const override;
 
  protected:
-  void put(node_id n) override { queues_[state(n).segment].insert({n, state(n).tick}); }
+  [[nodiscard]] bool put(node_id n) noexcept override {
+    return queues_[state(n).segment].insert({n, state(n).tick});
+  }
   void clear_queues() override;
   void compact_queues() override;
   [[nodiscard]] std::size_t queue_bytes() const override;
@@ -46,10 +49,7 @@ class s3fifo_policy final : public counted_policy {
   struct ghost {
     std::uint32_t print, blocks;
   };
-  std::uint32_t& print(node_id n) {
-    if (n >= prints_.size()) prints_.resize(n + 1 + n / 4);
-    return prints_[n];
-  }
+  [[nodiscard]] std::uint32_t& print(node_id n) { return prints_[n]; }
   void move_to_main(node_id n);
   void remember(std::uint32_t print, std::uint32_t blocks);
   [[nodiscard]] node_id take_small();

@@ -24,7 +24,9 @@ class slru_policy final : public counted_policy {
   [[nodiscard]] std::string check() const override;
 
  protected:
-  void put(node_id n) override { queues_[state(n).segment].insert({n, state(n).tick}); }
+  [[nodiscard]] bool put(node_id n) noexcept override {
+    return queues_[state(n).segment].insert({n, state(n).tick});
+  }
   void clear_queues() override;
   void compact_queues() override;
   [[nodiscard]] std::size_t queue_bytes() const override {

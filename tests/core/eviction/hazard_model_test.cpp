@@ -1,6 +1,9 @@
 // What the model learns, and that only sound bytes are loaded.
 #include "csrc/core/eviction/hazard_model.h"
 
+#include <algorithm>
+#include <array>
+#include <limits>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -27,12 +30,52 @@ TEST(hazard_model, learns_the_rate_at_which_runs_are_used) {
   rarely.set(run_features::turn, 2);
   std::mt19937 random(1);
   for (int i = 0; i < 60'000; ++i) {
-    m.learn(often, 4, random() % 10 < 6, 5);
-    m.learn(rarely, 4, random() % 100 < 3, 5);
+    m.learn(often, 4, random() % 10 < 6, 2560);
+    m.learn(rarely, 4, random() % 100 < 3, 2560);
   }
   EXPECT_NEAR(m.hazard(often, 4), 0.6, 0.1);
   EXPECT_NEAR(m.hazard(rarely, 4), 0.03, 0.02);
+  m.prepare_keys();
   EXPECT_GT(m.key(often, 4), 4 * m.key(rarely, 4));
+}
+
+// The Gittins index by its definition, in double precision.
+double key_of(const hazard_model& m, run_features f, std::uint32_t bin) {
+  double alive = 1, uses = 0, held = 0, best = 0;
+  for (std::uint32_t b = bin; b < hazard_model::bins; ++b) {
+    const double h = m.hazard(f, b);
+    uses += alive * h;
+    held += alive * (1 - h / 2) * (hazard_model::edge(b + 1) - hazard_model::edge(b));
+    alive *= 1 - h;
+    best = std::max(best, uses / held);
+  }
+  return best;
+}
+
+TEST(hazard_model, keys_are_those_of_the_definition_four_at_a_time_too) {
+  hazard_model m;
+  std::mt19937 random(2);
+  const auto some_features = [&] {
+    run_features f;
+    for (std::uint32_t i = 0; i < run_features::fields; ++i)
+      f.set(static_cast<run_features::field>(i), random() % 5);
+    return random() % 5 == 0 ? run_features::of_tail() : f;
+  };
+  for (int i = 0; i < 30'000; ++i)
+    m.learn(some_features(), random() % 20, random() % 4 == 0, 16 + random() % 6000, 1 + i % 3);
+  m.prepare_keys();
+  for (int i = 0; i < 200; ++i) {
+    std::array<std::uint32_t, 4> bins;
+    for (std::uint32_t& b : bins) b = random() % hazard_model::bins;
+    const std::array<run_features, 4> four{some_features(), some_features(), some_features(),
+                                           some_features()};
+    const std::array<float, 4> keys = m.keys(four, bins);
+    for (std::uint32_t k = 0; k < 4; ++k) {
+      const double expected = key_of(m, four[k], bins[k]);
+      EXPECT_NEAR(keys[k], expected, 1e-4 * expected);
+      EXPECT_EQ(m.key(four[k], bins[k]), keys[k]);
+    }
+  }
 }
 
 TEST(hazard_model, categories_have_their_edges) {
@@ -54,7 +97,8 @@ TEST(hazard_model, weights_come_back_as_they_were) {
   hazard_model m;
   run_features f;
   f.set(run_features::output, 3);
-  for (int i = 0; i < 500; ++i) m.learn(f, i % 20, i % 3 == 0, 3);
+  for (int i = 0; i < 500; ++i) m.learn(f, i % 20, i % 3 == 0, 1536);
+  m.prepare_keys();
   const std::vector<std::byte> saved = m.save();
   hazard_model loaded;
   ASSERT_TRUE(loaded.load(saved).ok());
@@ -64,7 +108,7 @@ TEST(hazard_model, weights_come_back_as_they_were) {
 
 TEST(hazard_model, refuses_every_damaged_byte_and_length) {
   hazard_model m;
-  m.learn(run_features(), 1, true, 1);
+  m.learn(run_features(), 1, true, 512);
   const std::vector<std::byte> saved = m.save();
   hazard_model other;
   const std::vector<std::byte> before = other.save();

@@ -1,0 +1,122 @@
+// Runs by key, smallest first, to within 3 %: a list for each sixteenth of an octave.
+//
+// Every operation is O(1), and a run whose key hardly changes keeps its place; runs of about equal
+// keys leave in the order in which they came there. The links lie apart from the runs, 10 bytes
+// each, so that the neighbours of a run are found in a small table.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <vector>
+
+#include "csrc/core/eviction/run_history.h"
+
+namespace radixkv::detail {
+
+class key_queue {
+ public:
+  key_queue() { clear(); }
+  void clear() {
+    links_ = {};
+    lists_ = {};
+    filled_ = {};
+    for (std::uint32_t l = 0; l < lists; ++l) heads_[l] = {head | l, head | l};
+  }
+
+  // Runs below n may come; false if there is no memory.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    if (n <= lists_.size()) return true;
+    try {
+      if (n > links_.capacity()) links_.reserve(n + n / 8);
+      if (n > lists_.capacity()) lists_.reserve(n + n / 8);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    links_.resize(n);
+    lists_.resize(n, nowhere);
+    return true;
+  }
+  [[nodiscard]] bool contains(run_id r) const { return r < lists_.size() && lists_[r] != nowhere; }
+  // Adds r, or changes its key. Keys ≤ 0 go before all others. REQUIRES: room.
+  void put(run_id r, float key) {
+    const std::uint32_t l = list_of(key);
+    if (lists_[r] == l) return;
+    remove(r);
+    lists_[r] = static_cast<std::uint16_t>(l);
+    link& end = heads_[l];
+    links_[r] = {head | l, end.previous};
+    at(end.previous).next = r;
+    end.previous = r;
+    filled_[l / 64] |= std::uint64_t{1} << (l % 64);
+  }
+  void remove(run_id r) {
+    if (!contains(r)) return;
+    const link gone = links_[r];
+    at(gone.next).previous = gone.previous;
+    at(gone.previous).next = gone.next;
+    const std::uint32_t l = lists_[r];
+    if (gone.next == gone.previous && gone.next == (head | l))
+      filled_[l / 64] &= ~(std::uint64_t{1} << (l % 64));
+    lists_[r] = nowhere;
+  }
+  // The run of the smallest key, or no_run.
+  [[nodiscard]] run_id front() const {
+    for (std::uint32_t w = 0; w < filled_.size(); ++w)
+      if (filled_[w] != 0)
+        return heads_[64 * w + static_cast<std::uint32_t>(std::countr_zero(filled_[w]))].next;
+    return no_run;
+  }
+  // There is one whose key is ≤ 0.
+  [[nodiscard]] bool holds_least() const { return (filled_[0] & 1) != 0; }
+  [[nodiscard]] std::size_t bytes() const {
+    return links_.capacity() * sizeof(link) + lists_.capacity() * sizeof(std::uint16_t);
+  }
+  // Bytes that each run takes, with what growth keeps in reserve.
+  static constexpr std::size_t bytes_per_run = 12;
+
+  [[nodiscard]] bool sound() const {
+    std::size_t linked = 0, known = 0;
+    for (std::uint32_t l = 0; l < lists; ++l) {
+      const bool empty = heads_[l].next == (head | l);
+      if (empty == ((filled_[l / 64] >> (l % 64) & 1) != 0)) return false;
+      std::uint32_t before = head | l;
+      for (std::uint32_t r = heads_[l].next; r != (head | l); r = links_[r].next, ++linked) {
+        if (r >= links_.size() || lists_[r] != l || links_[r].previous != before) return false;
+        before = r;
+      }
+      if (heads_[l].previous != before) return false;
+    }
+    for (const std::uint16_t l : lists_) known += l != nowhere;
+    return linked == known;
+  }
+
+ private:
+  struct link {
+    std::uint32_t next, previous;  // a run, or head | list
+  };
+  static constexpr std::uint32_t head = 1u << 31, lists = 384;
+  static constexpr std::uint16_t nowhere = 0xffff;
+
+  // The sign, exponent and four bits of the mantissa, from 2^-24 on.
+  [[nodiscard]] static std::uint32_t list_of(float key) {
+    constexpr std::int32_t least = (127 - 24) << 4;
+    const std::int32_t upper = std::bit_cast<std::int32_t>(key) >> 19;
+    return key > 0
+               ? static_cast<std::uint32_t>(std::clamp<std::int32_t>(upper - least, 1, lists - 1))
+               : 0;
+  }
+  [[nodiscard]] link& at(std::uint32_t i) {
+    return (i & head) != 0 ? heads_[i & ~head] : links_[i];
+  }
+
+  std::vector<link> links_;           // by run
+  std::vector<std::uint16_t> lists_;  // by run: where it is
+  std::array<link, lists> heads_;
+  std::array<std::uint64_t, lists / 64> filled_{};  // a bit for each list that is not empty
+};
+
+}  // namespace radixkv::detail

@@ -1,0 +1,59 @@
+// A queue whose elements are known by their position, counted from the first ever pushed.
+//
+// Grows by a quarter: doubling would leave half of a history's bytes empty. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
+#include <vector>
+
+namespace radixkv::detail {
+
+template <typename T>
+class position_ring {
+ public:
+  [[nodiscard]] std::uint64_t begin() const { return begin_; }
+  [[nodiscard]] std::uint64_t end() const { return end_; }
+  [[nodiscard]] std::size_t size() const { return end_ - begin_; }
+  // REQUIRES: begin ≤ position < end.
+  [[nodiscard]] T& operator[](std::uint64_t position) {
+    const std::uint64_t i = position - base_;
+    return ring_[i < ring_.size() ? i : i - ring_.size()];
+  }
+  // Makes room for n more; false, with nothing changed, if there is no memory.
+  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+    if (size() + n <= ring_.size()) return true;
+    try {
+      std::vector<T> larger(size() + n + size() / 4 + 64);
+      for (std::uint64_t i = begin_; i != end_; ++i) larger[i - begin_] = (*this)[i];
+      ring_.swap(larger);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    base_ = begin_;
+    return true;
+  }
+  // Returns its position. REQUIRES: room.
+  std::uint64_t push(T element) {
+    ++end_;
+    (*this)[end_ - 1] = std::move(element);
+    return end_ - 1;
+  }
+  // REQUIRES: begin ≤ position ≤ end.
+  void drop_before(std::uint64_t position) {
+    begin_ = position;
+    if (begin_ - base_ >= ring_.size()) base_ += ring_.size();
+  }
+  [[nodiscard]] std::size_t bytes() const { return ring_.capacity() * sizeof(T); }
+  // Bytes in use, with what growth keeps in reserve.
+  [[nodiscard]] std::size_t used_bytes() const { return (size() + size() / 4 + 64) * sizeof(T); }
+
+ private:
+  std::vector<T> ring_;
+  std::uint64_t begin_ = 0, end_ = 0;
+  std::uint64_t base_ = 0;  // the position that lies in ring_[0]: begin_ − size < base_ ≤ begin_
+};
+
+}  // namespace radixkv::detail

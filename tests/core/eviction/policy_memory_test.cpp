@@ -1,0 +1,167 @@
+// Policies under memory that runs out: nothing throws, every block stays evictable; and the bound
+// on what histories take holds.
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "csrc/core/eviction/reuse_index.h"
+#include "radixkv/eviction_policy.h"
+#include "tests/core/eviction/random_load.h"
+#include "tests/support/alloc_failure.h"
+
+namespace radixkv {
+namespace {
+
+using study::hashes_of;
+using study::path;
+using study::random_paths;
+using study::sim_tree;
+
+// Passes every call on, refusing an allocation in some of them: only the policy's own, not those of
+// the tree around it.
+class short_of_memory final : public eviction_policy {
+ public:
+  short_of_memory(std::unique_ptr<eviction_policy> policy, std::uint32_t one_in)
+      : policy_(std::move(policy)), one_in_(one_in) {}
+
+  template <typename Call>
+  auto with_failures(Call&& call) {
+    if (random_() % one_in_ != 0) return call();
+    testing::alloc_failure failure(static_cast<std::int64_t>(random_() % 2), random_() % 2 == 0);
+    struct counts {
+      testing::alloc_failure& failure;
+      int& refused;
+      ~counts() { refused += failure.fired(); }
+    } counting{failure, refused};
+    return call();
+  }
+
+  std::string_view name() const noexcept override { return policy_->name(); }
+  std::uint32_t path_hash_tokens(std::uint32_t block_tokens) const noexcept override {
+    return policy_->path_hash_tokens(block_tokens);
+  }
+  void attach(const tree_view& tree, std::int64_t blocks) override {
+    policy_->attach(tree, blocks);
+  }
+  bool make_room(node_id limit) noexcept override {
+    return with_failures([&] { return policy_->make_room(limit); });
+  }
+  void on_insert(node_id n) override {
+    with_failures([&] { policy_->on_insert(n); });
+  }
+  void on_extend(node_id n, std::uint32_t blocks) override {
+    with_failures([&] { policy_->on_extend(n, blocks); });
+  }
+  void on_split(node_id upper, node_id lower) override {
+    with_failures([&] { policy_->on_split(upper, lower); });
+  }
+  void on_trim(node_id n, std::uint32_t blocks) override {
+    with_failures([&] { policy_->on_trim(n, blocks); });
+  }
+  void on_remove(node_id n, bool evicted) override {
+    with_failures([&] { policy_->on_remove(n, evicted); });
+  }
+  void on_pin(node_id n) override {
+    with_failures([&] { policy_->on_pin(n); });
+  }
+  void on_unpin(node_id n) override {
+    with_failures([&] { policy_->on_unpin(n); });
+  }
+  void on_request(const request_info& request) override {
+    with_failures([&] { policy_->on_request(request); });
+  }
+  victim next_victim() override {
+    return with_failures([&] { return policy_->next_victim(); });
+  }
+  std::size_t bytes() const noexcept override { return policy_->bytes(); }
+  std::string check() const override { return policy_->check(); }
+
+  int refused = 0;
+
+ private:
+  std::unique_ptr<eviction_policy> policy_;
+  std::uint32_t one_in_;
+  std::mt19937 random_{1};
+};
+
+class every_policy : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(every_policy, outlives_refused_allocations) {
+  for (const std::uint32_t one_in : {1u, 3u, 20u}) {
+    short_of_memory policy(std::move(make_policy(GetParam())).value(), one_in);
+    sim_tree tree(policy, 3000, 16);
+    const std::uint32_t chunk = policy.path_hash_tokens(16) / 16;
+    random_paths paths(21 + one_in, 3, 80);
+    std::vector<std::pair<sim_tree::handle, path>> open;
+    for (int step = 0; step < 6000; ++step) {
+      if (open.size() < 8 && paths.number() % 2 == 0) {
+        const path p = paths.make();
+        open.emplace_back(tree.open(p), p);
+      } else if (!open.empty()) {
+        const std::size_t k = paths.number() % open.size();
+        const std::vector<std::uint64_t> hashes = hashes_of(open[k].second, chunk);
+        request_info info;
+        info.seconds = step;
+        info.prompt_tokens = open[k].second.blocks * 16;
+        info.path_hashes = hashes;
+        tree.close(open[k].first, info);
+        open[k] = open.back();
+        open.pop_back();
+      }
+      ASSERT_EQ(tree.failure(), "") << "step " << step;
+      if (step % 64 == 0) {
+        ASSERT_EQ(policy.check(), "") << "step " << step;
+      }
+    }
+    for (const auto& [handle, p] : open) tree.abandon(handle);
+    EXPECT_GT(policy.refused, 0);
+    const std::int64_t cached = tree.cached();
+    EXPECT_GT(cached, one_in == 1 ? -1 : 0);
+    EXPECT_EQ(tree.evict(cached + 1), cached);
+    EXPECT_EQ(tree.failure(), "");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(policies, every_policy,
+                         ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
+
+// Prompts that never come back, so that everything becomes a ghost.
+TEST(reuse_index, keeps_histories_within_their_bound) {
+  for (const double per_token : {1.9, 0.5}) {
+    for (const std::uint32_t block_tokens : {16u, 256u}) {
+      detail::reuse_index_options options;
+      options.history_bytes_per_token = per_token;
+      detail::reuse_index_policy policy(options);
+      const std::int64_t capacity = 400'000 / block_tokens;
+      sim_tree tree(policy, capacity, block_tokens);
+      std::vector<std::uint32_t> ids(std::size_t{1} << 20);
+      for (std::uint32_t i = 0; i < ids.size(); ++i) ids[i] = i;
+      std::uint32_t next = 0;
+      for (int i = 0; i < 20'000; ++i) {
+        const path p{&ids[next], 1, 1 + static_cast<std::uint32_t>(i) % 40};
+        next += p.blocks;
+        const auto hashes = hashes_of(p, policy.path_hash_tokens(block_tokens) / block_tokens);
+        request_info info;
+        info.seconds = i;
+        info.prompt_tokens = p.blocks * block_tokens;
+        info.path_hashes = hashes;
+        tree.close(tree.open(p), info);
+        if (i % 500 == 499) {
+          // Beside histories: 5 bytes a node of the tree that the policy must know.
+          const double nodes = 5.0 * static_cast<double>(tree.node_limit() + 4);
+          ASSERT_LE(static_cast<double>(policy.bytes()),
+                    per_token * static_cast<double>(capacity * block_tokens) + nodes)
+              << block_tokens << " tokens a block, request " << i;
+        }
+        if (next + 64 > ids.size()) break;
+      }
+      EXPECT_EQ(policy.check(), "");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace radixkv
