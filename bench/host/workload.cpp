@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <string>
 
@@ -62,9 +63,14 @@ std::vector<std::int64_t> shuffled(std::int64_t n, random_source& random) {
 }
 
 void flush_caches() {
-  static std::vector<std::uint64_t> memory(flush_bytes / sizeof(std::uint64_t));
+  // In huge pages: what is displaced is data, hardly any address translation.
+  static const std::unique_ptr<detail::stable_array<std::uint64_t>> memory = [] {
+    auto m = std::make_unique<detail::stable_array<std::uint64_t>>();
+    require(m->reserve(flush_bytes / sizeof(std::uint64_t)), "no memory to flush the caches with");
+    return m;
+  }();
   constexpr std::size_t line = 64 / sizeof(std::uint64_t);
-  for (std::size_t i = 0; i < memory.size(); i += line) ++memory[i];
+  for (std::size_t i = 0; i < flush_bytes / sizeof(std::uint64_t); i += line) ++(*memory)[i];
 }
 
 bushy_tree make_bushy(const bushy_shape& shape) {

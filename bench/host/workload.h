@@ -53,7 +53,7 @@ sequence serve(kv_cache& cache, std::span<const token_id> prompt, step_plan& pla
 // Random order of 0 … n−1.
 std::vector<std::int64_t> shuffled(std::int64_t n, random_source& random);
 
-// Displaces what is in the processor's caches and translation buffers.
+// Displaces what is in the processor's caches.
 void flush_caches();
 
 // The bushy tree: base prompts of 16-token blocks, and at every block `fan_out` − 1 branches of one

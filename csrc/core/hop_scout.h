@@ -1,11 +1,13 @@
-// Looks one hop ahead: while the run of a node is compared, the child that goes on below it is
-// found and fetched, a miss at a time.
+// Looks ahead of a match whose runs are long: which nodes come next?
 //
-// What it fetches is a guess that nobody relies on: the look-up after the run starts anew and finds
-// everything in the cache.
+// A hop costs two dependent cache misses, the slot of the child table and the node it names, about
+// as much as comparing 32 blocks. The scout takes one of these steps every few blocks of
+// comparison, so it is some hops ahead, and fetches the beginning of every run it finds. What it
+// names is a guess: the cursor checks parent, depth and tokens of it like those of any candidate.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "csrc/core/radix_tree.h"
@@ -14,82 +16,110 @@ namespace radixkv::detail {
 
 class hop_scout {
  public:
-  // The run of `node` is being compared; the prompt goes on below it at `tokens`, null if it ends
-  // before that.
-  void start(node_id node, const token_id* tokens, std::uint32_t run_blocks) noexcept {
-    node_ = node;
-    tokens_ = tokens;
-    stage_ = tokens ? stage::child : stage::done;
-    stride_ = std::clamp(run_blocks / 5, 1u, 8u);
-  }
-  // Blocks to compare between two calls of advance().
-  [[nodiscard]] std::uint32_t stride() const noexcept { return stride_; }
-  [[nodiscard]] bool done() const noexcept { return stage_ == stage::done; }
+  // Blocks to compare between two steps: what memory takes to answer.
+  static constexpr std::uint32_t stride = 12;
 
-  // Reads what the last call has fetched, and fetches the next thing.
-  void advance(const radix_tree& tree) noexcept {
+  // The cursor compares the run of n, which ends at `end` tokens of the prompt. Goes on from where
+  // it is if it came this way, else starts anew there.
+  void enter(node_id n, std::uint64_t end) noexcept {
+    if (size_ > 0 ? hops_[head_].parent == n : tip_ == n) return;
+    size_ = 0;
+    tip_ = n;
+    end_ = end;
+    stage_ = stage::tip;
+  }
+
+  // The node that probably goes on below n, or no_node.
+  [[nodiscard]] node_id below(node_id n) noexcept {
+    if (size_ == 0 || hops_[head_].parent != n) return no_node;
+    const node_id next = hops_[head_].node;
+    head_ = (head_ + 1) % hops_ahead;
+    --size_;
+    return next;
+  }
+
+  // Reads what the last step has fetched, and fetches the next thing. `count`: tokens of the
+  // prompt.
+  void step(const radix_tree& tree, const token_id* tokens, std::uint64_t count) noexcept {
     switch (stage_) {
-      case stage::child: {
-        const tree_node& x = tree.nodes_[node_];
-        const std::uint32_t children = x.children;
-        if (children == 1) {
-          aim(tree, x.child);
-        } else if (children > 1) {
-          hash_ = tree.hasher_.child_hash(node_, *tokens_);
-          tree.child_table_.prefetch_slot(hash_);
-          stage_ = stage::slot;
-        } else {
-          stage_ = stage::done;
-        }
+      case stage::tip:
+        look_below(tree, tokens, count);
         return;
-      }
       case stage::slot:
-        aim(tree, tree.child_table_.first(hash_));
+        aim(tree, tree.child_table_.read().first(hash_));
         return;
-      case stage::node: {
-        const tree_node& x = tree.nodes_[node_];
-        prefetch(tree.first_row(x));
-        run_ = x.tokens >> tree.block_shift_;
-        list_ = x.list[0];
-        if (run_ > tree_node::inline_blocks) prefetch(tree.lists_.at(list_));
-        stage_ = run_ > tree_node::inline_blocks ? stage::rows : stage::done;
+      case stage::node:
+        arrive(tree);
+        look_below(tree, tokens, count);
         return;
-      }
-      case stage::rows: {
-        const std::uint32_t* ids = tree.lists_.at(list_);
-        for (std::uint32_t i = 1; i < std::min(run_, rows_fetched); ++i) {
-          const std::uint32_t id = load_word(ids + i);
-          if (id < tree.block_limit_) prefetch(tree.row(static_cast<block_id>(id)));
-        }
-        stage_ = stage::done;
-        return;
-      }
-      case stage::done:
+      case stage::lost:
         return;
     }
   }
 
  private:
-  enum class stage : std::uint8_t { child, slot, node, rows, done };
-  static constexpr std::uint32_t rows_fetched = 12;
+  enum class stage : std::uint8_t { tip, slot, node, lost };
+  struct hop {
+    node_id parent;
+    node_id node;
+  };
+  static constexpr std::uint8_t hops_ahead = 4;
+  static constexpr std::uint32_t rows_ahead = 17;
+
+  void look_below(const radix_tree& tree, const token_id* tokens, std::uint64_t count) noexcept {
+    if (stage_ != stage::tip || size_ == hops_ahead) return;
+    const tree_node& x = tree.nodes_[tip_];
+    const std::uint32_t children = x.children;
+    if (end_ >= count || children == 0) {
+      stage_ = stage::lost;
+    } else if (children == 1) {
+      aim(tree, x.child);
+    } else {
+      hash_ = tree.hasher_.child_hash(tip_, tokens[end_]);
+      tree.child_table_.prefetch_slot(hash_);
+      stage_ = stage::slot;
+    }
+  }
 
   void aim(const radix_tree& tree, node_id n) noexcept {
     if (n >= tree.max_nodes_) {
-      stage_ = stage::done;
+      stage_ = stage::lost;
       return;
     }
     prefetch(&tree.nodes_[n]);
-    node_ = n;
+    next_ = n;
     stage_ = stage::node;
   }
 
-  stage stage_ = stage::done;
-  node_id node_ = no_node;
-  std::uint32_t stride_ = 1;
+  void arrive(const radix_tree& tree) noexcept {
+    const tree_node& x = tree.nodes_[next_];
+    const std::uint32_t run = x.tokens;
+    if (x.parent != tip_ || run == 0) {
+      stage_ = stage::lost;
+      return;
+    }
+    // Blocks of a run mostly have ids in a row: fetch rows before the ids are there.
+    const std::uint32_t* row = tree.first_row(x);
+    const std::uint32_t blocks = tree.blocks_of(run);
+    for (std::uint32_t i = 0; i < std::min(blocks, rows_ahead); ++i) {
+      prefetch(row + (std::size_t{i} << tree.block_shift_));
+    }
+    if (blocks > tree_node::inline_blocks) prefetch_ids(tree.lists_.at(x.list[0]), blocks);
+    hops_[(head_ + size_) % hops_ahead] = {tip_, next_};
+    ++size_;
+    tip_ = next_;
+    end_ += run;
+    stage_ = stage::tip;
+  }
+
+  stage stage_ = stage::lost;
+  std::uint8_t head_ = 0;
+  std::uint8_t size_ = 0;   // hops known
+  node_id tip_ = no_node;   // the last of them
+  std::uint64_t end_ = 0;   // tokens up to its end
+  node_id next_ = no_node;  // what is being fetched
   std::uint32_t hash_ = 0;
-  std::uint32_t run_ = 0;   // blocks of the next node's run
-  std::uint32_t list_ = 0;  // where their ids are
-  const token_id* tokens_ = nullptr;
+  std::array<hop, hops_ahead> hops_{};
 };
 
 }  // namespace radixkv::detail

@@ -66,19 +66,41 @@ class id_table {
     p.hash_ = hash;
     return p;
   }
-  // The first candidate of a hash, or none.
-  [[nodiscard]] std::uint32_t first(std::uint32_t hash) const noexcept {
-    const table& t = current();
-    std::size_t i = t.home(hash);
-    for (std::size_t left = t.mask + 1; left > 0; --left) {
-      const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
-      if (static_cast<std::uint32_t>(s >> 32) == hash && s != 0) {
-        return ~static_cast<std::uint32_t>(s);
+  // The slots as they are now, for many look-ups of guesses: in a table that has grown meanwhile
+  // they find nothing.
+  class reader {
+   public:
+    void prefetch_slot(std::uint32_t hash) const noexcept { prefetch(slots_ + home(hash)); }
+    // The first candidate of a hash, or none.
+    [[nodiscard]] std::uint32_t first(std::uint32_t hash) const noexcept {
+      std::size_t i = home(hash);
+      for (std::size_t left = mask_ + 1; left > 0; --left) {
+        const std::uint64_t s = slots_[i].load(std::memory_order_relaxed);
+        if (static_cast<std::uint32_t>(s >> 32) == hash && s != 0) {
+          return ~static_cast<std::uint32_t>(s);
+        }
+        if (s == 0) break;
+        i = (i + 1) & mask_;
       }
-      if (s == 0) break;
-      i = (i + 1) & t.mask;
+      return none;
     }
-    return none;
+
+   private:
+    friend class id_table;
+    [[nodiscard]] std::size_t home(std::uint32_t hash) const noexcept {
+      return static_cast<std::size_t>(std::uint64_t{hash} >> shift_);
+    }
+    const std::atomic<std::uint64_t>* slots_;
+    std::size_t mask_;
+    int shift_;
+  };
+  [[nodiscard]] reader read() const noexcept {
+    const table& t = current();
+    reader r;
+    r.slots_ = t.slots.data();
+    r.mask_ = t.mask;
+    r.shift_ = t.shift;
+    return r;
   }
   void prefetch_slot(std::uint32_t hash) const noexcept {
     const table& t = current();

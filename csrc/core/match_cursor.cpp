@@ -11,7 +11,7 @@ namespace radixkv::detail {
 namespace {
 
 constexpr std::uint32_t rows_ahead = 16;       // blocks whose tokens are being fetched
-constexpr std::uint32_t rows_guessed = 8;      // the same, before their ids are known
+constexpr std::uint32_t rows_guessed = 17;     // the same, before their ids are known
 constexpr std::uint32_t blocks_a_step = 256;   // then another prompt of the batch has its turn
 constexpr std::uint32_t short_run_blocks = 4;  // of such runs the scout finds the next ones ahead
 constexpr std::uint8_t bushy_runs = 2;         // so many of them in a row
@@ -69,7 +69,13 @@ match_cursor::outcome match_cursor::look_up() noexcept {
   grouped_ = false;
   if (at_ == count_) return settle(node_, node_version_);
   if (short_runs_ >= bushy_runs && !distrust_) {
-    if (const node_id n = guess(); n != no_node) return follow(n);
+    return follow();
+  } else if (!distrust_) {
+    if (const node_id n = hop_.below(node_); n != no_node) {
+      guessed_ = true;
+      child_ = n;
+      return enter();
+    }
   }
   guessed_ = false;
   children_version_ = x.child_changes.read_begin();
@@ -131,7 +137,7 @@ match_cursor::outcome match_cursor::enter() noexcept {
   if (run_blocks_ > tree_node::inline_blocks) {
     first_id = inline_ids_[2];
     ids_ = tree_.lists_.at(inline_ids_[0]);
-    prefetch(ids_);
+    prefetch_ids(ids_, run_blocks_);
   }
   const std::uint32_t* r = tree_.row(static_cast<block_id>(first_id));
   prefetch(r);
@@ -167,8 +173,8 @@ match_cursor::outcome match_cursor::first_block() noexcept {
     emit(at_ >> tree_.block_shift_, id);
     compared_ = 1;
     stage_ = stage::run;
-    // A short run is compared at once; nothing of it has to be fetched first.
-    return run_blocks_ == 1 ? run() : outcome::more;
+    // What a scout has found is there already, and nothing of a run of one block is left to fetch.
+    return guessed_ || run_blocks_ == 1 ? run() : outcome::more;
   }
   if (!grouped_) return absent();
   const std::uint32_t theirs = load_word(r + common);
@@ -217,14 +223,11 @@ match_cursor::outcome match_cursor::run() noexcept {
   const auto whole = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(run_tokens_ >> shift, (count_ - at_) >> shift));
   const std::uint32_t end = std::min(whole, compared_ + blocks_a_step);
-  if (compared_ == 1 && end > 1) {
-    const bool goes_on = std::uint64_t{whole} << shift == run_tokens_ && count_ - at_ > run_tokens_;
-    hop_.start(child_, goes_on ? tokens + run_tokens_ : nullptr, run_blocks_);
-  }
+  if (compared_ == 1 && run_blocks_ > short_run_blocks) hop_.enter(child_, at_ + run_tokens_);
   std::uint32_t k = compared_;
   while (k < end) {
-    hop_.advance(tree_);
-    const std::uint32_t stop = hop_.done() ? end : std::min(end, k + hop_.stride());
+    hop_.step(tree_, tokens_, count_);
+    const std::uint32_t stop = std::min(end, k + hop_scout::stride);
     k = compare_blocks(stop);
     if (k < stop) break;
   }
@@ -290,15 +293,21 @@ match_cursor::outcome match_cursor::settle(node_id deepest, std::uint32_t versio
 
 bool radix_tree::match(tree_root root, std::span<const token_id> tokens, std::span<block_id> table,
                        tree_match& out) const {
-  // The prompt may be as cold as the tree: its first lines come while the first node is found.
-  constexpr std::size_t lines = 16;
-  constexpr std::size_t line_tokens = 64 / sizeof(token_id);
-  for (std::size_t i = 0; i < std::min(lines, tokens.size() / line_tokens); ++i) {
-    detail::prefetch(tokens.data() + i * line_tokens);
-  }
   match_cursor cursor(*this, root, tokens, table);
+  // The prompt may be as cold as the tree: its first lines come while the first node is found.
+  constexpr std::size_t line_tokens = 64 / sizeof(token_id);
+  constexpr std::size_t lines_a_step = 16;
+  constexpr std::size_t lines_in_all = 64;
+  const std::size_t lines = std::min(lines_in_all, tokens.size() / line_tokens);
+  std::size_t fetched = 0;
   match_cursor::outcome o = match_cursor::outcome::more;
-  while (o == match_cursor::outcome::more) o = cursor.step();
+  while (o == match_cursor::outcome::more) {
+    for (const std::size_t end = std::min(lines, fetched + lines_a_step); fetched < end;
+         ++fetched) {
+      detail::prefetch(tokens.data() + fetched * line_tokens);
+    }
+    o = cursor.step();
+  }
   if (o == match_cursor::outcome::conflict) return false;
   out = cursor.match();
   return true;

@@ -34,8 +34,8 @@ class match_cursor {
   outcome enter() noexcept;
   outcome first_block() noexcept;
   outcome run() noexcept;
-  [[nodiscard]] node_id guess() noexcept;
-  outcome follow(node_id n) noexcept;
+  outcome follow() noexcept;
+  outcome follow(std::uint32_t shift) noexcept;
   [[nodiscard]] std::uint32_t compare_blocks(std::uint32_t end) noexcept;
   outcome next_candidate() noexcept;
   outcome again() noexcept;

@@ -7,7 +7,6 @@
 // candidate.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -17,38 +16,38 @@ namespace radixkv::detail {
 
 class path_scout {
  public:
+  // What it reads of the tree; taken anew for every turn of a cursor.
+  struct view {
+    explicit view(const radix_tree& tree) noexcept
+        : hasher(tree.hasher_),
+          jumps(tree.jump_table_.read()),
+          nodes(tree.nodes_.data()),
+          rows(tree.row(0)),
+          max_nodes(tree.max_nodes_),
+          inline_tokens(tree_node::inline_blocks << tree.block_shift_) {}
+    const path_hasher& hasher;
+    id_table::reader jumps;
+    const tree_node* nodes;
+    const std::uint32_t* rows;
+    std::uint32_t max_nodes;
+    std::uint32_t inline_tokens;
+  };
+
   // Starts anew: the prompt's first `block` blocks have the path hash `path`.
   void restart(std::uint64_t path, std::uint64_t block) noexcept {
     path_ = path;
-    hashed_ = probed_ = fetched_ = block;
+    next_ = block;
+    first_ = block;
   }
 
   // The node that probably starts at `block` (≥ the one last asked for), or no_node. Fetches what
-  // the following blocks will need. `whole` is the number of the prompt's whole blocks.
-  [[nodiscard]] node_id at(const radix_tree& tree, const token_id* tokens, std::uint64_t whole,
-                           std::uint64_t block) noexcept {
-    if (block > hashed_) return no_node;  // the cursor has overtaken: restart
-    const std::uint32_t shift = tree.block_shift_;
-    for (; hashed_ < std::min(block + slots_ahead, whole); ++hashed_) {
-      const std::uint64_t digest =
-          tree.hasher_.digest(tokens + (hashed_ << shift), std::size_t{1} << shift);
-      path_ += tree.hasher_.block_part(digest, hashed_);
-      const std::uint32_t hash = tree.hasher_.jump_hash(path_);
-      tree.jump_table_.prefetch_slot(hash);
-      hash_[hashed_ % ring] = hash;
-    }
-    for (; probed_ < std::min(block + nodes_ahead, hashed_); ++probed_) {
-      node_id n = tree.jump_table_.first(hash_[probed_ % ring]);
-      if (n >= tree.max_nodes_) n = no_node;
-      if (n != no_node) prefetch(&tree.nodes_[n]);
-      node_[probed_ % ring] = n;
-    }
-    for (; fetched_ < std::min(block + rows_ahead, probed_); ++fetched_) {
-      const node_id n = node_[fetched_ % ring];
-      if (n == no_node) continue;
-      prefetch(tree.first_row(tree.nodes_[n]));
-    }
-    return block < probed_ ? node_[block % ring] : no_node;
+  // the following blocks will need. `whole` is the number of the prompt's whole blocks, 2^shift
+  // tokens each.
+  [[nodiscard]] node_id at(const view& v, const token_id* tokens, std::uint32_t shift,
+                           std::uint64_t whole, std::uint64_t block) noexcept {
+    if (block > next_ || block >= whole) return no_node;  // the cursor has overtaken: restart
+    while (next_ < block + slots_ahead) step(v, tokens, shift, whole);
+    return node_[block % ring];
   }
 
  private:
@@ -57,10 +56,41 @@ class path_scout {
   static constexpr std::uint64_t nodes_ahead = 11;
   static constexpr std::uint64_t rows_ahead = 6;
 
+  // One block further: fetches the slot of one, reads that of an earlier one and fetches its node,
+  // and reads that of a still earlier one and fetches its tokens.
+  void step(const view& v, const token_id* tokens, std::uint32_t shift,
+            std::uint64_t whole) noexcept {
+    const std::uint64_t i = next_++;
+    if (i < whole) {
+      const std::uint64_t digest = v.hasher.digest(tokens + (i << shift), std::size_t{1} << shift);
+      path_ += v.hasher.block_part(digest, i);
+      const std::uint32_t hash = v.hasher.jump_hash(path_);
+      v.jumps.prefetch_slot(hash);
+      hash_[i % ring] = hash;
+    }
+    const std::uint64_t j = i - (slots_ahead - nodes_ahead);
+    if (i < first_ + (slots_ahead - nodes_ahead)) return;
+    if (j < whole) {
+      node_id n = v.jumps.first(hash_[j % ring]);
+      if (n < v.max_nodes) {
+        prefetch(v.nodes + n);
+      } else {
+        n = no_node;
+      }
+      node_[j % ring] = n;
+    }
+    const std::uint64_t k = i - (slots_ahead - rows_ahead);
+    if (i < first_ + (slots_ahead - rows_ahead)) return;
+    if (const node_id n = node_[k % ring]; k < whole && n != no_node) {
+      const tree_node& x = v.nodes[n];
+      const std::uint32_t id = x.tokens <= v.inline_tokens ? x.list[0].load() : x.list[2].load();
+      prefetch(v.rows + (std::size_t{id} << shift));
+    }
+  }
+
   std::uint64_t path_ = 0;
-  std::uint64_t hashed_ = 0;   // blocks whose path hash is known
-  std::uint64_t probed_ = 0;   // … whose slot was read
-  std::uint64_t fetched_ = 0;  // … whose first row is on its way
+  std::uint64_t next_ = 0;   // blocks whose path hash is known
+  std::uint64_t first_ = 0;  // where it started
   std::array<std::uint32_t, ring> hash_{};
   std::array<node_id, ring> node_{};
 };

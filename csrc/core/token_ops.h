@@ -19,6 +19,14 @@ namespace radixkv::detail {
 
 inline void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 3); }
 
+// Fetches the first of n words that will be read in order; the processor sees the rest coming.
+inline void prefetch_ids(const std::uint32_t* p, std::size_t n) noexcept {
+  constexpr std::size_t line_words = 16;
+  for (std::size_t i = 0; i < (n < 4 * line_words ? n : 4 * line_words); i += line_words) {
+    prefetch(p + i);
+  }
+}
+
 #if defined(__SANITIZE_THREAD__)
 
 inline std::uint32_t load_word(const std::uint32_t* p) noexcept {
