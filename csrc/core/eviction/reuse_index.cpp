@@ -484,8 +484,9 @@ void reuse_index_policy::drop(run_id r) {
 }
 
 std::size_t reuse_index_policy::history_bytes() const {
+  constexpr std::size_t small_reserves = 1024;  // what make_room keeps ready
   return runs_.used_bytes() + runs_.runs() * key_queue::bytes_per_run + log_.used_bytes() +
-         shadow_.bytes();
+         shadow_.bytes() + small_reserves;
 }
 
 std::size_t reuse_index_policy::bytes() const noexcept {

@@ -294,7 +294,7 @@ std::size_t run_history::bytes() const {
 }
 
 std::size_t run_history::used_bytes() const {
-  return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 3 * sizeof(run_id)) +
+  return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 4 * sizeof(run_id)) +
          hashes_used_ * 7 / 4 * sizeof(std::uint16_t);
 }
 
