@@ -295,7 +295,7 @@ std::size_t run_history::bytes() const {
 
 std::size_t run_history::used_bytes() const {
   return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 4 * sizeof(run_id)) +
-         hashes_used_ * 7 / 4 * sizeof(std::uint16_t);
+         (hashes_used_ * 15 / 8 + 5120) * sizeof(std::uint16_t);  // half and 4096 may be gaps
 }
 
 std::string run_history::check() const {

@@ -7,7 +7,6 @@
 
 #include <gtest/gtest.h>
 
-#include "csrc/core/eviction/reuse_index.h"
 #include "radixkv/eviction_policy.h"
 #include "tests/core/eviction/random_load.h"
 #include "tests/support/alloc_failure.h"
@@ -129,41 +128,6 @@ TEST_P(every_policy, outlives_refused_allocations) {
 
 INSTANTIATE_TEST_SUITE_P(policies, every_policy,
                          ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
-
-// Prompts that never come back, so that everything becomes a ghost.
-TEST(reuse_index, keeps_histories_within_their_bound) {
-  for (const double per_token : {1.9, 0.5}) {
-    for (const std::uint32_t block_tokens : {16u, 256u}) {
-      detail::reuse_index_options options;
-      options.history_bytes_per_token = per_token;
-      detail::reuse_index_policy policy(options);
-      const std::int64_t capacity = 400'000 / block_tokens;
-      sim_tree tree(policy, capacity, block_tokens);
-      std::vector<std::uint32_t> ids(std::size_t{1} << 20);
-      for (std::uint32_t i = 0; i < ids.size(); ++i) ids[i] = i;
-      std::uint32_t next = 0;
-      for (int i = 0; i < 20'000; ++i) {
-        const path p{&ids[next], 1, 1 + static_cast<std::uint32_t>(i) % 40};
-        next += p.blocks;
-        const auto hashes = hashes_of(p, policy.path_hash_tokens(block_tokens) / block_tokens);
-        request_info info;
-        info.seconds = i;
-        info.prompt_tokens = p.blocks * block_tokens;
-        info.path_hashes = hashes;
-        tree.close(tree.open(p), info);
-        if (i % 500 == 499) {
-          // Beside histories: 5 bytes a node of the tree that the policy must know.
-          const double nodes = 5.0 * static_cast<double>(tree.node_limit() + 4);
-          ASSERT_LE(static_cast<double>(policy.bytes()),
-                    per_token * static_cast<double>(capacity * block_tokens) + nodes)
-              << block_tokens << " tokens a block, request " << i;
-        }
-        if (next + 64 > ids.size()) break;
-      }
-      EXPECT_EQ(policy.check(), "");
-    }
-  }
-}
 
 }  // namespace
 }  // namespace radixkv
