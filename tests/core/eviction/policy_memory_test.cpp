@@ -1,5 +1,4 @@
-// Policies under memory that runs out: nothing throws, every block stays evictable; and the bound
-// on what histories take holds.
+// Policies under memory that runs out: nothing throws, every block stays evictable.
 #include <memory>
 #include <random>
 #include <utility>
