@@ -65,9 +65,11 @@ bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id
   const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
   if (cached < missing) return false;
   // The blocks of pinned paths, each counted as often as it is pinned: a bound that needs no walk.
+  // A node's pin reaches as far as its deepest one did, until the last goes.
   std::int64_t pinned = pinned_depths_;
   for (const sequence_state* s = open_; s && pinned <= cached; s = s->next) {
-    if (all || s->root == root) pinned += s->path_blocks + 1;
+    if (!all && s->root != root) continue;
+    pinned += std::int64_t{tree_.first_block(s->pinned)} + tree_.pinned_blocks(s->pinned);
   }
   return cached - pinned - pool_.shared() >= missing || evictable_locked(spared, root) >= missing;
 }

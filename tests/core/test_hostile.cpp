@@ -150,6 +150,7 @@ cost cost_of(const std::vector<tokens>& prompts, std::int64_t blocks) {
   cache_options o;
   o.blocks = blocks;
   o.block_tokens = 16;
+  o.policy = "lru";  // a policy's histories have a bound of their own, a share of the capacity
   kv_cache cache = make_cache(std::move(o));
   const std::int64_t before = cache.statistics().index_bytes;
   for (const tokens& t : prompts) EXPECT_TRUE(publish(cache, t, ""));

@@ -105,7 +105,7 @@ std::string cache_model::plan_open() {
     MODEL_CHECK(s.error().code == errc::out_of_blocks ||
                 (limited(space) && s.error().code == errc::invalid_argument));
     MODEL_CHECK(plan_.copies.size() == copies);
-    MODEL_CHECK(quota_ || !pins_.empty() || cache_.statistics().evicted_blocks == evicted);
+    MODEL_CHECK(cache_.statistics().evicted_blocks == evicted);
     MODEL_CHECK(!open_.empty() || !pins_.empty() || limited(space));
     MODEL_CHECK(static_cast<std::int64_t>(open_.size()) == options_.max_sequences ||
                 limited(space) || !call().can_allocate(blocks));
