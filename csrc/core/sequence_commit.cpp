@@ -105,12 +105,12 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
 }
 
 result<commit_result> cache_core::commit(sequence_state& s, std::int64_t n) try {
+  const stage_timer timing(stage_times_of_thread().commit);
+  guard lock(*this);  // another thread may report the failure of a shared plan
   if (status ok = check_commit(s, n); !ok) return ok.error();
   commit_result out;
   out.published_tokens = s.committed;
   if (n <= s.committed) return out;
-  const stage_timer timing(stage_times_of_thread().commit);
-  guard lock(*this);
   reserve_more(s.duplicates,
                static_cast<std::size_t>((n + block_tokens() - 1) / block_tokens() - s.path_blocks));
   bool out_of_memory = false;
