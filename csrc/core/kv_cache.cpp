@@ -42,17 +42,19 @@ result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_vi
   return sequence(std::move(*s));
 }
 
-status kv_cache::check_announced(const announcement& announced) const {
+status kv_cache::check_announced(const announcement& announced) const try {
   if (announced.core_ == nullptr || announced.core_ == core_) return {};
   return {errc::invalid_argument, "the announcement is of another cache"};
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to say what is wrong");
 }
 
 result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_view name_space,
                                 step_plan& plan, announcement& announced) {
-  if (status own = check_announced(announced); !own) return own.error();
+  if (status own = check_announced(announced); !own) return std::move(own).error();
   const detail::mark_id mark = announced.withdrawn() ? detail::no_mark : announced.mark_;
   result<detail::state_ptr> s = core_->open(tokens, name_space, plan, mark);
-  if (!s) return s.error();
+  if (!s) return std::move(s).error();
   announced.core_.reset();
   return sequence(std::move(*s));
 }
@@ -71,16 +73,20 @@ open_batch_result kv_cache::open_batch(std::span<const open_request> requests, s
                                     static_cast<std::int64_t>(requests.size()), "requests");
     return out;
   }
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    const announcement* const a = requests[i].announced;
+  std::size_t valid = 0;  // requests before one with another cache's announcement
+  error stopped;
+  for (; valid < requests.size(); ++valid) {
+    const announcement* const a = requests[valid].announced;
     if (a == nullptr || a->withdrawn()) continue;
     if (status own = check_announced(*a); !own) {
-      out.stopped = own.error();
-      return out;
+      stopped = std::move(own).error();
+      break;
     }
-    marks[i] = a->mark_;
+    marks[valid] = a->mark_;
   }
-  core_->open_batch(requests, marks, plan, opened, out.stopped);
+  core_->open_batch(requests.first(valid), std::span(marks).first(valid), plan, opened,
+                    out.stopped);
+  if (opened.size() == valid) out.stopped = std::move(stopped);
   for (std::size_t i = 0; i < opened.size(); ++i) {
     if (requests[i].announced != nullptr) requests[i].announced->core_.reset();
   }
@@ -94,13 +100,13 @@ bool kv_cache::can_allocate(std::int64_t n) const { return core_->can_allocate(n
 result<announcement> kv_cache::announce(std::span<const token_id> tokens,
                                         std::string_view name_space) {
   result<detail::mark_id> mark = core_->announce(tokens, name_space);
-  if (!mark) return mark.error();
+  if (!mark) return std::move(mark).error();
   return announcement(core_, *mark);
 }
 result<pinned_prefix> kv_cache::pin_prefix(std::span<const token_id> tokens,
                                            std::string_view name_space) {
   result<detail::mark_id> mark = core_->pin_prefix(tokens, name_space);
-  if (!mark) return mark.error();
+  if (!mark) return std::move(mark).error();
   return pinned_prefix(core_, *mark);
 }
 status kv_cache::set_quota(std::string_view name_space, std::int64_t blocks) {
