@@ -95,7 +95,7 @@ void reuse_index_policy::refresh_keys() {
 
 status reuse_index_policy::load(std::span<const std::byte> bytes) {
   status done = model_.load(bytes);
-  refresh_keys();
+  if (done) refresh_keys();
   return done;
 }
 
