@@ -109,7 +109,8 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
     std::string_view space;
     std::vector<block_id> table;
     tree_match found;
-    bool valid = false;  // found counts, if the tree still says so
+    bool valid = false;              // found counts, if the tree still says so
+    std::uint32_t leaves_added = 0;  // the tree's, before the match
     mark_id announced = no_mark;
   };
 
@@ -120,6 +121,11 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                                   std::span<block_id> table, tree_match& out) const;
   void to_prefix_match(const tree_match& m, std::span<const token_id> tokens,
                        prefix_match& out) const;
+  // Whether a match made without the lock is what it would be now. `leaves_added`: the tree's
+  // before it.
+  [[nodiscard]] bool is_current_locked(const tree_match& m, std::uint32_t leaves_added,
+                                       std::span<const token_id> tokens,
+                                       std::string_view space) const;
   [[nodiscard]] std::int64_t anchor_at(node_id n, std::uint64_t depth) const;
 
   // Tokens that the pool and the limits can hold at most.

@@ -48,15 +48,17 @@ result<mark_id> cache_core::announce(std::span<const token_id> tokens, std::stri
   std::vector<std::uint64_t> hashes;
   path_digest_.compute(tokens, path_digest_.seed(space), hashes);
   tree_match found;
-  bool valid = try_match(tokens, space, {}, found);
+  const std::uint32_t leaves_added = tree_.leaves_added();
+  const bool valid = try_match(tokens, space, {}, found);
   guard lock(*this);
   if (status room = check_hints_locked(announcements_, options_.max_announcements,
                                        "max_announcements", "requests are announced");
       !room) {
     return room.error();
   }
-  valid = valid && found.deepest != no_node && tree_.still(found);
-  if (!valid) (void)match_locked(tokens, space, {}, found);
+  if (!valid || !is_current_locked(found, leaves_added, tokens, space)) {
+    (void)match_locked(tokens, space, {}, found);
+  }
   const mark_id m = policy_->announce(hashes, found.blocks > 0 ? found.place.node : no_node,
                                       found.blocks > 0 ? found.place.blocks : 0);
   ++announcements_;

@@ -33,6 +33,12 @@ bool cache_core::match_locked(std::span<const token_id> tokens, std::string_view
   return root && tree_.match(*root, tokens, table, out);
 }
 
+bool cache_core::is_current_locked(const tree_match& m, std::uint32_t leaves_added,
+                                   std::span<const token_id> tokens, std::string_view space) const {
+  if (m.deepest == no_node) return !spaces_.find(space, tree_);  // the namespace may have come up
+  return tree_.still(m) && (leaves_added == tree_.leaves_added() || !tree_.goes_on(m, tokens));
+}
+
 // The anchor of the logits row of a prompt whose last whole block is number `depth` on the path of
 // n.
 std::int64_t cache_core::anchor_at(node_id n, std::uint64_t depth) const {

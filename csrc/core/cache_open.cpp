@@ -61,10 +61,8 @@ void cache_core::forget_root_locked(node_id root) {
 // Pins what serves the prompt and allocates the rest. On failure nothing is left behind.
 status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan) {
   if (status full = check_admission_locked(); !full) return full;
-  if (!c.valid || (c.found.deepest != no_node && !tree_.still(c.found))) {
+  if (!c.valid || !is_current_locked(c.found, c.leaves_added, c.tokens, c.space)) {
     (void)match_locked(c.tokens, c.space, c.table, c.found);
-  } else if (c.found.deepest == no_node && spaces_.find(c.space, tree_)) {
-    (void)match_locked(c.tokens, c.space, c.table, c.found);  // the namespace came up meanwhile
   }
   const std::int64_t b = block_tokens();
   const auto n = static_cast<std::int64_t>(c.tokens.size());
@@ -233,7 +231,7 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
 result<state_ptr> cache_core::open(std::span<const token_id> tokens, std::string_view space,
                                    step_plan& plan, mark_id announced) try {
   if (status ok = check_prompt(tokens); !ok) return ok.error();
-  candidate c{tokens, space, {}, {}, false, announced};
+  candidate c{tokens, space, {}, {}, false, tree_.leaves_added(), announced};
   c.table.resize((tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
   {
     const stage_timer timing(stage_times_of_thread().match);
@@ -264,6 +262,7 @@ void cache_core::open_batch(std::span<const open_request> requests,
       c.tokens = r.tokens;
       c.space = r.name_space;
       c.announced = announced[first + i];
+      c.leaves_added = tree_.leaves_added();
       if (!check_prompt(r.tokens)) continue;
       c.table.resize((r.tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
       const std::optional<tree_root> root = spaces_.find(c.space, tree_);

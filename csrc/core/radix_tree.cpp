@@ -68,6 +68,17 @@ node_id radix_tree::root_of(node_id n) const noexcept {
   return n;
 }
 
+bool radix_tree::goes_on(const tree_match& m, std::span<const token_id> tokens) const noexcept {
+  const tree_place at = m.place;
+  if (m.tokens == tokens.size()) return false;
+  if (!is_root(at.node) && at.blocks < blocks(at.node)) return false;  // ends inside a run
+  const std::uint64_t whole = m.blocks << block_shift_;
+  const std::uint64_t left = std::min<std::uint64_t>(tokens.size() - whole, block_tokens());
+  const found_child next =
+      find_child(at.node, tokens.data() + whole, static_cast<std::uint32_t>(left));
+  return next.common > m.tokens - whole;
+}
+
 void radix_tree::pin(tree_place p) noexcept {
   tree_node& x = nodes_[p.node];
   ++x.pins;
@@ -112,6 +123,7 @@ void radix_tree::attach_leaf(node_id n) {
   const node_id up = nodes_[n].parent;
   if (nodes_[up].children > 0 || is_root(up)) ++leaf_count_;
   link_child(up, n);
+  leaves_added_.fetch_add(1, std::memory_order_release);
   register_jump(n);
   token_count_ += nodes_[n].tokens;
   if (policy_) policy_->on_insert(n);

@@ -23,6 +23,7 @@
 // Thread-safety: one writer at a time (the cache's lock). match() may run in any thread meanwhile.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -112,6 +113,14 @@ class radix_tree final : public tree_view {
   [[nodiscard]] bool still(const tree_match& m) const noexcept {
     return nodes_[m.deepest].changes.read_valid(m.version);
   }
+  // How often a leaf came into the tree: with the same number before a match and now there is
+  // nothing that the match could have missed.
+  [[nodiscard]] std::uint32_t leaves_added() const noexcept {
+    return leaves_added_.load(std::memory_order_acquire);
+  }
+  // True if what a match found goes on now, by a leaf that came after it. REQUIRES: the lock, and
+  // that the match still holds.
+  [[nodiscard]] bool goes_on(const tree_match& m, std::span<const token_id> tokens) const noexcept;
 
   void pin(tree_place p) noexcept;
   // REQUIRES: p.node was pinned. Returns true if nobody pins the node any more.
@@ -251,6 +260,7 @@ class radix_tree final : public tree_view {
   eviction_policy* policy_ = nullptr;
   std::int64_t node_count_ = 0;
   std::int64_t leaf_count_ = 0;
+  std::atomic<std::uint32_t> leaves_added_{0};  // counted when the leaf is there
   std::int64_t token_count_ = 0;
 };
 
