@@ -86,6 +86,12 @@ int run_soak(const soak_arguments& arguments) {
                                        std::to_string(r->leaked_blocks) +
                                        " leaked blocks, the limits are 0"});
   }
+  if (r->rss_limit_bytes != 0 && r->rss_end_bytes > r->rss_limit_bytes) {
+    return fail(
+        1, {errc::corrupt, "resident memory grew from " + std::to_string(r->rss_start_bytes) +
+                               " bytes to " + std::to_string(r->rss_end_bytes) + ", the limit is " +
+                               std::to_string(r->rss_limit_bytes)});
+  }
   return 0;
 }
 

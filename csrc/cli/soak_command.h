@@ -13,7 +13,7 @@ namespace radixkv::cli {
 struct soak_arguments {
   std::string minutes = "1";
   std::string executor = "host";
-  std::string policy = "lru";
+  std::string policy = cache_options().policy;
   std::string threads = "2";
   std::string seed = "1";
   std::string json;
@@ -23,8 +23,9 @@ struct soak_arguments {
 // Errors: invalid_argument or not_found, naming the option, its value and its limit.
 [[nodiscard]] result<soak_config> check(const soak_arguments& arguments);
 
-// Runs the command and returns the exit code: 0; 1 after a wrong byte, a leaked block, a violated
-// invariant or another failure; 2 for options that make no sense.
+// Runs the command and returns the exit code: 0; 1 after a wrong byte, a leaked block, resident
+// memory that grew after the warm-up, a violated invariant or another failure; 2 for options that
+// make no sense.
 int run_soak(const soak_arguments& arguments);
 
 }  // namespace radixkv::cli

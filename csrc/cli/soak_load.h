@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "radixkv/options.h"
 #include "radixkv/result.h"
 
 namespace radixkv::cli {
@@ -16,7 +17,7 @@ struct soak_config {
   unsigned threads = 2;
   bool cuda = false;
   bool verify = false;  // read back and compare every byte that is served or was written
-  std::string policy = "lru";
+  std::string policy = cache_options().policy;
   std::uint64_t seed = 1;
 };
 
@@ -29,7 +30,8 @@ struct soak_result {
   std::int64_t leaked_blocks = 0;    // not free after everything was closed and cleared
   std::int64_t rss_start_bytes = 0;  // resident memory after a tenth of the time
   std::int64_t rss_end_bytes = 0;
-  std::string violation;  // the first broken promise; empty: none
+  std::int64_t rss_limit_bytes = 0;  // beyond it the memory has grown; 0: it cannot be told
+  std::string violation;             // the first broken promise; empty: none
 };
 
 // Errors: the memory's (device, out_of_memory) and the cache's.

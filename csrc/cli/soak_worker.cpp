@@ -6,7 +6,6 @@
 namespace radixkv::cli {
 namespace {
 
-constexpr const char* spaces[] = {"", "tenant a", "tenant b with a longer name"};
 constexpr std::size_t most_open = 6;  // requests of one thread
 constexpr std::size_t most_tokens = 600;
 
@@ -31,6 +30,8 @@ void soak_shared::violated(const std::string& what) {
 void soak_worker::run() {
   while (!shared_.stop) step();
   while (!open_.empty()) close(open_.size() - 1);
+  announced_.clear();
+  pinned_.clear();
 }
 
 void soak_worker::step() {
@@ -50,6 +51,7 @@ void soak_worker::step() {
   if (what < 85) return match();
   if (what < 86) return inspect();
   if (what < 87) return flood();
+  if (what < 93) return hint();
   close(i);
 }
 
@@ -140,11 +142,16 @@ void soak_worker::adopt(sequence handle, std::vector<token_id> tokens, std::size
 }
 
 void soak_worker::open() {
-  std::vector<token_id> t = prompt();
-  const auto space = static_cast<std::size_t>(random_.below(std::size(spaces)));
+  waiting w{{}, prompt(), static_cast<std::size_t>(random_.below(std::size(soak_spaces)))};
+  const bool announced = !announced_.empty() && random_.chance(0.3);
+  if (announced) {
+    w = std::move(announced_.back());
+    announced_.pop_back();
+  }
   step_plan plan;
   std::lock_guard lock(shared_.engine);
-  result<sequence> s = call().open(t, spaces[space], plan);
+  result<sequence> s = call().open(w.tokens, soak_spaces[w.space], plan, w.handle);
+  expect(w.handle.withdrawn() == (s.ok() || !announced), "an announcement outlived its request");
   if (!s) {
     ++faults;
     expect(s.error().code == errc::out_of_blocks, "an open was refused for another reason");
@@ -152,16 +159,16 @@ void soak_worker::open() {
     return;
   }
   const bool ran = run_plan(plan);
-  adopt(std::move(*s), std::move(t), space, ran);
+  adopt(std::move(*s), std::move(w.tokens), w.space, ran);
 }
 
 void soak_worker::open_batch() {
-  const auto space = static_cast<std::size_t>(random_.below(std::size(spaces)));
+  const auto space = static_cast<std::size_t>(random_.below(std::size(soak_spaces)));
   std::vector<std::vector<token_id>> prompts(2 + random_.below(3));
   std::vector<open_request> requests;
   for (auto& p : prompts) {
     p = prompt();
-    requests.push_back({p, spaces[space]});
+    requests.push_back({p, soak_spaces[space]});
   }
   step_plan plan;
   std::lock_guard lock(shared_.engine);
@@ -235,7 +242,7 @@ void soak_worker::commit(request& r) {
   if (!done) return shared_.violated(done.error().message);
   expect(done->published_tokens == n, "a commit published less than was asked for");
   const prefix_match m =
-      call().match(std::span(r.tokens).first(static_cast<std::size_t>(n)), spaces[r.space]);
+      call().match(std::span(r.tokens).first(static_cast<std::size_t>(n)), soak_spaces[r.space]);
   expect(m.tokens == n, "what was committed does not match");
 }
 
@@ -261,7 +268,7 @@ void soak_worker::match() {
   std::vector<open_request> requests;
   for (auto& p : prompts) {
     p = prompt();
-    requests.push_back({p, spaces[random_.below(std::size(spaces))]});
+    requests.push_back({p, soak_spaces[random_.below(std::size(soak_spaces))]});
   }
   std::vector<prefix_match> out(prompts.size());
   call().match_batch(requests, out);

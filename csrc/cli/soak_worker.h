@@ -1,5 +1,5 @@
-// One thread of a soak: requests that are opened, decoded, forked, rolled back, published,
-// cancelled and failed, their bytes kept in mind and compared.
+// One thread of a soak: requests that are announced, opened, decoded, forked, rolled back,
+// published, cancelled and failed, with hints of every kind, their bytes kept in mind and compared.
 #pragma once
 
 #include <atomic>
@@ -29,6 +29,8 @@ struct soak_shared {
   void violated(const std::string& what);
 };
 
+inline constexpr const char* soak_spaces[] = {"", "tenant a", "tenant b with a longer name"};
+
 class soak_worker {
  public:
   soak_worker(soak_shared& shared, std::uint64_t seed) : shared_(shared), random_(seed) {}
@@ -48,6 +50,11 @@ class soak_worker {
     std::vector<std::uint64_t> hashes;  // of the path up to each token: the bytes of its KV
     std::size_t space = 0;
   };
+  struct waiting {
+    announcement handle;
+    std::vector<token_id> tokens;
+    std::size_t space = 0;
+  };
 
   void step();
   void open();
@@ -63,6 +70,14 @@ class soak_worker {
   void inspect();
   void flood();
   void close(std::size_t i);
+
+  // soak_hints.cpp
+  void hint();
+  void hint(request& r);
+  void announce();
+  void pin();
+  void set_quota();
+  void weights();
 
   [[nodiscard]] std::vector<token_id> prompt();
   void lengthen(request& r, std::span<const token_id> more);
@@ -89,6 +104,8 @@ class soak_worker {
   soak_shared& shared_;
   random_source random_;
   std::vector<request> open_;
+  std::vector<waiting> announced_;
+  std::vector<pinned_prefix> pinned_;
   std::vector<token_range> ranges_;
   std::vector<std::byte> bytes_;
 };
