@@ -34,7 +34,8 @@ status cache_core::start() {
   radix_tree::options o;
   o.blocks = options_.blocks;
   o.block_tokens = options_.block_tokens;
-  o.max_roots = options_.max_sequences + 1;
+  // A namespace has a block or an open sequence.
+  o.max_roots = options_.blocks + options_.max_sequences;
   o.hash_bits = options_.hash_bits;
   if (!pool_.create(options_.blocks, options_.listener != nullptr) || !tree_.create(o)) {
     return {errc::out_of_memory, "no host memory for an index of " +

@@ -107,6 +107,25 @@ TEST(hostile, names_are_compared_whole) {
   EXPECT_EQ(cache.statistics().namespaces, static_cast<std::int64_t>(std::size(names)));
 }
 
+// Namespaces take no place from each other's blocks, however few sequences may be open.
+TEST(hostile, every_block_may_be_in_a_namespace_of_its_own) {
+  cache_options o;
+  o.blocks = 50;
+  o.block_tokens = 4;
+  o.max_sequences = 1;
+  kv_cache cache = make_cache(std::move(o));
+  for (token_id i = 0; i < 200; ++i) {
+    ASSERT_TRUE(publish(cache, {i, 1, 2}, "tenant " + std::to_string(i)));
+    step_plan plan;
+    sequence s = cache.open(tokens{i, 1, 2}, "tenant " + std::to_string(i), plan).value();
+    ASSERT_TRUE(s.append(tokens{3}, plan).ok());
+    ASSERT_TRUE(s.mark_filled(4).ok());
+    ASSERT_EQ(s.commit().value().published_tokens, 4);
+  }
+  EXPECT_GE(cache.statistics().namespaces, 49);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
 // With hashes of 8 bits nearly all collide; each block that is served is still the right one.
 TEST(hostile, equal_hashes_never_give_a_wrong_block) {
   cache_options o;
