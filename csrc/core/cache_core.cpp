@@ -3,6 +3,8 @@
 #include <chrono>
 #include <new>
 
+#include <unistd.h>
+
 namespace radixkv::detail {
 
 namespace {
@@ -12,6 +14,15 @@ pressure level_of(const block_pool& pool, const cache_options& o) {
   const auto all = static_cast<double>(pool.blocks());
   if (free < o.low_watermark * all) return pressure::high;
   return free < o.high_watermark * all ? pressure::low : pressure::none;
+}
+
+// Bytes that are likely to be still in the last-level cache when they are used again: a quarter of
+// it, since others use it too.
+std::int64_t cached_bytes() noexcept {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  if (const long bytes = ::sysconf(_SC_LEVEL3_CACHE_SIZE); bytes > 0) return bytes / 4;
+#endif
+  return 2 << 20;
 }
 
 }  // namespace
@@ -48,8 +59,7 @@ status cache_core::start() {
     if (!slots) return slots.error();
     slots_.emplace(std::move(*slots));
   }
-  constexpr std::int64_t cached_row_bytes = 8 << 20;  // about a core's share of the last cache
-  streams_rows_ = options_.blocks * block_tokens() * 4 > cached_row_bytes;
+  streams_rows_ = options_.blocks * block_tokens() * 4 > cached_bytes();
   tree_.observe(&*policy_);
   policy_->attach(tree_, options_.blocks);
   path_digest_ = path_digest(policy_->path_hash_tokens(options_.block_tokens));
