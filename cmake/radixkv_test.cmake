@@ -1,16 +1,18 @@
 # radixkv_add_test(name SOURCES... [LIBRARIES...] [CUDA] [SKIP_CHECKS a,b] [LABELS...] [TIMEOUT s]
-#                  [ARGS...] [NO_MAIN] [COMPILE_OPTIONS...])
+#                  [ARGS...] [NO_MAIN] [COMPILE_OPTIONS...] [WEAK_SEEDS n [WEAK_FILTER pattern]])
 #
 # Builds a GoogleTest program and registers it. A program that runs no test fails.
 # CUDA: also links the CUDA libraries, and registers the program twice, as name.lazy and
 # name.random. When the machine has a GPU name.lazy runs there (and name.random is skipped);
 # otherwise both run on the CUDA simulator in that asynchronous mode, with its race,
 # initialisation and leak checks on, except in kernels whose name contains one of SKIP_CHECKS.
+# WEAK_SEEDS: registers it a third time, as name.weak: on the simulator with weak memory, for n seeds,
+# what matches the GoogleTest filter WEAK_FILTER.
 # Without CUDA such a test is only counted (property RADIXKV_SKIPPED_CUDA_TESTS), and there is no
 # target: guard what follows with if(TARGET name).
 # NO_MAIN: the sources bring their own main.
 function(radixkv_add_test name)
-  cmake_parse_arguments(arg "CUDA;NO_MAIN" "SKIP_CHECKS;TIMEOUT"
+  cmake_parse_arguments(arg "CUDA;NO_MAIN" "SKIP_CHECKS;TIMEOUT;WEAK_SEEDS;WEAK_FILTER"
     "SOURCES;LIBRARIES;LABELS;ARGS;COMPILE_OPTIONS" ${ARGN})
   if(NOT RADIXKV_BUILD_TESTS)
     return()
@@ -26,6 +28,9 @@ function(radixkv_add_test name)
   endif()
   if(arg_CUDA AND NOT RADIXKV_HAVE_CUDA)
     set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.lazy ${name}.random)
+    if(arg_WEAK_SEEDS)
+      set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.weak)
+    endif()
     return()
   endif()
 
@@ -40,11 +45,20 @@ function(radixkv_add_test name)
 
   if(arg_CUDA)
     radixkv_cuda_program(${name})
-    foreach(mode lazy random)
-      add_test(NAME ${name}.${mode}
+    set(modes lazy random)
+    if(arg_WEAK_SEEDS)
+      list(APPEND modes weak-${arg_WEAK_SEEDS})
+    endif()
+    foreach(mode ${modes})
+      string(REGEX REPLACE "-.*" "" test ${name}.${mode})
+      set(args ${arg_ARGS})
+      if(mode MATCHES weak AND arg_WEAK_FILTER)
+        list(APPEND args --gtest_filter=${arg_WEAK_FILTER})
+      endif()
+      add_test(NAME ${test}
         COMMAND ${PROJECT_SOURCE_DIR}/cmake/run_cuda_test ${mode} ${arg_SKIP_CHECKS}
-          $<TARGET_FILE_DIR:cudasim_cudart> $<TARGET_FILE:${name}> ${arg_ARGS})
-      set_tests_properties(${name}.${mode} PROPERTIES
+          $<TARGET_FILE_DIR:cudasim_cudart> $<TARGET_FILE:${name}> ${args})
+      set_tests_properties(${test} PROPERTIES
         TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77 LABELS "cuda;${arg_LABELS}"
         FAIL_REGULAR_EXPRESSION "Running 0 tests from")
     endforeach()

@@ -125,7 +125,8 @@ __device__ __noinline__ void finish_segment(const match_job& job, const prompt_v
                                             std::uint32_t prompt, std::uint64_t slot,
                                             std::uint32_t released, std::uint32_t tiles,
                                             warp_memory& memory, std::uint32_t lane) {
-  __threadfence();  // after every tile's release, before what it wrote is read or overwritten
+  // After every tile's release, before what it wrote is read or overwritten.
+  if (fences_segment) __threadfence();
   const word64 miss = load_relaxed(&job.work.prompts[prompt].miss);
   if (miss == 0 && released < tiles) {
     queue_tiles(job.work, prompt, released, next_release(released, tiles), lane);
@@ -194,10 +195,7 @@ __device__ void match_queued_tile(const match_job& job, word64 entry, warp_memor
   std::uint32_t done = 0;
   if (lane == 0) {
     // Releases the tile's ids and its miss to whoever finishes the segment: it may overwrite them.
-    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], 1;"
-                 : "=r"(done)
-                 : "l"(&state.tiles_done)
-                 : "memory");
+    done = releases_tile ? add_release(&state.tiles_done, 1) : atomicAdd(&state.tiles_done, 1u);
   }
   done = __shfl_sync(full_warp, done, 0) + 1;
   const std::uint32_t released = release_of(tile, tiles);

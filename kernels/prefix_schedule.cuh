@@ -19,6 +19,18 @@ namespace radixkv::kernels::detail {
 
 using word64 = unsigned long long;
 
+// Tests leave out one of the orderings to see that they would notice.
+#if defined(RADIXKV_TEST_DROP_SEGMENT_FENCE)
+inline constexpr bool fences_segment = false;
+#else
+inline constexpr bool fences_segment = true;
+#endif
+#if defined(RADIXKV_TEST_DROP_TILE_RELEASE)
+inline constexpr bool releases_tile = false;
+#else
+inline constexpr bool releases_tile = true;
+#endif
+
 struct match_control {
   std::uint32_t next_pack;
   std::uint32_t queue_head;
@@ -60,6 +72,15 @@ __device__ inline void store_relaxed(word64* to, word64 value) {
 }
 __device__ inline void store_relaxed(std::uint32_t* to, std::uint32_t value) {
   asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
+__device__ inline std::uint32_t add_release(std::uint32_t* to, std::uint32_t value) {
+  std::uint32_t before;
+  asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(to), "r"(value)
+               : "memory");
+  return before;
 }
 
 // The earliest miss has the largest code. `mismatch`: an entry had the key but not the tokens or
