@@ -59,8 +59,10 @@ result<mark_id> cache_core::announce(std::span<const token_id> tokens, std::stri
   if (!valid || !is_current_locked(found, leaves_added, tokens, space)) {
     (void)match_locked(tokens, space, {}, found);
   }
-  const mark_id m = policy_->announce(hashes, found.blocks > 0 ? found.place.node : no_node,
-                                      found.blocks > 0 ? found.place.blocks : 0);
+  // A split may have moved the place up since the match.
+  const tree_place place =
+      found.blocks > 0 ? tree_.locate(found.place.node, found.blocks) : tree_place{};
+  const mark_id m = policy_->announce(hashes, place.node, place.blocks);
   ++announcements_;
   return m;
 } catch (const std::bad_alloc&) {
