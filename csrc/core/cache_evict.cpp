@@ -6,6 +6,7 @@
 
 #include "csrc/core/cache_core.h"
 #include "csrc/core/stage_timer.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -25,6 +26,7 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
   }
   const node_id up = tree_.parent(n);
   const bool all = count == tree_.blocks(n);
+  count_entries(count);
   pool_.release_tree(gone);
   tree_.trim(n, count, evicted);
   if (all && tree_.is_root(up)) forget_root_locked(up);
@@ -38,6 +40,7 @@ std::int64_t cache_core::evict_locked(std::int64_t n) {
     if (missing <= 0) return n - missing;
     const victim v = policy_->next_victim();
     if (v.node == no_node) return n - missing;
+    count_nodes();
     const auto count = static_cast<std::uint32_t>(std::min<std::int64_t>(v.blocks, missing));
     trim_locked(v.node, count, true);
     counted_.evicted_blocks += count;
@@ -68,6 +71,7 @@ bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id
   // A node's pin reaches as far as its deepest one did, until the last goes.
   std::int64_t pinned = pinned_depths_;
   for (const sequence_state* s = open_; s && pinned <= cached; s = s->next) {
+    count_marks();
     if (!all && s->root != root) continue;
     pinned += std::int64_t{tree_.first_block(s->pinned)} + tree_.pinned_blocks(s->pinned);
   }
@@ -120,6 +124,7 @@ std::int64_t cache_core::evictable_locked(block_id spared, node_id root) const {
     std::uint32_t& most = ends[n];
     most = std::max(most, blocks);
     while (!tree_.is_root(n)) {
+      count_nodes();
       n = tree_.parent(n);
       if (tree_.is_root(n) || !whole.insert(n).second) break;
       kept += tree_.blocks(n);

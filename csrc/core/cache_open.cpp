@@ -7,6 +7,7 @@
 #include "csrc/core/no_memory.h"
 #include "csrc/core/plan_room.h"
 #include "csrc/core/stage_timer.h"
+#include "csrc/core/step_count.h"
 #include "csrc/core/token_ops.h"
 
 namespace radixkv::detail {
@@ -181,6 +182,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
 void cache_core::write_rows(const sequence_state& s, std::int64_t first,
                             std::span<const token_id> tokens) noexcept {
   const std::int64_t b = block_tokens();
+  count_blocks((tokens.size() + static_cast<std::size_t>(b) - 1) / static_cast<std::size_t>(b));
   auto block = static_cast<std::size_t>(first / b);
   auto offset = static_cast<std::size_t>(first % b);
   while (!tokens.empty()) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "csrc/core/radix_tree.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -92,6 +93,7 @@ class hop_scout {
   }
 
   void arrive(const radix_tree& tree) noexcept {
+    count_nodes();
     const tree_node& x = tree.nodes_[next_];
     const std::uint32_t run = x.tokens;
     if (x.parent != tip_ || run == 0) {

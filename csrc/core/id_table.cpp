@@ -36,7 +36,10 @@ bool id_table::grow(int log2_slots) {
 
 void id_table::place(table& t, std::uint64_t packed) noexcept {
   std::size_t i = t.home(static_cast<std::uint32_t>(packed >> 32));
-  while (t.slots[i].load(std::memory_order_relaxed) != 0) i = (i + 1) & t.mask;
+  while (t.slots[i].load(std::memory_order_relaxed) != 0) {
+    count_entries();
+    i = (i + 1) & t.mask;
+  }
   t.slots[i].store(packed, std::memory_order_relaxed);
 }
 
@@ -49,6 +52,7 @@ bool id_table::reserve(std::size_t n) {
 
 void id_table::insert(std::uint32_t hash, std::uint32_t id) noexcept {
   assert(id != none && size_ <= current().mask);
+  count_lookups();
   write_guard writing(version_);
   place(*tables_.back(), pack(hash, id));
   ++size_;
@@ -57,9 +61,11 @@ void id_table::insert(std::uint32_t hash, std::uint32_t id) noexcept {
 std::size_t id_table::index_of(std::uint32_t hash, std::uint32_t id) const noexcept {
   const table& t = current();
   const std::uint64_t wanted = pack(hash, id);
+  count_lookups();
   std::size_t i = t.home(hash);
   while (t.slots[i].load(std::memory_order_relaxed) != wanted) {
     assert(t.slots[i].load(std::memory_order_relaxed) != 0);
+    count_entries();
     i = (i + 1) & t.mask;
   }
   return i;
@@ -79,6 +85,7 @@ void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
   for (std::size_t i = (hole + 1) & t.mask;; i = (i + 1) & t.mask) {
     const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
     if (s == 0) break;
+    count_entries();
     const std::size_t home = t.home(static_cast<std::uint32_t>(s >> 32));
     if (((i - home) & t.mask) < ((i - hole) & t.mask)) continue;  // home lies after the hole
     t.slots[hole].store(s, std::memory_order_relaxed);

@@ -17,6 +17,7 @@
 
 #include "csrc/core/relaxed.h"
 #include "csrc/core/stable_array.h"
+#include "csrc/core/step_count.h"
 #include "csrc/core/token_ops.h"
 
 namespace radixkv::detail {
@@ -30,7 +31,9 @@ class id_table {
    public:
     // The next id stored under the hash, or none.
     std::uint32_t next() noexcept {
+      if (steps_ == 0) count_lookups();
       for (; steps_ <= mask_; ++steps_) {
+        count_entries();
         const std::uint64_t s = slots_[at_].load(std::memory_order_relaxed);
         if (s == 0) return none;
         at_ = (at_ + 1) & mask_;
@@ -74,7 +77,9 @@ class id_table {
     // The first candidate of a hash, or none.
     [[nodiscard]] std::uint32_t first(std::uint32_t hash) const noexcept {
       std::size_t i = home(hash);
+      count_lookups();
       for (std::size_t left = mask_ + 1; left > 0; --left) {
+        count_entries();
         const std::uint64_t s = slots_[i].load(std::memory_order_relaxed);
         if (static_cast<std::uint32_t>(s >> 32) == hash && s != 0) {
           return ~static_cast<std::uint32_t>(s);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "csrc/core/sibling_set.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -118,6 +119,7 @@ match_cursor::outcome match_cursor::next_candidate() noexcept {
 
 // Takes the candidate's run, all of one version.
 match_cursor::outcome match_cursor::enter() noexcept {
+  count_nodes();
   const tree_node& x = tree_.nodes_[child_];
   version_ = x.changes.read_begin();
   if (version_ & 1) return again();
@@ -153,6 +155,7 @@ match_cursor::outcome match_cursor::enter() noexcept {
 }
 
 match_cursor::outcome match_cursor::first_block() noexcept {
+  count_blocks();
   const std::uint32_t full = 1u << tree_.block_shift_;
   const auto reach = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(std::min(full, run_tokens_), count_ - at_));
@@ -209,6 +212,7 @@ std::uint32_t match_cursor::compare_blocks(std::uint32_t end) noexcept {
       break;
     }
   }
+  count_blocks(k - begin);
   emit((at_ >> shift) + begin, ids + begin, k - begin);
   compared_ = k;
   return k;

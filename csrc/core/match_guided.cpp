@@ -1,5 +1,6 @@
 // Matching in bushy regions, where nodes are short: along the nodes that the scout names.
 #include "csrc/core/match_cursor.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -40,6 +41,8 @@ match_cursor::outcome match_cursor::follow() noexcept {
   std::uint32_t up_version = node_version_;
   for (int turn = 0;; ++turn) {
     // What a node of one block, the most common one, needs; all others are for enter().
+    count_nodes();
+    count_blocks();
     const tree_node& x = view.nodes[n];
     const std::uint32_t seen = x.changes.read_begin();
     const std::uint32_t id = x.list[0];

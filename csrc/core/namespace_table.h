@@ -13,9 +13,19 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "csrc/core/mix.h"
 #include "csrc/core/radix_tree.h"
 
 namespace radixkv::detail {
+
+// Keyed: tenants may choose names.
+struct namespace_hash {
+  using is_transparent = void;
+  std::size_t operator()(std::string_view s) const noexcept {
+    return static_cast<std::size_t>(mix(s, secret));
+  }
+  std::uint64_t secret = random_secret();
+};
 
 class namespace_table {
  public:
@@ -52,14 +62,8 @@ class namespace_table {
   [[nodiscard]] std::size_t bytes() const noexcept { return name_bytes_ + names_.size() * 160; }
 
  private:
-  struct hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view s) const noexcept {
-      return std::hash<std::string_view>{}(s);
-    }
-  };
   mutable std::shared_mutex mutex_;
-  std::unordered_map<std::string, node_id, hash, std::equal_to<>> roots_;
+  std::unordered_map<std::string, node_id, namespace_hash, std::equal_to<>> roots_;
   std::unordered_map<node_id, const std::string*> names_;
   std::size_t name_bytes_ = 0;
 };

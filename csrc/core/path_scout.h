@@ -7,10 +7,12 @@
 // candidate.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
 #include "csrc/core/radix_tree.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -35,6 +37,10 @@ class path_scout {
 
   // Starts anew: the prompt's first `block` blocks have the path hash `path`.
   void restart(std::uint64_t path, std::uint64_t block) noexcept {
+    // What a path that makes it start again and again looks at in vain is bounded: at first it
+    // looks as far as it needs to name one node.
+    ahead_ = started_ ? slots_ahead - nodes_ahead + 1 : slots_ahead;
+    started_ = true;
     path_ = path;
     next_ = block;
     first_ = block;
@@ -46,7 +52,8 @@ class path_scout {
   [[nodiscard]] node_id at(const view& v, const token_id* tokens, std::uint32_t shift,
                            std::uint64_t whole, std::uint64_t block) noexcept {
     if (block > next_ || block >= whole) return no_node;  // the cursor has overtaken: restart
-    while (next_ < block + slots_ahead) step(v, tokens, shift, whole);
+    while (next_ < block + ahead_) step(v, tokens, shift, whole);
+    ahead_ = std::min(slots_ahead, ahead_ + 1);
     return node_[block % ring];
   }
 
@@ -62,6 +69,7 @@ class path_scout {
             std::uint64_t whole) noexcept {
     const std::uint64_t i = next_++;
     if (i < whole) {
+      count_hashed();
       const std::uint64_t digest = v.hasher.digest(tokens + (i << shift), std::size_t{1} << shift);
       path_ += v.hasher.block_part(digest, i);
       const std::uint32_t hash = v.hasher.jump_hash(path_);
@@ -88,6 +96,8 @@ class path_scout {
     }
   }
 
+  std::uint64_t ahead_ = slots_ahead;
+  bool started_ = false;
   std::uint64_t path_ = 0;
   std::uint64_t next_ = 0;   // blocks whose path hash is known
   std::uint64_t first_ = 0;  // where it started

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "csrc/core/step_count.h"
+
 namespace radixkv::detail {
 
 bool radix_tree::create(const options& o) {
@@ -95,7 +97,10 @@ bool radix_tree::unpin(node_id n) noexcept {
 
 tree_place radix_tree::locate(node_id pinned, std::uint64_t depth) const noexcept {
   node_id n = pinned;
-  while (!is_root(n) && nodes_[n].first_block >= depth) n = nodes_[n].parent;
+  while (!is_root(n) && nodes_[n].first_block >= depth) {
+    count_nodes();
+    n = nodes_[n].parent;
+  }
   return {n, is_root(n) ? 0 : static_cast<std::uint32_t>(depth - nodes_[n].first_block)};
 }
 

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <cassert>
 
+#include "csrc/core/step_count.h"
+
 namespace radixkv::detail {
 
 int sibling_set::compare(const radix_tree& tree, node_id a, node_id b) noexcept {
+  count_nodes();
+  count_blocks();
   const tree_node& x = tree.nodes_[a];
   const tree_node& y = tree.nodes_[b];
   const std::uint32_t n = std::min(tree.first_block_tokens(x), tree.first_block_tokens(y));
@@ -39,6 +43,7 @@ void sibling_set::split(node_id at, node_id pivot, node_id& less, node_id& great
 node_id sibling_set::merge(node_id less, node_id greater) noexcept {
   if (less == no_node) return greater;
   if (greater == no_node) return less;
+  count_nodes();
   if (priority(less) > priority(greater)) {
     tree_.nodes_[less].right = merge(tree_.nodes_[less].right, greater);
     return less;

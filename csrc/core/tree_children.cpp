@@ -5,6 +5,7 @@
 
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/sibling_set.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -22,6 +23,8 @@ radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32
   if (x.children == 0) return {};
   found_child best;
   const auto visit = [&](node_id c) {  // returns how the tokens compare with c's first block
+    count_nodes();
+    count_blocks();
     const tree_node& y = nodes_[c];
     const std::uint32_t reach = std::min(n, first_block_tokens(y));
     const std::uint32_t* r = first_row(y);
@@ -115,6 +118,7 @@ std::uint64_t radix_tree::end_path(node_id n) const noexcept {
   std::uint64_t path = nodes_[x.parent].path_hash;
   const std::uint32_t* list = ids(x);
   const std::uint32_t b = 1u << block_shift_;
+  count_hashed(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint32_t* r = row(static_cast<block_id>(load_word(list + i)));
     path += hasher_.block_part(hasher_.digest(r, b), x.first_block + i);
@@ -124,6 +128,7 @@ std::uint64_t radix_tree::end_path(node_id n) const noexcept {
 
 // The hash of the path up to and including n's first block.
 std::uint64_t radix_tree::jump_path(node_id n) const noexcept {
+  count_hashed();
   const tree_node& x = nodes_[n];
   const std::uint64_t digest = hasher_.digest(first_row(x), std::size_t{1} << block_shift_);
   return nodes_[x.parent].path_hash + hasher_.block_part(digest, x.first_block);

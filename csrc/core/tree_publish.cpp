@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "csrc/core/radix_tree.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -48,6 +49,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   };
   while (left > 0) {
     const auto wanted = static_cast<std::uint32_t>(std::min<std::uint64_t>(full, left));
+    count_blocks();
     const std::uint32_t* own = row(mine[i]);
     node_id n = done.place.node;
     std::uint32_t k = done.place.blocks;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "csrc/core/eviction/node_states.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -124,6 +125,7 @@ node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
       if (const node_id n = find_lost(segment); n != no_node) return n;
       if (q.empty()) return no_node;
     }
+    count_nodes();
     const node_queue::entry e = q.front();
     if (const node_id later = q.peek(8); later != no_node) tree_->prefetch(later);
     if (valid(e) && states_[e.node].segment == segment) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "csrc/core/eviction/node_states.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -82,6 +83,7 @@ victim lru_policy::next_victim() {
       if (const node_id n = find_lost(); n != no_node) return tail_of(n);
       if (queue_.empty()) return {};
     }
+    count_nodes();
     const node_queue::entry e = queue_.front();
     if (const node_id later = queue_.peek(ahead); later != no_node) tree_->prefetch(later);
     if (const node_id later = queue_.peek(2 * ahead); later != no_node)

@@ -15,6 +15,7 @@
 #include <limits>
 #include <vector>
 
+#include "csrc/core/step_count.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -120,6 +121,7 @@ class mark_table {
   void for_each_on(node_id n, Visit&& visit) const {
     if (heads_.empty()) return;
     for (std::uint32_t i = heads_[bucket(n)]; i != no_index;) {
+      count_marks();
       const std::uint32_t next = slots_[i].next;
       if (slots_[i].node == n) visit(i);
       i = next;

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "csrc/core/eviction/node_states.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -201,6 +202,7 @@ void reuse_index_policy::on_request(const request_info& request) {
   std::uint32_t lru_hits = 0, lru_part = 0;
   const std::uint32_t partial_turn = shadow_.partial_turn(), left = shadow_.partial_blocks();
   for (run_id r = deepest; r != root_run; r = runs_[r].parent) {
+    count_nodes();
     if (runs_[r].uses > 0 && shadow_.holds(runs_[r].turn)) lru_hits += runs_[r].blocks;
     if (runs_[r].uses > 0 && runs_[r].turn == partial_turn) lru_part += runs_[r].blocks;
     use(r, features, end > tail ? end - tail : 0, again);
@@ -238,7 +240,7 @@ victim reuse_index_policy::next_victim() {
         return tail_of(runs_[e.run]);
     }
   for (run_id r; (r = queue_.front()) != no_run; unrank(r))  // comes back when it is let go
-    if (tree_->evictable(runs_[r].node)) return tail_of(runs_[r]);
+    if (count_nodes(); tree_->evictable(runs_[r].node)) return tail_of(runs_[r]);
   return {};
 }
 

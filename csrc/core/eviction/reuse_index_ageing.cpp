@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "csrc/core/eviction/reuse_index.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -107,6 +108,7 @@ void reuse_index_policy::unnote(run_id r) {
 void reuse_index_policy::age(std::uint32_t bin) {
   std::uint64_t& at = cursors_[bin];
   for (; at != log_.end(); ++at) {
+    count_entries();
     log_entry& e = log_[at];
     if (now_ - e.turn < edges_[bin]) break;
     if (e.run == no_run || e.bin != bin - 1) continue;

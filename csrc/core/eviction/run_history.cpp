@@ -4,9 +4,15 @@
 #include <new>
 #include <utility>
 
+#include "csrc/core/step_count.h"
+
 namespace radixkv::detail {
 
 namespace {
+// Runs of one parent that may have one hash: whoever knows what the hashes leave out can make many,
+// and each costs the others time. Later ones are not recognised once they are evicted.
+constexpr std::uint32_t most_of_a_hash = 8;
+
 // What is kept of a chunk's hash: its low bits, the upper ones for a run's first chunk only.
 std::uint16_t short_of(std::uint64_t hash) { return static_cast<std::uint16_t>(hash); }
 std::uint32_t long_of(std::uint64_t hash) { return static_cast<std::uint32_t>(hash); }
@@ -24,6 +30,7 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
   const auto known = static_cast<std::uint32_t>(
       std::min<std::size_t>(hashes.size(), chunk_at(end)));  // chunks of the path
   for (;;) {
+    count_nodes();
     const run& at = runs_[r];
     // As far as its chunks agree.
     const std::uint32_t begin = chunk_at(at.first);
@@ -176,6 +183,7 @@ void run_history::tell_hashes(run_id r, std::span<const std::uint64_t> hashes) {
     at.head_hash = long_of(hashes[begin]);
     at.short_hash = false;
     table_insert(r);
+    if (at.hashes == no_hashes) return;
   }
   for (std::uint32_t c = begin; c < end && c < hashes.size(); ++c)
     hashes_[at.hashes + (c - begin)] = short_of(hashes[c]);
@@ -211,8 +219,10 @@ std::size_t run_history::slot_of(run_id parent, std::uint32_t hash, bool short_h
 run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
   for (const bool short_hash : {false, true}) {
     const std::uint32_t wanted = short_hash ? short_of(hash) : long_of(hash);
+    count_lookups();
     for (std::size_t s = slot_of(parent, wanted, short_hash); table_[s] != no_run;
          s = (s + 1) & (table_.size() - 1)) {
+      count_entries(4);  // its run, a line
       const run& r = runs_[table_[s]];
       // What is cached the cache itself would have found, so it is another path of equal hash.
       if (r.parent == parent && r.head_hash == wanted && r.short_hash == short_hash &&
@@ -223,11 +233,24 @@ run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
   return no_run;
 }
 
+bool run_history::has_many_like(const run& r) const {
+  std::uint32_t alike = 0;
+  count_lookups();
+  for (std::size_t s = slot_of(r.parent, r.head_hash, r.short_hash);
+       table_[s] != no_run && alike < most_of_a_hash; s = (s + 1) & (table_.size() - 1)) {
+    count_entries(4);
+    const run& other = runs_[table_[s]];
+    alike += other.parent == r.parent && other.head_hash == r.head_hash &&
+             other.short_hash == r.short_hash;
+  }
+  return alike == most_of_a_hash;
+}
+
 void run_history::table_insert(run_id r) {
   if (chunks(runs_[r]) == 0) return;
   if (2 * (in_table_ + 1) > table_.size()) grow_table();
   // Without memory for a larger one, nearly full is slow, and quite full nothing more goes in.
-  if (8 * (in_table_ + 1) > 7 * table_.size()) {
+  if (8 * (in_table_ + 1) > 7 * table_.size() || has_many_like(runs_[r])) {
     hashes_used_ -= chunks(runs_[r]);
     runs_[r].hashes = no_hashes;
     return;
@@ -238,7 +261,7 @@ void run_history::table_insert(run_id r) {
 
 void run_history::table_place(run_id r) {
   std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
-  while (table_[s] != no_run) s = (s + 1) & (table_.size() - 1);
+  for (; table_[s] != no_run; s = (s + 1) & (table_.size() - 1)) count_entries();
   table_[s] = r;
 }
 
@@ -246,9 +269,10 @@ void run_history::table_erase(run_id r) {
   if (chunks(runs_[r]) == 0) return;
   const std::size_t mask = table_.size() - 1;
   std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
-  while (table_[s] != r) s = (s + 1) & mask;
+  for (; table_[s] != r; s = (s + 1) & mask) count_entries();
   // Closes the gap by moving up what would not be found across it.
   for (std::size_t next = (s + 1) & mask; table_[next] != no_run; next = (next + 1) & mask) {
+    count_entries(4);
     const run& n = runs_[table_[next]];
     const std::size_t home = slot_of(n.parent, n.head_hash, n.short_hash);
     if (((next - home) & mask) >= ((next - s) & mask)) {

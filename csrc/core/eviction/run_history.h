@@ -9,7 +9,8 @@
 // Invariants
 // 1. A run begins where its parent ends. Cached runs' ancestors are wholly cached.
 // 2. children and cached_blocks/ghost_blocks count what is there.
-// 3. A run that has a chunk end is in the table under (parent, hash at its first chunk end).
+// 3. A run that has a chunk end whose hash is kept is in the table under (parent, hash at its first
+//    chunk end).
 //
 // Not thread-safe.
 #pragma once
@@ -104,6 +105,7 @@ class run_history {
   [[nodiscard]] std::size_t slot_of(run_id parent, std::uint32_t hash, bool short_hash) const;
   void forget_hashes(run_id r);
   [[nodiscard]] bool room_for_hashes(std::size_t n);
+  [[nodiscard]] bool has_many_like(const run& r) const;
   void table_insert(run_id r);
   void table_erase(run_id r);
   void table_place(run_id r);
