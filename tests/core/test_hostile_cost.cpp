@@ -16,19 +16,15 @@
 
 #include "csrc/core/step_count.h"
 #include "radixkv/kv_cache.h"
+#include "tests/core/hostile_prompts.h"
 
-namespace radixkv {
+namespace radixkv::testing {
 namespace {
 
 #if defined(RADIXKV_DEBUG_CHECKS)
 
 using detail::step_counts;
 using detail::steps_of_thread;
-using tokens = std::vector<token_id>;
-using prompts = std::vector<tokens>;
-
-constexpr std::uint32_t block_tokens = 16;  // a block's tokens are a line
-
 // A block's comparison reads two lines, of the prompt and of the cache; its hash one of these
 // again, out of the first cache. Entries of lists lie four in a line.
 double lines(const step_counts& before) {
@@ -86,12 +82,6 @@ cost cost_of(kv_cache& cache, const prompts& measured) {
   return c;
 }
 
-tokens random_tokens(std::mt19937& random, std::size_t n) {
-  tokens t(n);
-  for (token_id& x : t) x = static_cast<token_id>(random());
-  return t;
-}
-
 prompts as_long_as(const prompts& like) {
   std::mt19937 random(77);
   prompts plain;
@@ -130,87 +120,6 @@ void compare(const std::string& name, const prompts& measured, const char* polic
   expect_within(mean_cost_of(measured, policy), mean_cost_of(as_long_as(measured), policy),
                 name + ", " + policy,
                 std::string_view(policy) == "reuse_index" ? most_of_run_history : most);
-}
-
-// Every prompt is a block longer than the one before, and parts from the chain at its end.
-prompts deep_chain(std::size_t n) {
-  std::mt19937 random(1);
-  prompts all;
-  tokens path;
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::uint32_t k = 0; k < block_tokens; ++k)
-      path.push_back(static_cast<token_id>(random() % 9));
-    all.push_back(path);
-    all.back().insert(all.back().end(), block_tokens, static_cast<token_id>(100 + i));
-  }
-  return all;
-}
-
-prompts one_token_branches(std::size_t n) {
-  std::mt19937 random(2);
-  prompts all;
-  tokens path;
-  for (std::size_t i = 0; i < n; ++i) {
-    path.push_back(static_cast<token_id>(random() % 9));
-    all.push_back(path);
-    all.back().push_back(static_cast<token_id>(1000 + i));
-  }
-  return all;
-}
-
-// Prompts whose first blocks agree in all but one token.
-prompts siblings(std::size_t first, std::size_t n, std::size_t length, std::size_t parting) {
-  std::mt19937 random(3);
-  prompts all;
-  for (std::size_t i = first; i < first + n; ++i) {
-    tokens t(length, 7);
-    t[parting] = static_cast<token_id>(i * 0x9e3779b1u);
-    for (std::size_t k = block_tokens; k < length; ++k) t[k] = static_cast<token_id>(random());
-    all.push_back(std::move(t));
-  }
-  return all;
-}
-
-// A path whose nodes have 1, 1 and `longer` blocks in turn.
-prompts uneven_runs(std::size_t turns, std::size_t longer) {
-  std::mt19937 random(4);
-  prompts all;
-  tokens path;
-  for (std::size_t i = 0; i < turns; ++i) {
-    const std::size_t run = i % 3 == 2 ? longer : 1;
-    for (std::size_t k = 0; k < run * block_tokens; ++k) {
-      path.push_back(static_cast<token_id>(random() % 9));
-    }
-    all.push_back(path);
-    all.back().insert(all.back().end(), block_tokens, static_cast<token_id>(100 + i));
-  }
-  return all;
-}
-
-// Prompts that agree where a policy's hashes of paths look: in the last 16 tokens of every 128.
-prompts equal_samples(std::size_t n, std::size_t length) {
-  std::mt19937 random(5);
-  prompts all;
-  for (std::size_t i = 0; i < n; ++i) {
-    tokens t = random_tokens(random, length);
-    for (std::size_t k = 0; k < length; ++k) {
-      if (k % 128 >= 112) t[k] = 7;
-    }
-    all.push_back(std::move(t));
-  }
-  return all;
-}
-
-// Tokens in steps that multiplicative and masking hashes without a key map to few slots.
-prompts arithmetic(std::size_t n, std::size_t length, std::uint64_t step) {
-  prompts all;
-  for (std::size_t i = 0; i < n; ++i) {
-    tokens t;
-    for (std::size_t k = 0; k < length; ++k)
-      t.push_back(static_cast<token_id>((i * length + k) * step));
-    all.push_back(std::move(t));
-  }
-  return all;
 }
 
 class hostile_cost : public ::testing::TestWithParam<const char*> {};
@@ -361,4 +270,4 @@ TEST(hostile_cost, counts_steps) { GTEST_SKIP() << "built without RADIXKV_DEBUG_
 #endif
 
 }  // namespace
-}  // namespace radixkv
+}  // namespace radixkv::testing

@@ -1,0 +1,187 @@
+// What callers say is important, through the façade: prefixes that stay, priorities, times to live.
+#include <gtest/gtest.h>
+
+#include "radixkv/kv_cache.h"
+#include "tests/core/hints_fixture.h"
+
+namespace radixkv::testing {
+namespace {
+
+class hints_retention : public hints_fixture {};
+
+TEST_P(hints_retention, a_pinned_system_prompt_survives_a_flood) {
+  const auto system = counting(0, 24);
+  published(then(system, 500, 8)).release();
+  pinned_prefix pin = cache_->pin_prefix(system).value();
+  EXPECT_EQ(pin.held_tokens(), 24);
+  flood();
+  EXPECT_EQ(cached(system), 24);
+  EXPECT_EQ(cached(then(system, 500, 8)), 24);
+  cache_->evict(1000);
+  EXPECT_EQ(cached(system), 24);
+  EXPECT_EQ(cache_->statistics().pinned_prefixes, 1);
+  pin.unpin();
+  EXPECT_TRUE(pin.unpinned());
+  cache_->evict(1000);
+  EXPECT_EQ(cached(system), 0);
+}
+
+TEST_P(hints_retention, what_is_published_later_of_a_pinned_prefix_stays_too) {
+  const auto system = counting(0, 22);  // ends inside a block
+  pinned_prefix pin = cache_->pin_prefix(system, "tenant").value();
+  EXPECT_EQ(pin.held_tokens(), 0);
+  published(counting(0, 12), "tenant").release();
+  EXPECT_EQ(pin.held_tokens(), 12);
+  published(then(system, 700, 9)).release();  // another namespace's
+  EXPECT_EQ(pin.held_tokens(), 12);
+  published(then(system, 700, 9), "tenant").release();
+  EXPECT_EQ(pin.held_tokens(), 22);
+  flood("tenant");
+  EXPECT_EQ(cached(system, "tenant"), 22);
+  cache_->clear();
+  EXPECT_EQ(pin.held_tokens(), 0);
+  published(system, "tenant").release();
+  EXPECT_EQ(pin.held_tokens(), 22);
+  flood();
+  EXPECT_EQ(cached(system, "tenant"), 22);
+}
+
+TEST_P(hints_retention, pinned_blocks_count_as_in_use_where_room_is_sought) {
+  const auto system = counting(0, 80);
+  published(system).release();
+  pinned_prefix pin = cache_->pin_prefix(system).value();
+  published(counting(500, 80)).release();
+  EXPECT_TRUE(cache_->can_allocate(20));
+  EXPECT_FALSE(cache_->can_allocate(21));
+  step_plan plan;
+  const result<sequence> refused = cache_->open(counting(900, 84), {}, plan);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, errc::out_of_blocks);
+  EXPECT_TRUE(says(refused.error(), {"84 tokens", "21 blocks", "20 are free"}))
+      << refused.error().message;
+  EXPECT_EQ(cached(counting(500, 80)), 80) << "a refused request evicts nothing";
+  pin.unpin();
+  EXPECT_TRUE(cache_->open(counting(900, 84), {}, plan).ok());
+}
+
+TEST_P(hints_retention, a_higher_priority_is_evicted_later) {
+  const auto low = counting(0, 16), high = counting(100, 16), none = counting(200, 16),
+             last = counting(300, 16);
+  sequence a = published(high), b = published(low), c = published(none), d = published(last);
+  ASSERT_TRUE(a.set_priority(0, 16, 50).ok());
+  ASSERT_TRUE(b.set_priority(0, 16, 10).ok());
+  ASSERT_TRUE(d.set_priority(0, 16, -10).ok());
+  for (sequence* s : {&a, &b, &c, &d}) s->release();
+  EXPECT_EQ(cache_->statistics().sequence_hints, 3);
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(last), 0);
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(none), 0);
+  EXPECT_EQ(cached(low), 16);
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(low), 0);
+  EXPECT_EQ(cached(high), 16);
+  flood();
+  EXPECT_EQ(cached(high), 16);
+  EXPECT_GT(cache_->evict(1000), 0);
+  EXPECT_EQ(cached(high), 0) << "a priority is not a pin";
+  EXPECT_EQ(cache_->statistics().sequence_hints, 0) << "forgotten with the blocks";
+}
+
+TEST_P(hints_retention, a_priority_is_of_a_range_of_tokens) {
+  const auto t = counting(0, 32);
+  sequence s = published(t);
+  ASSERT_TRUE(s.set_priority(0, 12, 5).ok());
+  ASSERT_TRUE(s.set_priority(12, 8, 3).ok());
+  ASSERT_TRUE(s.set_priority(20, 4, 7).ok());
+  ASSERT_TRUE(s.set_priority(20, 4, 0).ok());     // taken back
+  ASSERT_TRUE(s.set_priority(100, 40, 99).ok());  // never published
+  s.release();
+  flood();
+  EXPECT_EQ(cached(t), 20);
+  sequence again = open(t);
+  ASSERT_TRUE(again.set_priority(0, 32, 2).ok());
+  ASSERT_TRUE(again.commit().ok());
+  again.release();
+  flood();
+  EXPECT_EQ(cached(t), 32) << "the latest counts for what it covers";
+}
+
+TEST_P(hints_retention, a_time_to_live_ends_what_nobody_shares) {
+  const auto shared = counting(0, 16);
+  const auto mine = then(shared, 100, 16), other = then(shared, 200, 16);
+  const auto later = counting(300, 16);
+  published(other).release();
+  sequence s = published(mine);
+  ASSERT_TRUE(s.set_ttl(30).ok());
+  s.release();
+  published(later).release();
+  now_ += 29;
+  published(other).release();
+  published(later).release();
+  EXPECT_EQ(cached(mine), 32);
+  now_ += 2;
+  cache_->evict(4);
+  EXPECT_EQ(cached(mine), 16);
+  EXPECT_EQ(cached(other), 32);
+  EXPECT_EQ(cached(later), 16);
+}
+
+TEST_P(hints_retention, a_use_ends_a_time_to_live_and_the_time_ends_a_priority) {
+  const auto t = counting(0, 16), u = counting(100, 16);
+  sequence s = published(t);
+  ASSERT_TRUE(s.set_ttl(10).ok());
+  s.release();
+  sequence p = published(u);
+  ASSERT_TRUE(p.set_ttl(10).ok());
+  ASSERT_TRUE(p.set_priority(0, 16, 100).ok());
+  p.release();
+  now_ += 5;
+  flood();
+  EXPECT_EQ(cached(u), 16);
+  published(t).release();
+  now_ += 20;
+  cache_->evict(4);
+  EXPECT_EQ(cached(u), 0);
+  EXPECT_EQ(cached(t), 16);
+}
+
+TEST_P(hints_retention, an_ended_session_leaves_what_others_share) {
+  const auto system = counting(0, 16);
+  const auto mine = then(system, 100, 16), theirs = then(system, 200, 16);
+  published(theirs).release();
+  sequence s = published(mine);
+  ASSERT_TRUE(s.ended().ok());
+  s.release();
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(mine), 16);
+  EXPECT_EQ(cached(theirs), 32);
+  EXPECT_EQ(cache_->statistics().sequence_hints, 0);
+}
+
+TEST_P(hints_retention, a_fork_has_none_of_its_parents_hints) {
+  const auto t = counting(0, 16);
+  sequence s = published(t);
+  ASSERT_TRUE(s.set_priority(0, 16, 9).ok());
+  sequence child = s.fork().value();
+  child.release();
+  EXPECT_EQ(cache_->statistics().sequence_hints, 1);
+  s.release();
+  flood();
+  EXPECT_EQ(cached(t), 16);
+}
+
+TEST_P(hints_retention, a_sequence_that_publishes_nothing_leaves_nothing) {
+  sequence s = open(counting(0, 16));
+  ASSERT_TRUE(s.set_priority(0, 16, 9).ok());
+  ASSERT_TRUE(s.set_ttl(5).ok());
+  ASSERT_TRUE(s.ended().ok());
+  EXPECT_EQ(cache_->statistics().sequence_hints, 3);
+  s.release();
+  EXPECT_EQ(cache_->statistics().sequence_hints, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(policies, hints_retention, hint_policies);
+
+}  // namespace
+}  // namespace radixkv::testing
