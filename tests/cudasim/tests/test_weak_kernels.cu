@@ -39,6 +39,43 @@ TEST(Weak, LastBlockReduction) {
   EXPECT_GT(run(By::ReaderFence).size(), 1u);
 }
 
+// Prefix sums by look-back: a block takes a ticket, publishes its own sum, then its prefix, each as
+// a value and a state beside it, and walks back to the nearest prefix (Merrill and Garland 2016).
+__global__ void lookBack(unsigned* m, unsigned* out, By by) {
+  unsigned* states = m + 32;
+  unsigned* sums = m + 64;
+  unsigned* prefixes = m + 96;
+  unsigned tile = atomicAdd(m, 1), mine = tile * tile + 1, before = 0;
+  plain(sums + tile, mine);
+  fenceFor(by, true);
+  put(states + tile, 1, by);
+  for (unsigned t = tile; t-- > 0;) {
+    unsigned state;
+    while ((state = get(states + t, by)) == 0) __nanosleep(20);
+    fenceFor(by, false);
+    before += plain((state == 2 ? prefixes : sums) + t);
+    if (state == 2) break;
+  }
+  plain(prefixes + tile, before + mine);
+  fenceFor(by, true);
+  put(states + tile, 2, by);
+  plain(out + tile, before);
+}
+TEST(Weak, LookBack) {
+  Result right;
+  for (unsigned t = 0, sum = 0; t < 12; sum += t * t + 1, ++t) right.push_back(sum);
+  auto run = [](By by) {
+    return outcomes(12, [&](auto m, auto out) { lookBack<<<12, 1>>>(m, out, by); });
+  };
+  for (By by : {By::Nothing, By::WriterFence, By::ReaderFence, By::BlockFences}) {
+    auto seen = run(by);
+    EXPECT_TRUE(seen.count(right));
+    EXPECT_GT(seen.size(), 1u);
+  }
+  for (By by : {By::Fences, By::AcqRelFences, By::ReleaseAcquire, By::CudaAtomics})
+    EXPECT_EQ(run(by), std::set<Result>{right});
+}
+
 // A block passes 64 words to another one, whose threads wait behind one of them. Fences: by the
 // thread that signals, or by all before the barrier, or by none.
 enum class Fenced { None, Signaller, All };
