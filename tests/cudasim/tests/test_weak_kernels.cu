@@ -39,6 +39,63 @@ TEST(Weak, LastBlockReduction) {
   EXPECT_GT(run(By::ReaderFence).size(), 1u);
 }
 
+// More stores to a word, and more readers of one, than are remembered: nothing that they order is
+// lost.
+__global__ void broadcast(unsigned* m, unsigned* out, By by) {
+  if (blockIdx.x == 0) {
+    plain(m + 64, 1);
+    fenceFor(by, true);
+    put(m, 1, by);
+  } else {
+    await(m, 1, by);
+    fenceFor(by, false);
+    if (plain(m + 64) != 1) out[0] = 1;
+  }
+}
+TEST(Weak, ManyBlocks) {
+  constexpr int kFew = 20;
+  auto reduce = [](By by) {
+    return outcomes(
+        1, [&](auto m, auto out) { reduction<<<60, 64>>>(m, out, by); }, kFew);
+  };
+  EXPECT_GT(reduce(By::Nothing).size(), 1u);
+  auto spread = [](By by) {
+    return outcomes(
+        1, [&](auto m, auto out) { broadcast<<<200, 1>>>(m, out, by); }, kFew);
+  };
+  EXPECT_TRUE(spread(By::Nothing).count({1}));
+  for (By by : {By::Fences, By::AcqRelFences}) {
+    EXPECT_EQ(reduce(by), (std::set<Result>{{3840 * 3839 / 2}}));
+    EXPECT_EQ(spread(by), (std::set<Result>{{0}}));
+  }
+  EXPECT_EQ(spread(By::ReleaseAcquire), (std::set<Result>{{0}}));
+}
+
+// 6 MB of stores between a release and its acquire: more than are remembered, too.
+__global__ void fill(unsigned* m, unsigned* data, unsigned words, unsigned* out) {
+  __shared__ bool last;
+  unsigned t = threadIdx.x;
+  unsigned* mine = data + blockIdx.x * words;
+  for (unsigned i = t; i < words; i += blockDim.x) plain(mine + i, 7 * i);
+  __syncthreads();
+  if (t == 0) {
+    __threadfence();
+    last = atomicAdd(m, 1) == gridDim.x - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  for (unsigned i = t; last && i < gridDim.x * words; i += blockDim.x)
+    if (plain(data + i) != 7 * (i % words)) *out = 1;
+}
+TEST(Weak, ManyStores) {
+  constexpr unsigned kBlocks = 24, kWords = 1 << 16;
+  Dev<unsigned> data(size_t(kBlocks) * kWords);
+  EX(cudaMemset(data, 0, size_t(kBlocks) * kWords * 4));
+  EXPECT_EQ(outcomes(
+                1, [&](auto m, auto out) { fill<<<kBlocks, 256>>>(m, data, kWords, out); }, 1),
+            (std::set<Result>{{0}}));
+}
+
 // Prefix sums by look-back: a block takes a ticket, publishes its own sum, then its prefix, each as
 // a value and a state beside it, and walks back to the nearest prefix (Merrill and Garland 2016).
 __global__ void lookBack(unsigned* m, unsigned* out, By by) {

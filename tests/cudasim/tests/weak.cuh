@@ -73,10 +73,10 @@ constexpr int kTrials = 400;
 // The set of results that trials of launch(m, out) leave in out[0 .. n): m is 1024 words of zero.
 using Result = std::vector<unsigned>;
 template <class F>
-std::set<Result> outcomes(size_t n, F launch) {
+std::set<Result> outcomes(size_t n, F launch, int trials = kTrials) {
   std::set<Result> all;
   Dev<unsigned> m(1024), out(n);
-  for (int i = 0; i < kTrials; ++i) {
+  for (int i = 0; i < trials; ++i) {
     EX(cudaMemset(m, 0, 4096));
     EX(cudaMemset(out, 0, n * 4));
     launch(m.p, out.p);
