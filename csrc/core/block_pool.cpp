@@ -8,29 +8,32 @@ namespace radixkv::detail {
 
 namespace {
 
-// How many of the ids from the first on follow one another: b, b + 1, b + 2 …
-std::size_t ascending(std::span<const block_id> ids) noexcept {
-  constexpr std::size_t width = 16;  // compared at once
-  const std::size_t n = ids.size();
+// How many of the ids from the first on follow one another: b, b + 1, b + 2 … Compared some at
+// once: many while runs are long, a few where the pool has become fragmented.
+template <std::size_t width>
+std::size_t ascending_by(std::span<const block_id> ids, std::size_t i) noexcept {
   const block_id first = ids[0];
-  std::size_t i = 1;
-  for (; i + width <= n; i += width) {
+  for (; i + width <= ids.size(); i += width) {
     block_id differs = 0;
     for (std::size_t k = 0; k < width; ++k) {
       differs |= ids[i + k] - first - static_cast<block_id>(i + k);
     }
     if (differs != 0) break;
   }
-  while (i < n && ids[i] == first + static_cast<block_id>(i)) ++i;
+  return i;
+}
+
+std::size_t ascending(std::span<const block_id> ids) noexcept {
+  std::size_t i = ascending_by<4>(ids, ascending_by<16>(ids, 1));
+  while (i < ids.size() && ids[i] == ids[0] + static_cast<block_id>(i)) ++i;
   return i;
 }
 
 // The same from the last one backwards.
-std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
-  constexpr std::size_t width = 16;
+template <std::size_t width>
+std::size_t ascending_to_end_by(std::span<const block_id> ids, std::size_t i) noexcept {
   const std::size_t n = ids.size();
   const block_id last = ids[n - 1];
-  std::size_t i = 1;
   for (; i + width <= n; i += width) {
     const block_id* const part = ids.data() + n - i - width;
     block_id differs = 0;
@@ -39,7 +42,13 @@ std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
     }
     if (differs != 0) break;
   }
-  while (i < n && ids[n - 1 - i] == last - static_cast<block_id>(i)) ++i;
+  return i;
+}
+
+std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
+  const std::size_t n = ids.size();
+  std::size_t i = ascending_to_end_by<4>(ids, ascending_to_end_by<16>(ids, 1));
+  while (i < n && ids[n - 1 - i] == ids[n - 1] - static_cast<block_id>(i)) ++i;
   return i;
 }
 
@@ -116,16 +125,9 @@ void block_pool::retire(std::uint64_t reached) noexcept {
   }
 }
 
-// Nobody holds the blocks from `first` on any more.
+// Nobody holds the blocks from `first` on any more; those that are named wait.
 void block_pool::give_back(block_id first, std::size_t count) noexcept {
   std::uint32_t* const states = state_.data() + first;
-  std::uint32_t any = 0;
-  for (std::size_t i = 0; i < count; ++i) any |= states[i];
-  if ((any & named_bit) == 0) {
-    std::fill_n(states, count, 0u);
-    push_run(first, static_cast<std::int32_t>(count));
-    return;
-  }
   for (std::size_t i = count; i-- > 0;) {
     const bool wait = (states[i] & named_bit) != 0;
     states[i] = 0;
@@ -150,8 +152,15 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t a
     const block_id first = held[held.size() - length];
     std::uint32_t* const states = state_.data() + first;
     std::uint32_t others = 0;
-    for (std::size_t i = 0; i < length; ++i) others |= (states[i] & holders_mask) ^ alone;
-    if (others == 0) {
+    std::uint32_t any = 0;
+    for (std::size_t i = 0; i < length; ++i) {
+      others |= (states[i] & holders_mask) ^ alone;
+      any |= states[i];
+    }
+    if (others == 0 && (any & named_bit) == 0) {
+      std::fill_n(states, length, 0u);
+      push_run(first, static_cast<std::int32_t>(length));
+    } else if (others == 0) {
       give_back(first, length);
     } else {
       for (std::size_t i = length; i-- > 0;) {

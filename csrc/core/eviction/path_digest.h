@@ -3,18 +3,19 @@
 //
 // Of a chunk only its last 16 tokens are read, one or two cache lines of it: prompts that agree in
 // all of these count as one. That costs a statistic, never a wrong block; reading every token would
-// cost more than the policy itself. Keyed with a random secret (wyhash's products, Wang Yi 2019).
+// cost more than the policy itself. Keyed with random secrets: NH over the tokens (path_hash.h),
+// chained by products (wyhash, Wang Yi 2019).
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "csrc/core/mix.h"
+#include "csrc/core/path_hash.h"
 #include "radixkv/types.h"
 
 namespace radixkv::detail {
@@ -41,16 +42,7 @@ class path_digest {
   // The hash of a path one chunk longer than that of h; `sample`: the chunk's last sampled()
   // tokens.
   [[nodiscard]] std::uint64_t next(std::uint64_t h, const token_id* sample) const noexcept {
-    std::uint64_t w[8] = {};
-    if (chunk_tokens_ >= most_sampled)  // a size that the compiler knows
-      std::memcpy(w, sample, sizeof w);
-    else
-      std::memcpy(w, sample, chunk_tokens_ * sizeof(token_id));
-    const std::uint64_t a = fold_multiply(w[0] ^ secret_, w[1] ^ (secret_ << 1 | 1)) ^
-                            fold_multiply(w[2] ^ ~secret_, w[3] ^ (secret_ << 7 | 3));
-    const std::uint64_t b = fold_multiply(w[4] ^ secret_, w[5] ^ (secret_ << 13 | 5)) ^
-                            fold_multiply(w[6] ^ ~secret_, w[7] ^ (secret_ << 19 | 7));
-    return mix(h ^ fold_multiply(a, b | 1), secret_);
+    return mix(h ^ hasher_.digest(sample, sampled()), secret_);
   }
 
   // Makes room for the hashes of `tokens`. May throw std::bad_alloc.
@@ -78,6 +70,7 @@ class path_digest {
  private:
   std::uint32_t chunk_tokens_;
   std::uint64_t secret_;
+  path_hasher hasher_;
 };
 
 }  // namespace radixkv::detail
