@@ -177,12 +177,32 @@ void stems(builder& b, std::uint32_t n) {
   }
 }
 
+// Two kinds of documents, told apart by what they generate. One kind returns once, after `pause`
+// requests, the other never; every `phase` requests they change places, just when that is learnt.
+void turncoat(builder& b, std::uint32_t n, std::uint32_t phase, std::uint32_t pause) {
+  std::multimap<std::size_t, std::pair<conversation, std::uint32_t>> waiting;  // by return
+  for (std::uint32_t i = 0; i < n; ++i) {
+    if (!waiting.empty() && waiting.begin()->first <= b.size()) {
+      b.request(waiting.begin()->second.first, waiting.begin()->second.second);
+      waiting.erase(waiting.begin());
+      continue;
+    }
+    conversation c;
+    b.grow(c, b.number(8, 24));
+    const std::uint32_t kind = b.number(0, 1);
+    const std::uint32_t output = kind == 0 ? 8 : 700;
+    b.request(c, output);
+    if (kind == i / phase % 2) waiting.emplace(b.size() + pause, std::pair(std::move(c), output));
+  }
+}
+
 using generator = std::function<void(builder&, std::uint32_t)>;
 
 const std::vector<std::pair<std::string, generator>>& generators() {
   static const std::vector<std::pair<std::string, generator>> all = {
       {"loop", [](builder& b, std::uint32_t n) { loop(b, n, 300, 20); }},
       {"loop_small", [](builder& b, std::uint32_t n) { loop(b, n, 40, 20); }},
+      {"loop_beyond", [](builder& b, std::uint32_t n) { loop(b, n, 52, 20); }},
       {"scan", [](builder& b, std::uint32_t n) { scan(b, n, 0.5); }},
       {"scan_heavy", [](builder& b, std::uint32_t n) { scan(b, n, 0.9); }},
       {"agents", [](builder& b, std::uint32_t n) { agents(b, n, 10, 60); }},
@@ -193,6 +213,9 @@ const std::vector<std::pair<std::string, generator>>& generators() {
       {"zipf", [](builder& b, std::uint32_t n) { zipf(b, n, 2000, 0.9); }},
       {"zipf_flat", [](builder& b, std::uint32_t n) { zipf(b, n, 2000, 0.5); }},
       {"stems", [](builder& b, std::uint32_t n) { stems(b, n); }},
+      {"turncoat_quick", [](builder& b, std::uint32_t n) { turncoat(b, n, 300, 20); }},
+      {"turncoat", [](builder& b, std::uint32_t n) { turncoat(b, n, 1000, 50); }},
+      {"turncoat_slow", [](builder& b, std::uint32_t n) { turncoat(b, n, 1500, 100); }},
       {"change_chat_to_agents",
        [](builder& b, std::uint32_t n) {
          chat(b, n / 2, 0.6, 200);

@@ -192,9 +192,9 @@ float hazard_model::key(run_features f, std::uint32_t bin) const {
 // Four at a time, a lane each.
 std::array<float, 4> hazard_model::keys(const std::array<run_features, 4>& f,
                                         const std::array<std::uint32_t, 4>& from) const {
-  const auto load = [](const float* from) {
+  const auto load = [](const float* at) {
     float4 x;
-    std::memcpy(&x, from, sizeof x);
+    std::memcpy(&x, at, sizeof x);
     return x;
   };
   float4 low[4], high[4];  // of rows: the weights of the feature and of groups 0 … 2; of group 3

@@ -1,10 +1,19 @@
-// Keeps a learning policy from doing worse than LRU.
+// Keeps a learning policy from doing worse than LRU, by what a shadow says LRU would have hit.
 //
-// Where a workload gives the model nothing to know (returns after memoryless pauses), its noise
-// costs a few per cent against LRU. A shadow tells what LRU would have hit: when the policy has
-// lost more hits against it than chance explains, it evicts by recency for a while, then tries
-// again, four times as long a while after every failure. In all that costs a fraction of a per
-// cent.
+// The bound. Let N be the blocks of the cache, L the hits of LRU, H those of the policy, and let
+// `missing` be the blocks that LRU would hold and the cache does not. A policy that goes on as LRU
+// loses at most one hit for each missing block, and `missing` then only falls: what is touched is
+// cached again, and what LRU would not hold goes first. So a block that LRU would hold is evicted
+// only while
+//     debt + missing < N,   debt = L − H − tolerated_loss × L, but never below −N,
+// and else what is least recent goes. This bounds L − H by tolerated_loss × L + N at any time, and
+// over any stretch of requests by tolerated_loss × (its L) + 2 N. (To within the one turn that LRU
+// would have evicted in part, and as far as histories reach back as far as LRU does.)
+//
+// The early reaction. Where a workload gives the model nothing to know (returns after memoryless
+// pauses), its noise costs a few per cent against LRU, which may go on for long before it adds up
+// to N. When the policy has lost more hits than chance explains, it evicts by recency for a while,
+// then tries again, four times as long a while after every failure.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +24,13 @@ namespace radixkv::detail {
 
 class lru_guard {
  public:
+  explicit lru_guard(std::int64_t capacity_blocks = 0)
+      : capacity_(static_cast<double>(capacity_blocks)) {}
+
   // A request that hit so many blocks, and would have under LRU. True if the mode changed.
   bool count(std::uint32_t hits, std::uint32_t lru_hits) {
+    debt_ += (1 - tolerated_loss) * lru_hits - hits;
+    debt_ = std::max(debt_, -capacity_);
     ++requests_;
     if (by_recency_) {
       if (requests_ < penalty_) return false;
@@ -34,6 +48,10 @@ class lru_guard {
     return true;
   }
   [[nodiscard]] bool by_recency() const { return by_recency_; }
+  // How many more of the blocks that LRU would hold may be evicted; may be negative.
+  [[nodiscard]] std::int64_t allowance(std::int64_t missing) const {
+    return static_cast<std::int64_t>(capacity_ - debt_) - missing;
+  }
 
  private:
   void begin(bool by_recency) {
@@ -50,6 +68,8 @@ class lru_guard {
   static constexpr double memory = 1 - 1.0 / 20'000;
   static constexpr std::uint32_t shortest_penalty = 250, longest_penalty = 1u << 16;
 
+  double capacity_;  // blocks
+  double debt_ = 0;  // hits
   bool by_recency_ = false;
   std::uint32_t requests_ = 0, penalty_ = shortest_penalty;
   double lru_hits_ = 0, lost_ = 0, squares_ = 0;

@@ -17,9 +17,10 @@ namespace radixkv::detail {
 struct turn_record {
   std::uint32_t request = 0;  // the cache's ordinal, low bits
   float seconds = 0;
-  std::uint32_t end = 0;     // depth of its path, in blocks
-  std::uint32_t blocks = 0;  // that were last used by it
-  std::uint32_t number = 0;  // in its conversation, saturating
+  std::uint32_t end = 0;      // depth of its path, in blocks
+  std::uint32_t blocks = 0;   // that were last used by it
+  std::uint32_t missing = 0;  // of them, not cached
+  std::uint32_t number = 0;   // in its conversation, saturating
 };
 
 class lru_shadow {
@@ -75,6 +76,17 @@ class lru_shadow {
     if (turn_record* const record = find(turn)) record->blocks += blocks;
     if (holds(turn)) young_ += blocks;
   }
+  // `blocks` blocks that `turn` used last are not cached any more, or are again.
+  void evicted(std::uint32_t turn, std::uint32_t blocks) {
+    if (turn_record* const record = find(turn)) record->missing += blocks;
+    if (holds(turn)) missing_ += blocks;
+  }
+  void restored(std::uint32_t turn, std::uint32_t blocks) {
+    if (turn_record* const record = find(turn)) record->missing -= blocks;
+    if (holds(turn)) missing_ -= blocks;
+  }
+  // Blocks that LRU would hold and that are not cached, but for those of the partial turn.
+  [[nodiscard]] std::int64_t missing() const { return missing_; }
   // After the moves of a request: lets go of what LRU would have evicted.
   void settle() {
     while (young_ > capacity_ && oldest_ - kept_ + 1 < turns_.size()) let_go();
@@ -83,7 +95,11 @@ class lru_shadow {
 
  private:
   [[nodiscard]] turn_record& at(std::size_t i) { return turns_[turns_.begin() + i]; }
-  void let_go() { young_ -= at(oldest_++ - kept_).blocks; }
+  void let_go() {
+    const turn_record& gone = at(oldest_++ - kept_);
+    young_ -= gone.blocks;
+    missing_ -= gone.missing;
+  }
   void forget_one() {
     turns_.drop_before(turns_.begin() + 1);
     ++kept_;
@@ -93,6 +109,7 @@ class lru_shadow {
   std::uint32_t kept_ = 0;    // turn of the first record
   std::uint32_t oldest_ = 0;  // first turn that an LRU cache would hold
   std::int64_t young_ = 0;    // blocks of turns from oldest_ on
+  std::int64_t missing_ = 0;  // of them, not cached
   std::int64_t capacity_ = 0;
 };
 

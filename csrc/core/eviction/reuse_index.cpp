@@ -47,7 +47,8 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   runs_.reset(block_tokens_, path_hash_tokens(block_tokens_));
   queue_.clear();
   model_ = {};
-  guard_ = {};
+  guard_ = lru_guard(capacity_blocks);
+  released_ = no_run;
   refresh_keys();
   shadow_.reset(capacity_blocks);
   statistics_ = {};
@@ -146,7 +147,10 @@ void reuse_index_policy::on_unpin(node_id n) {
     if (std::find(orphans_.begin(), orphans_.end(), n) == orphans_.end()) orphans_.push_back(n);
     return;
   }
-  if (!queue_.contains(end_of(n))) lead(n);
+  if (queue_.contains(end_of(n))) return;
+  settle_release();
+  released_ = end_of(n);
+  lead(n);
 }
 
 // Leaves that no request has spoken for are placed nevertheless, so that they can be evicted.
@@ -232,16 +236,44 @@ void reuse_index_policy::on_request(const request_info& request) {
 
 victim reuse_index_policy::next_victim() {
   if (!orphans_.empty()) adopt_orphans();
-  // The log is in order of recency, children before their parents; what has left it is older still.
-  if (guard_.by_recency() && !queue_.holds_least())
-    for (oldest_ = std::max(oldest_, log_.begin()); oldest_ != log_.end(); ++oldest_) {
-      const log_entry& e = log_[oldest_];
-      if (e.run != no_run && e.candidate && tree_->evictable(runs_[e.run].node))
-        return tail_of(runs_[e.run]);
-    }
-  for (run_id r; (r = queue_.front()) != no_run; unrank(r))  // comes back when it is let go
-    if (count_nodes(); tree_->evictable(runs_[r].node)) return tail_of(runs_[r]);
+  const std::int64_t allowance = guard_.allowance(shadow_.missing());
+  const auto held_by_lru = [this](const run& r) { return r.uses > 0 && shadow_.holds(r.turn); };
+  if (guard_.by_recency() || allowance <= 0) {
+    // What was aged out is older than all the log has.
+    const run_id first = queue_.holds_least() ? queue_.front() : no_run;
+    if (first == no_run || held_by_lru(runs_[first]))
+      if (const run_id r = least_recent(); r != no_run) return tail_of(runs_[r]);
+  }
+  for (run_id r; (r = queue_.front()) != no_run; unrank(r)) {  // comes back when it is let go
+    count_nodes();
+    const run& last = runs_[r];
+    if (!tree_->evictable(last.node)) continue;
+    victim v = tail_of(last);
+    if (held_by_lru(last))
+      v.blocks = static_cast<std::uint32_t>(
+          std::clamp<std::int64_t>(allowance, 1, std::int64_t{v.blocks}));
+    return v;
+  }
   return {};
+}
+
+// The victim by recency. The log is in order of recency, children before their parents.
+run_id reuse_index_policy::least_recent() {
+  settle_release();
+  for (oldest_ = std::max(oldest_, log_.begin()); oldest_ != log_.end(); ++oldest_) {
+    count_entries();
+    const log_entry& e = log_[oldest_];
+    if (e.run != no_run && e.candidate && tree_->evictable(runs_[e.run].node)) return e.run;
+  }
+  return no_run;
+}
+
+// A run that was let go of lies where it did, unless its request has followed.
+void reuse_index_policy::settle_release() {
+  if (released_ == no_run) return;
+  const std::uint32_t noted = runs_[released_].log;
+  if (log_.find(released_, noted) != nullptr) oldest_ = std::min(oldest_, log_.position(noted));
+  released_ = no_run;
 }
 
 victim reuse_index_policy::tail_of(const run& last) const {
@@ -261,9 +293,10 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
     start = end_of(top);
     depth = tree_->first_block(top) + tree_->blocks(top);
   }
+  // What lies behind was evicted, and this request does not use it.
+  if (start != root_run && depth < runs_[start].end()) start = end_of(top) = cut(start, depth);
   if (top == n) return {start, depth};
   const std::uint32_t end = tree_->first_block(n) + tree_->blocks(n);
-  if (depth < runs_[start].end()) start = end_of(top) = cut(start, depth);
   unrank(start);
   run_id known = runs_.follow(start, depth, end, hashes);
   // Nothing of it agreed: the path parts where its parent ends.
@@ -271,7 +304,11 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
   if (depth < runs_[known].end()) known = cut(known, depth);
   run_id deepest = known;
   if (depth < end) deepest = runs_.add(known, end - depth, hashes);
-  for (run_id r = deepest; r != start; r = runs_[r].parent) runs_.set_cached(r, runs_[r].blocks);
+  for (run_id r = deepest; r != start; r = runs_[r].parent) {
+    const run& at = runs_[r];
+    if (at.uses > 0) shadow_.restored(at.turn, at.blocks - at.cached);
+    runs_.set_cached(r, at.blocks);
+  }
   end_of(n) = deepest;
   --unplaced_;
   for (node_id below = n, at = tree_->parent(n); at != top; below = at, at = tree_->parent(at)) {
@@ -323,6 +360,7 @@ run_id reuse_index_policy::cut(run_id r, std::uint32_t depth) {
 run_id reuse_index_policy::uncache(run_id r, std::uint32_t blocks) {
   while (blocks > 0) {
     const std::uint32_t some = std::min(runs_[r].cached, blocks);
+    if (runs_[r].uses > 0) shadow_.evicted(runs_[r].turn, some);
     runs_.set_cached(r, runs_[r].cached - some);
     blocks -= some;
     if (runs_[r].cached > 0) break;
@@ -347,6 +385,13 @@ std::size_t reuse_index_policy::bytes() const noexcept {
 
 std::string reuse_index_policy::check() const {
   if (std::string wrong = runs_.check(); !wrong.empty()) return "reuse_index: " + wrong;
+  std::int64_t missing = 0;
+  for (run_id r = 1; r < runs_.limit(); ++r)
+    if (runs_[r].blocks > 0 && runs_[r].uses > 0 && shadow_.holds(runs_[r].turn))
+      missing += runs_[r].blocks - runs_[r].cached;
+  if (missing > shadow_.missing())
+    return "reuse_index: " + std::to_string(missing) + " blocks of LRU's are missing, but " +
+           std::to_string(shadow_.missing()) + " counted";
   if (!queue_.sound()) return "reuse_index: the queue is broken";
   std::int64_t cached = 0;
   if (orphans_.size() > unplaced_) return "reuse_index: more orphans than nodes without a place";

@@ -94,6 +94,8 @@ class reuse_index_policy final : public eviction_policy {
   run_id uncache(run_id r, std::uint32_t blocks);
   void lead(node_id n);
   [[nodiscard]] victim tail_of(const run& last) const;
+  [[nodiscard]] run_id least_recent();
+  void settle_release();
   void teach(const lesson& l);
   void outlived(const log_entry& e, std::uint32_t bin);
   void rank_waiting();
@@ -143,6 +145,7 @@ class reuse_index_policy final : public eviction_policy {
   } waiting_;                            // to be ranked by their features
   std::array<float, bins> tail_keys_{};  // of the model some requests ago
   std::uint64_t oldest_ = 0;             // where eviction by recency looks next
+  run_id released_ = no_run;             // may lie before that, unless a request uses it now
   std::uint64_t dropped_ = 0;            // first entry that ghosts are kept for
 };
 

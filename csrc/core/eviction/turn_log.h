@@ -37,6 +37,10 @@ class turn_log : public position_ring<log_entry> {
     log_entry& e = (*this)[end() - back];
     return e.run == r ? &e : nullptr;
   }
+  // Of an entry that `find` finds.
+  [[nodiscard]] std::uint64_t position(std::uint32_t place) const {
+    return end() - (static_cast<std::uint32_t>(end()) - place);
+  }
 };
 
 }  // namespace radixkv::detail
