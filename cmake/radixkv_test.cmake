@@ -42,6 +42,9 @@ function(radixkv_add_test name)
   endif()
   target_compile_options(${name} PRIVATE ${arg_COMPILE_OPTIONS})
   set_property(GLOBAL APPEND PROPERTY RADIXKV_TEST_PROGRAMS ${name})
+  foreach(label ${arg_LABELS})
+    radixkv_label_program(${label} ${name})
+  endforeach()
 
   if(arg_CUDA)
     radixkv_cuda_program(${name})
@@ -67,6 +70,15 @@ function(radixkv_add_test name)
     set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "host;${arg_LABELS}"
       FAIL_REGULAR_EXPRESSION "Running 0 tests from")
   endif()
+endfunction()
+
+# Makes the program part of the target radixkv_tests_LABEL, so that `./dev test -L LABEL` builds no more
+# than it runs.
+function(radixkv_label_program label name)
+  if(NOT TARGET radixkv_tests_${label})
+    add_custom_target(radixkv_tests_${label})
+  endif()
+  add_dependencies(radixkv_tests_${label} ${name})
 endfunction()
 
 # What every program that runs kernels needs: the libraries, line numbers for reports, and a
