@@ -80,6 +80,12 @@ result<std::uint64_t> cuda_index::match(cudaStream_t stream, const cuda_match_ba
   return state_->match(stream, batch);
 }
 
+status cuda_index::find_shared(cudaStream_t stream, const cuda_match_batch& batch,
+                               const cuda_shared_prefixes& results) {
+  RADIXKV_RANGE("cuda_index::find_shared");
+  return state_->find_shared(stream, batch, results);
+}
+
 status cuda_index::finish(cudaStream_t stream, std::uint64_t ticket) {
   RADIXKV_RANGE("cuda_index::finish");
   return state_->finish(stream, ticket);

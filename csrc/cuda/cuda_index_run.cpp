@@ -3,6 +3,7 @@
 #include <string>
 
 #include "csrc/cuda/cuda_index_state.h"
+#include "kernels/batch_dedup.h"
 #include "kernels/index_update.h"
 #include "kernels/prefix_match.h"
 
@@ -103,9 +104,9 @@ status cuda_index_state::apply(cudaStream_t stream, table& t, const index_delta&
   return {};
 }
 
-status cuda_index_state::check_batch(const cuda_match_batch& b) const {
-  const auto refuse = [](const std::string& text) -> status {
-    return {errc::invalid_argument, "match: " + text};
+status cuda_index_state::check_batch(const char* call, const cuda_match_batch& b) const {
+  const auto refuse = [call](const std::string& text) -> status {
+    return {errc::invalid_argument, std::string(call) + ": " + text};
   };
   if (b.prompts > options_.max_prompts) {
     return refuse("prompts " + std::to_string(b.prompts) + ", the limit is " +
@@ -126,7 +127,7 @@ status cuda_index_state::check_batch(const cuda_match_batch& b) const {
 }
 
 result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_match_batch& batch) {
-  if (status s = check_batch(batch); !s) return s.error();
+  if (status s = check_batch("match", batch); !s) return s.error();
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
@@ -187,6 +188,56 @@ status cuda_index_state::launch_match(cudaStream_t stream, const cuda_match_batc
   return {};
 }
 
+status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch& batch,
+                                     const cuda_shared_prefixes& results) {
+  if (!options_.find_shared) {
+    return {errc::invalid_argument,
+            "find_shared: the index was created without options.find_shared"};
+  }
+  if (status s = check_batch("find_shared", batch); !s) return s;
+  if (batch.prompts == 0) return {};
+  if (results.representatives == nullptr || results.shared_blocks == nullptr) {
+    return {errc::invalid_argument, results.representatives == nullptr
+                                        ? "find_shared: null representatives"
+                                        : "find_shared: null shared_blocks"};
+  }
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  const relaxed_capture_scope relaxed;
+  if (status s = usable(); !s) return s;
+  if (status s = refuse_capture(stream, "searches for shared prefixes are not captured"); !s) {
+    return s;
+  }
+  if (const cudaError_t e = cudaStreamWaitEvent(stream, shared_.get(), 0); e != cudaSuccess) {
+    return device_error("waiting for the search before", e);
+  }
+  kernels::batch_dedup_arguments a;
+  a.hash = mirror_.hash_key();
+  a.block_tokens = options_.block_tokens;
+  a.tokens = batch.tokens;
+  a.token_offsets = batch.offsets;
+  a.namespace_ids = batch.namespace_ids;
+  a.prompt_count = batch.prompts;
+  a.token_count = batch.token_count;
+  a.matched_blocks = batch.matched_blocks;
+  a.block_table = batch.block_table;
+  a.representatives = results.representatives;
+  a.shared_blocks = results.shared_blocks;
+  a.workspace = shared_workspace_.get();
+  a.workspace_bytes = shared_workspace_bytes_;
+  const cudaError_t failed = kernels::batch_dedup(stream, a);
+  if (failed == cudaErrorInvalidValue || failed == cudaErrorMisalignedAddress) {
+    return {errc::invalid_argument, std::string("find_shared: ") + cudaGetErrorString(failed)};
+  }
+  // Some of its launches may have been enqueued even if one failed.
+  if (const cudaError_t e = cudaEventRecord(shared_.get(), stream); e != cudaSuccess) {
+    return broken("recording a search for shared prefixes", e);
+  }
+  if (failed != cudaSuccess) return device_error("launching a search for shared prefixes", failed);
+  return {};
+}
+
 status cuda_index_state::finish(cudaStream_t stream, std::uint64_t ticket) {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
@@ -222,7 +273,7 @@ status cuda_index_state::synchronize() {
   }
   for (const cudaEvent_t last :
        {tables_[0].written ? tables_[0].ready.get() : nullptr,
-        tables_[1].written ? tables_[1].ready.get() : nullptr, last_match_}) {
+        tables_[1].written ? tables_[1].ready.get() : nullptr, last_match_, shared_.get()}) {
     if (last == nullptr) continue;
     if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
       return device_error("waiting for the index", e);

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "kernels/batch_dedup.h"
 #include "kernels/prefix_match.h"
 
 namespace radixkv::detail {
@@ -20,6 +21,7 @@ cuda_index_state::~cuda_index_state() {
   (void)synchronize();
   ring_ = {};
   workspace_.reset();
+  shared_workspace_.reset();
   leases_.clear();
   for (table& t : tables_) t = {};
 }
@@ -44,6 +46,19 @@ status cuda_index_state::create(const cuda_index_options& options) {
   auto workspace = allocate_device("the workspace of matches", workspace_bytes_);
   if (!workspace) return workspace.error();
   workspace_ = std::move(*workspace);
+  if (options.find_shared) {
+    shared_workspace_bytes_ = kernels::batch_dedup_workspace_bytes(
+        options.max_prompts, options.max_prompt_tokens, options.block_tokens);
+    if (shared_workspace_bytes_ == 0) {
+      return {errc::invalid_argument, "cuda_index: max_prompt_tokens " +
+                                          std::to_string(options.max_prompt_tokens) +
+                                          " are more blocks than find_shared can number"};
+    }
+    auto shared = allocate_device("the workspace of find_shared", shared_workspace_bytes_);
+    if (!shared) return shared.error();
+    shared_workspace_ = std::move(*shared);
+    if (status s = shared_.create(); !s) return s;
+  }
   leases_.resize(options.matches_in_flight);
   for (lease& l : leases_) {
     if (status s = l.matched.create(); !s) return s;

@@ -38,6 +38,8 @@ class cuda_index_state {
   [[nodiscard]] result<std::uint64_t> remove(block_id block);
   [[nodiscard]] status update(cudaStream_t stream);
   [[nodiscard]] result<std::uint64_t> match(cudaStream_t stream, const cuda_match_batch& batch);
+  [[nodiscard]] status find_shared(cudaStream_t stream, const cuda_match_batch& batch,
+                                   const cuda_shared_prefixes& results);
   [[nodiscard]] status finish(cudaStream_t stream, std::uint64_t ticket);
   [[nodiscard]] std::uint64_t published() const;
   [[nodiscard]] result<std::uint64_t> retired();
@@ -63,7 +65,8 @@ class cuda_index_state {
   };
 
   [[nodiscard]] status create_table(table& t, const cuda_index_options& options);
-  [[nodiscard]] status check_batch(const cuda_match_batch& batch) const;
+  // `call` names the operation in the error.
+  [[nodiscard]] status check_batch(const char* call, const cuda_match_batch& batch) const;
   // The rest REQUIRES the lock.
   [[nodiscard]] status usable() const;
   [[nodiscard]] status apply(cudaStream_t stream, table& t, const index_delta& delta);
@@ -92,6 +95,9 @@ class cuda_index_state {
   std::vector<lease> leases_;
   std::uint64_t tickets_ = 0;
   cudaEvent_t last_match_ = nullptr;  // matches share the workspace
+  device_buffer shared_workspace_;    // of find_shared, which its calls share
+  std::uint64_t shared_workspace_bytes_ = 0;
+  device_event shared_;  // after the last of them
   std::string broken_;
 };
 

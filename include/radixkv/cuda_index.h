@@ -38,6 +38,7 @@ struct cuda_index_options {
   std::int64_t max_prompt_tokens = 4 << 20;  // of one match, all prompts together
   std::uint32_t staging_bytes = 4 << 20;     // pinned memory that updates go through
   std::uint32_t matches_in_flight = 64;      // launched and not finished
+  bool find_shared = false;                  // allocates the workspace of find_shared()
   // Keys the hashes, against inputs that collide on purpose; the same on all devices that are fed
   // the same updates. 0: random.
   std::uint64_t secret = 0;
@@ -58,6 +59,15 @@ struct cuda_match_batch {
   // block_table[offsets[p] / block_tokens] on. The rest of a prompt's row is undefined.
   std::int32_t* matched_blocks = nullptr;  // prompts
   block_id* block_table = nullptr;         // token_count / block_tokens
+};
+
+// What find_shared() writes, device memory, one element per prompt of the batch. Among the prompts
+// before p of p's namespace that have whole blocks in common with p beyond those that are cached,
+// representatives[p] is the one that has the most (the lowest of those that tie), and
+// shared_blocks[p] says how many. Without any: p itself and 0.
+struct cuda_shared_prefixes {
+  std::int32_t* representatives = nullptr;
+  std::int32_t* shared_blocks = nullptr;
 };
 
 class RADIXKV_EXPORT cuda_index {
@@ -91,6 +101,13 @@ class RADIXKV_EXPORT cuda_index {
   // Errors: invalid_argument (null pointers, sizes beyond the options), busy (`matches_in_flight`
   // matches are not finished), device.
   result<std::uint64_t> match(cudaStream_t stream, const cuda_match_batch& batch);
+  // Enqueues the search for prefixes that prompts of a batch share and nobody has cached, so that
+  // they are computed once. Reads the batch and what match() wrote for it: enqueue it behind that
+  // match, on its stream or ordered by events. Calls are ordered among themselves, on the device.
+  // Errors: invalid_argument (options.find_shared is off, null or misaligned pointers, sizes beyond
+  // the options, a capturing stream), device.
+  status find_shared(cudaStream_t stream, const cuda_match_batch& batch,
+                     const cuda_shared_prefixes& results);
   // The results of a match are no longer used by anything behind what is on `stream` now.
   // Errors: not_found (no such ticket, or finished already), device.
   status finish(cudaStream_t stream, std::uint64_t ticket);
