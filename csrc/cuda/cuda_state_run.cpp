@@ -4,6 +4,7 @@
 #include <string>
 
 #include "csrc/cuda/cuda_state.h"
+#include "csrc/cuda/logits_rows.h"
 
 namespace radixkv::detail {
 
@@ -23,40 +24,9 @@ status cuda_state::check_rows(const logits_rows_view& rows,
     return {errc::invalid_argument, "logits rows: " + text};
   };
   if (layout_.logits_rows == 0) return refuse("the executor has no logits store");
-  if (rows.data == nullptr) return refuse("null buffer");
-  if (rows.type > logits_type::bf16) {
-    return refuse("type " + std::to_string(static_cast<int>(rows.type)) + " is not in [0, 2]");
-  }
-  if (rows.rows < 1) return refuse(std::to_string(rows.rows) + " rows, at least 1 is needed");
-  const std::uint64_t element = bytes_of(rows.type);
-  const std::uint64_t row_bytes = static_cast<std::uint64_t>(layout_.vocabulary) * element;
-  const auto address = reinterpret_cast<std::uintptr_t>(rows.data);
-  if (address % element != 0) {
-    return refuse("the address is no multiple of an element's " + std::to_string(element) +
-                  " bytes");
-  }
-  if (rows.rows > 1 &&
-      (rows.row_stride_bytes < 0 || static_cast<std::uint64_t>(rows.row_stride_bytes) < row_bytes ||
-       static_cast<std::uint64_t>(rows.row_stride_bytes) % element != 0)) {
-    return refuse("row stride of " + std::to_string(rows.row_stride_bytes) +
-                  " bytes, it must be a multiple of " + std::to_string(element) + " and at least " +
-                  std::to_string(row_bytes) + " for a vocabulary of " +
-                  std::to_string(layout_.vocabulary));
-  }
-  const unsigned __int128 wide_bytes = static_cast<unsigned __int128>(rows.rows - 1) *
-                                           static_cast<std::uint64_t>(rows.row_stride_bytes) +
-                                       row_bytes;
-  if (wide_bytes > ~std::uint64_t{0} - address) {
-    return refuse(std::to_string(rows.rows) + " rows of " + std::to_string(rows.row_stride_bytes) +
-                  " bytes wrap around the address space");
-  }
-  const auto bytes = static_cast<std::uint64_t>(wide_bytes);
-  for (const logits_move& m : moves) {
-    if (m.row >= rows.rows) {
-      return refuse("row " + std::to_string(m.row) + " is not in [0, " +
-                    std::to_string(rows.rows - 1) + "]");
-    }
-  }
+  const result<std::uint64_t> checked = check_logits_rows(rows, layout_.vocabulary, moves);
+  if (!checked) return checked.error();
+  const std::uint64_t bytes = *checked;
   const std::uint64_t store = static_cast<std::uint64_t>(layout_.logits_rows) * logits_stride_;
   if (overlaps(rows.data, bytes, logits_.get(), store))
     return refuse("they overlap the logits store");

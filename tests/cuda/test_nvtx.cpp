@@ -7,6 +7,7 @@
 #include "radixkv/cuda_executor.h"
 #include "radixkv/cuda_index.h"
 #include "radixkv/cuda_page_tables.h"
+#include "radixkv/cuda_topk_cache.h"
 #include "tests/cuda/executor_test.h"
 
 namespace radixkv::testing {
@@ -67,7 +68,9 @@ TEST(nvtx, ranges_fire) {
   expect_ranges("radixkv:cuda_executor::destroy\n");
   {
     cuda_index index =
-        cuda_index::create({.blocks = 8, .block_tokens = 4, .max_prompt_tokens = 64}).value();
+        cuda_index::create(
+            {.blocks = 8, .block_tokens = 4, .max_prompt_tokens = 64, .find_shared = true})
+            .value();
     expect_ranges("radixkv:cuda_index::create\n");
     const std::vector<token_id> tokens(4, 1);
     RADIXKV_ASSERT_OK(index.add(0, no_block, 0, tokens));
@@ -76,6 +79,8 @@ TEST(nvtx, ranges_fire) {
     const auto ticket = index.match(stream, {});
     ASSERT_TRUE(ticket.ok());
     expect_ranges("radixkv:cuda_index::match\n");
+    RADIXKV_ASSERT_OK(index.find_shared(stream, {}, {}));
+    expect_ranges("radixkv:cuda_index::find_shared\n");
     RADIXKV_ASSERT_OK(index.finish(stream, *ticket));
     expect_ranges("radixkv:cuda_index::finish\n");
     ASSERT_TRUE(index.retired().ok());
@@ -84,6 +89,16 @@ TEST(nvtx, ranges_fire) {
     expect_ranges("radixkv:cuda_index::synchronize\n");
   }
   expect_ranges("radixkv:cuda_index::destroy\n");
+  {
+    cuda_topk_cache topk =
+        cuda_topk_cache::create({.slots = 1, .k = 1, .vocabulary = 4, .max_rows = 1}).value();
+    expect_ranges("radixkv:cuda_topk_cache::create\n");
+    RADIXKV_ASSERT_OK(topk.store(stream, {}, {}));
+    expect_ranges("radixkv:cuda_topk_cache::store\n");
+    RADIXKV_ASSERT_OK(topk.synchronize());
+    expect_ranges("radixkv:cuda_topk_cache::synchronize\n");
+  }
+  expect_ranges("radixkv:cuda_topk_cache::destroy\n");
   {
     cuda_page_tables tables = cuda_page_tables::create({.rows = 2, .row_blocks = 2}).value();
     expect_ranges("radixkv:cuda_page_tables::create\n");

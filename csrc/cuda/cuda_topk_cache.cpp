@@ -1,0 +1,258 @@
+#include "radixkv/cuda_topk_cache.h"
+
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "csrc/cuda/device_memory.h"
+#include "csrc/cuda/logits_batches.h"
+#include "csrc/cuda/logits_rows.h"
+#include "csrc/cuda/nvtx.h"
+#include "csrc/cuda/staging_ring.h"
+#include "kernels/logits_topk.h"
+
+namespace radixkv {
+
+namespace {
+
+status limit(const char* what, std::int64_t value, std::int64_t low, std::int64_t high) {
+  if (value >= low && value <= high) return {};
+  return {errc::invalid_argument, std::string("cuda_topk_cache: ") + what + " " +
+                                      std::to_string(value) + " is not in [" + std::to_string(low) +
+                                      ", " + std::to_string(high) + "]"};
+}
+
+}  // namespace
+
+RADIXKV_EXPORT status cuda_topk_options::validate() const {
+  if (status s = limit("slots", slots, 1, std::numeric_limits<std::int32_t>::max()); !s) return s;
+  if (status s = limit("vocabulary", vocabulary, 1, kernels::max_vocabulary); !s) return s;
+  if (status s = limit("k", k, 1, std::min<std::int64_t>(vocabulary, kernels::max_top_k)); !s) {
+    return s;
+  }
+  if (status s = limit("max_rows", max_rows, 1, 1 << 20); !s) return s;
+  return limit("staging_slots", staging_slots, 1, 4096);
+}
+
+namespace detail {
+
+// 1. `last_` is the event after everything that was enqueued; every call makes its stream wait for
+// it.
+// 2. A call whose work is enqueued but whose event could not be recorded sets `broken_`: nothing is
+//    enqueued until synchronize() has found the device idle.
+class cuda_topk_state {
+ public:
+  cuda_topk_state() = default;
+  cuda_topk_state(const cuda_topk_state&) = delete;
+  cuda_topk_state& operator=(const cuda_topk_state&) = delete;
+  ~cuda_topk_state();
+
+  [[nodiscard]] status create(const cuda_topk_options& options);
+  [[nodiscard]] status store(cudaStream_t stream, const step_plan& plan,
+                             const logits_rows_view& rows);
+  [[nodiscard]] status synchronize();
+  [[nodiscard]] cuda_topk_view view() const noexcept;
+
+ private:
+  [[nodiscard]] status check_moves() const;  // of moves_
+  // One launch.
+  [[nodiscard]] status launch(cudaStream_t stream, const logits_rows_view& rows,
+                              const logits_batch& batch);
+
+  cuda_topk_options options_;
+  int device_ = 0;
+  device_buffer values_, ids_, log_sum_exp_, scratch_;
+  std::size_t scratch_bytes_ = 0;
+
+  std::mutex mutex_;  // guards what follows
+  staging_ring ring_;
+  std::vector<logits_move> moves_;  // a plan's stores
+  logits_batches batches_;
+  cudaEvent_t last_ = nullptr;
+  std::string broken_;
+};
+
+cuda_topk_state::~cuda_topk_state() {
+  const device_scope scope(device_);
+  (void)synchronize();
+  ring_ = {};
+  for (device_buffer* b : {&values_, &ids_, &log_sum_exp_, &scratch_}) b->reset();
+}
+
+status cuda_topk_state::create(const cuda_topk_options& o) {
+  options_ = o;
+  if (const cudaError_t e = cudaGetDevice(&device_); e != cudaSuccess) {
+    return device_error("no CUDA device", e);
+  }
+  const auto slots = static_cast<std::uint64_t>(o.slots);
+  const std::uint64_t entries = slots * static_cast<std::uint64_t>(o.k);
+  scratch_bytes_ = kernels::logits_topk_scratch_bytes(
+      o.max_rows, static_cast<std::uint32_t>(o.vocabulary), static_cast<std::uint32_t>(o.k));
+  for (const auto& [buffer, what, bytes] :
+       {std::tuple{&values_, "the top values", entries * sizeof(float)},
+        std::tuple{&ids_, "the top ids", entries * sizeof(std::int32_t)},
+        std::tuple{&log_sum_exp_, "the log-sum-exps", slots * sizeof(float)},
+        std::tuple{&scratch_, "the scratch of the top-k search", std::uint64_t{scratch_bytes_}}}) {
+    auto memory = allocate_device(what, bytes);
+    if (!memory) return memory.error();
+    *buffer = std::move(*memory);
+  }
+  const std::uint64_t slot_bytes = std::uint64_t{o.max_rows} * sizeof(logits_slot);
+  if (status s = ring_.create(o.staging_slots, (slot_bytes + 255) / 256 * 256); !s) return s;
+  if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
+    return device_error("clearing the top-k store", e);
+  }
+  return {};
+}
+
+status cuda_topk_state::check_moves() const {
+  for (const logits_move& m : moves_) {
+    if (m.slot < 0 || m.slot >= options_.slots) {
+      return {errc::invalid_argument, "logits slot " + std::to_string(m.slot) + " is not in [0, " +
+                                          std::to_string(options_.slots - 1) + "]"};
+    }
+    if (m.row < 0) {
+      return {errc::invalid_argument, "logits row " + std::to_string(m.row) + " is negative"};
+    }
+  }
+  return {};
+}
+
+status cuda_topk_state::store(cudaStream_t stream, const step_plan& plan,
+                              const logits_rows_view& rows) try {
+  const std::lock_guard lock(mutex_);
+  moves_.clear();
+  for (const logits_move& m : plan.logits) {
+    if (m.direction == logits_direction::store) moves_.push_back(m);
+  }
+  if (moves_.empty()) return {};
+  if (status s = check_moves(); !s) return s;
+  const result<std::uint64_t> bytes = check_logits_rows(rows, options_.vocabulary, moves_);
+  if (!bytes) return bytes.error();
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  const relaxed_capture_scope relaxed;
+  if (status s = refuse_capture(stream, "stores of top logits are not captured"); !s) return s;
+  if (!broken_.empty()) {
+    return {errc::device, "an earlier call could not be completed (" + broken_ +
+                              "): synchronize() the top-k store first"};
+  }
+  const std::span<const logits_batch> batches = batches_.split(moves_, options_.max_rows);
+  if (status s = ring_.available(batches.size()); !s) return s;
+  if (last_ != nullptr) {
+    if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
+      return device_error("waiting for the store before", e);
+    }
+  }
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    status launched = launch(stream, rows, batches[i]);
+    if (const cudaError_t e = ring_.record(stream); e != cudaSuccess) {
+      const error failure = device_error("recording a store of top logits", e);
+      broken_ = failure.message;
+      if (launched) launched = failure;
+    } else {
+      last_ = ring_.last_event();
+    }
+    if (!launched) {
+      return {launched.error().code, launched.error().message + "; enqueued: " + std::to_string(i) +
+                                         " of " + std::to_string(batches.size()) + " launches"};
+    }
+  }
+  return {};
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory, "no memory to store " + std::to_string(plan.logits.size()) +
+                                   " rows of logits: nothing was enqueued"};
+}
+
+status cuda_topk_state::launch(cudaStream_t stream, const logits_rows_view& rows,
+                               const logits_batch& batch) {
+  const staging_ring::slot slot = ring_.take();
+  std::memcpy(slot.host, batch.slots.data(), batch.slots.size_bytes());
+  if (const cudaError_t e = cudaMemcpyAsync(slot.device, slot.host, batch.slots.size_bytes(),
+                                            cudaMemcpyHostToDevice, stream);
+      e != cudaSuccess) {
+    return device_error("uploading slots", e);
+  }
+  kernels::logits_topk_arguments a;
+  a.rows = static_cast<const std::byte*>(rows.data) + batch.first_row * rows.row_stride_bytes;
+  a.row_stride = row_stride_of(rows, options_.vocabulary);
+  a.row_type = element_of(rows.type);
+  a.row_count = static_cast<std::uint32_t>(batch.slots.size());
+  a.vocabulary = static_cast<std::uint32_t>(options_.vocabulary);
+  a.k = static_cast<std::uint32_t>(options_.k);
+  a.slots = reinterpret_cast<const std::int32_t*>(slot.device);
+  a.slot_count = options_.slots;
+  a.values = reinterpret_cast<float*>(values_.get());
+  a.ids = reinterpret_cast<std::int32_t*>(ids_.get());
+  a.log_sum_exp = reinterpret_cast<float*>(log_sum_exp_.get());
+  a.scratch = scratch_.get();
+  a.scratch_bytes = scratch_bytes_;
+  if (const cudaError_t e = kernels::logits_topk(stream, a); e != cudaSuccess) {
+    return device_error("launching a store of top logits", e);
+  }
+  return {};
+}
+
+status cuda_topk_state::synchronize() {
+  const std::lock_guard lock(mutex_);
+  const device_scope scope(device_);
+  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  if (!broken_.empty()) {
+    if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
+      return device_error("waiting for the device", e);
+    }
+    broken_.clear();
+    last_ = nullptr;
+    ring_.reset();
+  }
+  if (last_ == nullptr) return {};
+  if (const cudaError_t e = cudaEventSynchronize(last_); e != cudaSuccess) {
+    return device_error("waiting for stores of top logits", e);
+  }
+  return {};
+}
+
+cuda_topk_view cuda_topk_state::view() const noexcept {
+  return {reinterpret_cast<const float*>(values_.get()),
+          reinterpret_cast<const std::int32_t*>(ids_.get()),
+          reinterpret_cast<const float*>(log_sum_exp_.get()), options_.slots, options_.k};
+}
+
+}  // namespace detail
+
+cuda_topk_cache::cuda_topk_cache(std::unique_ptr<detail::cuda_topk_state> state) noexcept
+    : state_(std::move(state)) {}
+cuda_topk_cache::cuda_topk_cache(cuda_topk_cache&&) noexcept = default;
+cuda_topk_cache& cuda_topk_cache::operator=(cuda_topk_cache&&) noexcept = default;
+cuda_topk_cache::~cuda_topk_cache() {
+  if (state_ == nullptr) return;
+  RADIXKV_RANGE("cuda_topk_cache::destroy");
+  state_.reset();
+}
+
+result<cuda_topk_cache> cuda_topk_cache::create(const cuda_topk_options& options) {
+  RADIXKV_RANGE("cuda_topk_cache::create");
+  if (status s = options.validate(); !s) return s.error();
+  auto state = std::make_unique<detail::cuda_topk_state>();
+  if (status s = state->create(options); !s) return s.error();
+  return cuda_topk_cache(std::move(state));
+}
+
+status cuda_topk_cache::store(cudaStream_t stream, const step_plan& plan,
+                              const logits_rows_view& rows) {
+  RADIXKV_RANGE("cuda_topk_cache::store");
+  return state_->store(stream, plan, rows);
+}
+
+cuda_topk_view cuda_topk_cache::view() const noexcept { return state_->view(); }
+
+status cuda_topk_cache::synchronize() {
+  RADIXKV_RANGE("cuda_topk_cache::synchronize");
+  return state_->synchronize();
+}
+
+}  // namespace radixkv
