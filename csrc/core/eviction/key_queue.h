@@ -31,8 +31,8 @@ class key_queue {
   [[nodiscard]] bool reserve(std::size_t n) noexcept {
     if (n <= lists_.size()) return true;
     try {
-      if (n > links_.capacity()) links_.reserve(n + n / 8);
-      if (n > lists_.capacity()) lists_.reserve(n + n / 8);
+      links_.reserve(n);
+      lists_.reserve(n);
     } catch (const std::bad_alloc&) {
       return false;
     }
@@ -75,8 +75,8 @@ class key_queue {
   [[nodiscard]] std::size_t bytes() const {
     return links_.capacity() * sizeof(link) + lists_.capacity() * sizeof(std::uint16_t);
   }
-  // Bytes that each run takes, with what growth keeps in reserve.
-  static constexpr std::size_t bytes_per_run = 12;
+  // Bytes that each run takes.
+  static constexpr std::size_t bytes_per_run = 10;
 
   [[nodiscard]] bool sound() const {
     std::size_t linked = 0, known = 0;

@@ -33,15 +33,15 @@ class lru_shadow {
   }
 
   // Begins turn `turn` (one more than the last, or the first). Records older than `needed` are kept
-  // only while LRU would hold their blocks.
-  turn_record& begin(std::uint32_t turn, std::uint32_t needed) {
+  // only while LRU would hold their blocks. May take `allowance` bytes more.
+  turn_record& begin(std::uint32_t turn, std::uint32_t needed, std::size_t allowance) {
     if (turns_.size() == 0) oldest_ = kept_ = turn;
     while (static_cast<std::int32_t>(needed - kept_) > 0 &&
            static_cast<std::int32_t>(oldest_ - kept_) > 0)
       forget_one();
     // Without memory the shadow forgets its oldest turn: a cache a little smaller than it should
     // be.
-    if (!turns_.reserve(1)) {
+    if (!turns_.reserve(1, allowance)) {
       if (oldest_ == kept_) let_go();
       forget_one();
     }

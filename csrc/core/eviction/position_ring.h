@@ -3,6 +3,7 @@
 // Grows by a quarter: doubling would leave half of a history's bytes empty. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -17,16 +18,21 @@ class position_ring {
   [[nodiscard]] std::uint64_t begin() const { return begin_; }
   [[nodiscard]] std::uint64_t end() const { return end_; }
   [[nodiscard]] std::size_t size() const { return end_ - begin_; }
+  // There is room for n more.
+  [[nodiscard]] bool has_room(std::size_t n) const { return size() + n <= ring_.size(); }
   // REQUIRES: begin ≤ position < end.
   [[nodiscard]] T& operator[](std::uint64_t position) {
     const std::uint64_t i = position - base_;
     return ring_[i < ring_.size() ? i : i - ring_.size()];
   }
-  // Makes room for n more; false, with nothing changed, if there is no memory.
-  [[nodiscard]] bool reserve(std::size_t n) noexcept {
-    if (size() + n <= ring_.size()) return true;
+  // Makes room for n more, with at most `allowance` bytes beyond those there are; false, with
+  // nothing changed, if that is too little or there is no memory.
+  [[nodiscard]] bool reserve(std::size_t n, std::size_t allowance = SIZE_MAX / 2) noexcept {
+    if (has_room(n)) return true;
+    const std::size_t most = ring_.size() + allowance / sizeof(T);
+    if (size() + n > most) return false;
     try {
-      std::vector<T> larger(size() + n + size() / 4 + 64);
+      std::vector<T> larger(std::min(size() + n + size() / 4 + 64, most));
       for (std::uint64_t i = begin_; i != end_; ++i) larger[i - begin_] = (*this)[i];
       ring_.swap(larger);
     } catch (const std::bad_alloc&) {

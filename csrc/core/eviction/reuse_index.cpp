@@ -75,9 +75,18 @@ void reuse_index_policy::on_insert(node_id n) {
 // A split cuts a run; a request cuts two and makes one, and one more for each node that it places.
 bool reuse_index_policy::make_room(node_id limit) noexcept {
   constexpr std::size_t most = 8;
-  if (!runs_.reserve(unplaced_ + most)) return false;
-  if (!queue_.reserve(runs_.limit() + unplaced_ + most)) return false;
+  const std::size_t runs = unplaced_ + most;
+  // Ghosts make way rather than that memory is taken beyond the limit.
+  constexpr std::size_t run_bytes = sizeof(run) + key_queue::bytes_per_run;
+  while (!runs_.has_room(runs) && allowance() < runs * run_bytes && drop_oldest(false)) {
+  }
+  const std::size_t spare = allowance() / run_bytes;
+  // Where what is cached needs more than the limit, growth is by a share again: else it would cost
+  // more each time.
+  if (!runs_.reserve(runs, spare < runs ? runs_.capacity() : spare - runs)) return false;
+  if (!queue_.reserve(runs_.capacity())) return false;
   if (!grow_to(ends_, limit, no_run)) return false;
+  runs_.allow(allowance());
   try {
     if (orphans_.capacity() < unplaced_ + 1) orphans_.reserve(2 * unplaced_ + 16);
   } catch (const std::bad_alloc&) {
@@ -171,6 +180,10 @@ void reuse_index_policy::on_request(const request_info& request) {
   const node_id n = request.node;
   if (n == no_node || tree_->is_root(n)) return;
   const std::uint32_t end = tree_->first_block(n) + tree_->blocks(n);
+  constexpr std::size_t notes = 32;  // enough for most paths
+  while (!log_.has_room(notes) && !log_.reserve(notes, allowance()) && drop_oldest(true)) {
+  }
+  runs_.allow(allowance());
   const auto [known, known_depth] = adopt(n, request.path_hashes);
   const run_id deepest = end_of(n);
   runs_.tell_hashes(deepest, request.path_hashes);
@@ -178,7 +191,9 @@ void reuse_index_policy::on_request(const request_info& request) {
   const turn_record* const last = runs_[known].uses > 0 ? shadow_.find(runs_[known].turn) : nullptr;
   const turn_record continued = last != nullptr ? *last : turn_record{};
   ++now_;
-  turn_record& turn = shadow_.begin(now_, dropped_ < log_.end() ? log_[dropped_].turn : now_);
+  turn_record& turn =
+      shadow_.begin(now_, dropped_ < log_.end() ? log_[dropped_].turn : now_, allowance());
+  runs_.allow(allowance());
   turn.request = static_cast<std::uint32_t>(request.request);
   turn.seconds = static_cast<float>(request.seconds);
   turn.end = end;
@@ -374,13 +389,23 @@ run_id reuse_index_policy::uncache(run_id r, std::uint32_t blocks) {
 
 std::size_t reuse_index_policy::history_bytes() const {
   constexpr std::size_t small_reserves = 1024;  // what make_room keeps ready
-  return runs_.used_bytes() + runs_.runs() * key_queue::bytes_per_run + log_.used_bytes() +
-         shadow_.bytes() + small_reserves;
+  return runs_.used_bytes() + runs_.runs() * (key_queue::bytes_per_run * 5 / 4) +
+         log_.used_bytes() + shadow_.bytes() + small_reserves;
 }
 
 std::size_t reuse_index_policy::bytes() const noexcept {
-  return runs_.bytes() + queue_.bytes() + shadow_.bytes() + log_.bytes() +
-         ends_.capacity() * sizeof(run_id);
+  return remembered_bytes() + ends_.capacity() * sizeof(run_id) +
+         orphans_.capacity() * sizeof(node_id);
+}
+
+std::size_t reuse_index_policy::remembered_bytes() const {
+  return runs_.bytes() + queue_.bytes() + shadow_.bytes() + log_.bytes();
+}
+
+// Bytes that may still be taken.
+std::size_t reuse_index_policy::allowance() const {
+  const std::size_t taken = remembered_bytes();
+  return taken < byte_limit_ ? byte_limit_ - taken : 0;
 }
 
 std::string reuse_index_policy::check() const {

@@ -15,8 +15,10 @@
 //    no memory for it; the entry says what the run's last turn, features and sizes are.
 // 2. Every evictable leaf's last run is in the queue; a run in the queue ends what is cached of its
 //    path, and its entry says so.
-// 3. Ghosts are kept, oldest dropped first, for 8 × capacity (at least ghost_tokens_least), and
-//    never for more than history_bytes_per_token × capacity in bytes() all told.
+// 3. Ghosts are kept, oldest dropped first, for 8 × capacity (at least ghost_tokens_least). What is
+//    remembered takes at most history_bytes_per_token × capacity, by the capacities of all vectors:
+//    nothing grows beyond it while there is a ghost to drop. Only the runs of what is cached may,
+//    where they alone need more; so do 4 bytes per node of the cache, which are not counted.
 #pragma once
 
 #include <array>
@@ -60,6 +62,8 @@ class reuse_index_policy final : public eviction_policy {
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
   [[nodiscard]] std::size_t bytes() const noexcept override;
+  // What the option bounds (invariant 3).
+  [[nodiscard]] std::size_t remembered_bytes() const;
   [[nodiscard]] std::string check() const override;
 
   [[nodiscard]] policy_statistics statistics() const noexcept override { return statistics_; }
@@ -109,6 +113,8 @@ class reuse_index_policy final : public eviction_policy {
   void age(std::uint32_t bin);
   void adopt_orphans();
   void drop_old();
+  bool drop_oldest(bool from_log);
+  [[nodiscard]] std::size_t allowance() const;
   void drop(run_id r);
   [[nodiscard]] std::size_t history_bytes() const;
 

@@ -63,11 +63,16 @@ void reuse_index_policy::unrank(run_id r) {
   if (log_entry* const e = log_.find(r, runs_[r].log)) e->candidate = 0;
 }
 
-// Writes the run's entry. Without memory for it the run does not age.
+// Writes the run's entry. Without memory for it the run does not age, and is forgotten when
+// evicted.
 void reuse_index_policy::note(run_id r, std::uint32_t bin) {
   run& at = runs_[r];
   at.aged_out = false;
-  if (!log_.reserve(1)) return;
+  if (!log_.has_room(1)) {
+    at.aged_out = !log_.reserve(1, allowance());
+    if (at.aged_out) return;
+    runs_.allow(allowance());
+  }
   log_entry e;
   e.run = r;
   e.turn = at.turn;
@@ -134,23 +139,32 @@ void reuse_index_policy::rank_waiting() {
 
 // Forgets the oldest ghosts beyond the limits, and the log where nothing needs it any more.
 void reuse_index_policy::drop_old() {
-  for (; dropped_ != log_.end(); ++dropped_) {
+  for (;;) {
     const bool log_full = log_.used_bytes() > byte_limit_ / 4;
     if (runs_.ghost_blocks() <= ghost_limit_ && history_bytes() <= byte_limit_ && !log_full) break;
-    const log_entry e = log_[dropped_];
-    if (e.turn == now_) break;
-    if (e.run != no_run) {
-      run& at = runs_[e.run];
-      at.aged_out = true;
-      if (queue_.contains(e.run)) rank(e.run, 0);
-      if (at.cached == 0 && at.children == 0) drop(e.run);
-    }
-    if (log_full) {  // its runs stay in the bins where they are
-      for (std::uint64_t& c : cursors_) c = std::max(c, dropped_ + 1);
-      log_.drop_before(dropped_ + 1);
-    }
+    if (!drop_oldest(log_full)) break;
   }
   log_.drop_before(std::max(log_.begin(), std::min(dropped_, cursors_[bins])));
+}
+
+// Forgets the run used longest ago, if it is a ghost without descendants, else when it becomes one.
+// False if none is older than the newest turn. from_log: its runs stay in the bins where they are.
+bool reuse_index_policy::drop_oldest(bool from_log) {
+  if (dropped_ == log_.end()) return false;
+  const log_entry e = log_[dropped_];
+  if (e.turn == now_) return false;
+  if (e.run != no_run) {
+    run& at = runs_[e.run];
+    at.aged_out = true;
+    if (queue_.contains(e.run)) rank(e.run, 0);
+    if (at.cached == 0 && at.children == 0) drop(e.run);
+  }
+  ++dropped_;
+  if (from_log) {
+    for (std::uint64_t& c : cursors_) c = std::max(c, dropped_);
+    log_.drop_before(dropped_);
+  }
+  return true;
 }
 
 void reuse_index_policy::drop(run_id r) {

@@ -58,11 +58,11 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
   }
 }
 
-bool run_history::reserve(std::size_t more) noexcept {
-  if (free_count_ + (runs_.capacity() - runs_.size()) >= more) return true;
+bool run_history::reserve(std::size_t more, std::size_t spare) noexcept {
+  if (has_room(more)) return true;
   try {
     // By a quarter: doubling would leave half of the history's bytes empty.
-    runs_.reserve(runs_.size() + more + runs_.size() / 4);
+    runs_.reserve(runs_.size() + more + std::min(runs_.size() / 4, spare));
   } catch (const std::bad_alloc&) {
     return false;
   }
@@ -133,16 +133,30 @@ run_id run_history::add(run_id parent, std::uint32_t blocks,
   return r;
 }
 
-// Makes room for n hashes at the end; false if there is no memory.
+// Makes room for n hashes at the end; false if there is none within the allowance.
 bool run_history::room_for_hashes(std::size_t n) {
   if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(n);
   if (hashes_.size() + n <= hashes_.capacity()) return true;
+  const std::size_t before = hashes_.capacity();
+  const std::size_t most = before + allowance_ / sizeof(std::uint16_t);
+  if (hashes_.size() + n > most) {
+    // Often enough to find gaps, not at every run.
+    if (hashes_.size() > hashes_used_ + hashes_used_ / 8) compact_hashes(n);
+    return hashes_.size() + n <= hashes_.capacity();
+  }
   try {
-    hashes_.reserve(hashes_.size() + hashes_.size() / 4 + n);
+    hashes_.reserve(std::min(hashes_.size() + hashes_.size() / 4 + n, most));
   } catch (const std::bad_alloc&) {
     return false;
   }
+  spend_on_hashes(before);
   return true;
+}
+
+void run_history::spend_on_hashes(std::size_t capacity_before) {
+  const std::size_t before = capacity_before * sizeof(std::uint16_t);
+  const std::size_t after = hashes_.capacity() * sizeof(std::uint16_t);
+  allowance_ = allowance_ + before > after ? allowance_ + before - after : 0;
 }
 
 void run_history::forget_hashes(run_id r) {
@@ -285,6 +299,8 @@ void run_history::table_erase(run_id r) {
 }
 
 void run_history::grow_table() {
+  const std::size_t more = table_.size() * sizeof(run_id);
+  if (more > allowance_) return;
   std::vector<run_id> old;
   try {
     old.assign(2 * table_.size(), no_run);
@@ -292,14 +308,17 @@ void run_history::grow_table() {
     return;
   }
   old.swap(table_);
+  allowance_ -= more;
   for (const run_id r : old)
     if (r != no_run) table_place(r);
 }
 
 void run_history::compact_hashes(std::size_t room) {
   std::vector<std::uint16_t> kept;
+  const std::size_t before = hashes_.capacity();
+  const std::size_t most = before + allowance_ / sizeof(std::uint16_t);
   try {
-    kept.reserve(hashes_used_ + hashes_used_ / 4 + room);
+    kept.reserve(std::min(hashes_used_ + hashes_used_ / 4 + room, most));
   } catch (const std::bad_alloc&) {
     return;
   }
@@ -310,6 +329,7 @@ void run_history::compact_hashes(std::size_t room) {
     r.hashes = moved;
   }
   hashes_ = std::move(kept);
+  spend_on_hashes(before);
 }
 
 std::size_t run_history::bytes() const {

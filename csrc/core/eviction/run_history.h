@@ -60,8 +60,15 @@ class run_history {
  public:
   // May throw std::bad_alloc; nothing else does.
   void reset(std::uint32_t block_tokens, std::uint32_t chunk_tokens);
-  // Makes room for so many runs more than there are; false if there is no memory.
-  [[nodiscard]] bool reserve(std::size_t more) noexcept;
+  // Makes room for so many runs more than there are; false if there is no memory. `spare`: for how
+  // many beyond them it may make room.
+  [[nodiscard]] bool reserve(std::size_t more, std::size_t spare) noexcept;
+  [[nodiscard]] bool has_room(std::size_t more) const {
+    return free_count_ + (runs_.capacity() - runs_.size()) >= more;
+  }
+  [[nodiscard]] std::size_t capacity() const { return runs_.capacity(); }
+  // By how many bytes hashes and their table may grow from now on; beyond, runs do without.
+  void allow(std::size_t bytes) { allowance_ = bytes; }
 
   [[nodiscard]] run& operator[](run_id r) { return runs_[r]; }
   [[nodiscard]] const run& operator[](run_id r) const { return runs_[r]; }
@@ -111,6 +118,7 @@ class run_history {
   void table_place(run_id r);
   void grow_table();
   void compact_hashes(std::size_t room);
+  void spend_on_hashes(std::size_t capacity_before);
 
   std::uint32_t per_chunk_ = 1;  // blocks per chunk
   std::vector<run> runs_;
@@ -120,6 +128,7 @@ class run_history {
   std::size_t in_table_ = 0;
   std::vector<std::uint16_t> hashes_;
   std::size_t hashes_used_ = 0;
+  std::size_t allowance_ = SIZE_MAX / 2;
   std::int64_t cached_blocks_ = 0, ghost_blocks_ = 0;
 };
 

@@ -1,4 +1,5 @@
 // Policies under memory that runs out: nothing throws, every block stays evictable.
+#include <algorithm>
 #include <memory>
 #include <random>
 #include <utility>
@@ -6,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "csrc/core/eviction/reuse_index.h"
 #include "radixkv/eviction_policy.h"
 #include "tests/core/eviction/random_load.h"
 #include "tests/support/alloc_failure.h"
@@ -123,6 +125,42 @@ TEST_P(every_policy, outlives_refused_allocations) {
     EXPECT_EQ(tree.failure(), "");
   }
   EXPECT_GT(refused, 0);
+}
+
+// The bytes that are remembered, by the capacity of every vector, never exceed their limit.
+TEST(reuse_index, histories_stay_within_their_bound) {
+  constexpr std::int64_t capacity = 12'000;  // blocks
+  for (const double per_token : {1.0, 1.4, 1.9}) {
+    for (const std::uint32_t longest : {60u, 600u}) {
+      detail::reuse_index_options options;
+      options.history_bytes_per_token = per_token;
+      detail::reuse_index_policy policy(options);
+      sim_tree tree(policy, capacity, 16);
+      const std::uint32_t chunk = policy.path_hash_tokens(16) / 16;
+      random_paths paths(31, 40, longest);
+      const double limit = per_token * static_cast<double>(capacity) * 16;
+      double most = 0;
+      for (int step = 0; step < 12'000; ++step) {
+        const path p = paths.make();
+        const sim_tree::handle h = tree.open(p);
+        const std::vector<std::uint64_t> hashes = hashes_of(p, chunk);
+        request_info info;
+        info.seconds = step;
+        info.prompt_tokens = p.blocks * 16;
+        info.path_hashes = hashes;
+        tree.close(h, info);
+        ASSERT_EQ(tree.failure(), "") << "step " << step;
+        const auto bytes = static_cast<double>(policy.remembered_bytes());
+        most = std::max(most, bytes);
+        ASSERT_LE(bytes, limit) << "step " << step << " at " << per_token << " bytes per token, "
+                                << longest << " blocks";
+        if (step % 512 == 0) {
+          ASSERT_EQ(policy.check(), "") << "step " << step;
+        }
+      }
+      EXPECT_GT(most, 0.8 * limit) << "the bound was never near";
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(policies, every_policy,
