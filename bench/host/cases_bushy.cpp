@@ -10,6 +10,7 @@ namespace radixkv::bench {
 namespace {
 
 constexpr std::int64_t batch = 64;
+constexpr std::int64_t one_at_a_time = 24;  // prompts of a run, each after a flush
 
 struct named_shape {
   const char* name;
@@ -25,32 +26,10 @@ std::vector<named_shape> shapes(const settings& how) {
           {"hostile, fan-out 16", {64, 16 << 10, 16, true}}};
 }
 
-// A dependent chain of misses over memory as large as the nodes of a tree: what one hop costs if
-// nothing hides it.
-double miss_nanoseconds(const settings& how) {
-  const std::size_t lines = how.small() ? 1 << 12 : 1 << 20;
-  constexpr std::size_t line = 64 / sizeof(std::uint32_t);
-  detail::stable_array<std::uint32_t> memory;
-  require(memory.reserve(lines * line), "no memory");
-  random_source random(5);
-  const std::vector<std::int64_t> order = shuffled(static_cast<std::int64_t>(lines), random);
-  for (std::size_t i = 0; i < lines; ++i) {
-    memory[static_cast<std::size_t>(order[i]) * line] =
-        static_cast<std::uint32_t>(order[(i + 1) % lines]);
-  }
-  std::uint32_t at = 0;
-  constexpr int hops = 20'000;
-  const double time = time_of([&] {
-    for (int i = 0; i < hops; ++i) at = memory[at * line];
-  });
-  keep(at);
-  return time / hops;
-}
-
 double one_by_one(const bushy_tree& t, random_source& random, std::vector<block_id>& table) {
   std::vector<double> each;
   const std::vector<std::int64_t> order = shuffled(t.prompts.size(), random);
-  const std::int64_t n = std::min<std::int64_t>(batch, t.prompts.size());
+  const std::int64_t n = std::min<std::int64_t>(one_at_a_time, t.prompts.size());
   for (std::int64_t k = 0; k < n; ++k) {
     const std::span<const token_id> prompt = t.prompts[order[static_cast<std::size_t>(k)]];
     flush_caches();
@@ -102,7 +81,8 @@ runner prepare(bool batches, const settings& how) {
       s.parts.emplace_back(std::string(f->names[i]) + ", ns per token", ns);
       s.value = std::max(s.value, ns);
     }
-    s.parts.emplace_back("one dependent miss, ns", miss_nanoseconds(how));
+    s.parts.emplace_back("one dependent miss, ns",
+                         dependent_miss(how.small() ? 1 << 12 : 1 << 20, 20'000));
     return s;
   };
 }

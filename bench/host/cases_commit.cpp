@@ -42,7 +42,7 @@ runner prepare(const settings& how) {
   const std::int64_t far = how.small() ? 8 << 10 : 31 << 10;
   constexpr std::int64_t near = 1 << 10;
   const std::int64_t prefixes = how.small() ? 4 : 64;
-  const int commits = how.small() ? 5 : 40;
+  const int commits = how.small() ? 5 : 20;
   auto f = std::make_shared<fixture>(
       fixture{prompt_set(prefixes, far, 10),
               make_cache(prefixes * far + 4 * 9 * commits * (fresh_tokens + block_tokens))});

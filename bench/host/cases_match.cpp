@@ -43,14 +43,16 @@ runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
     if (edge > 0) branch_off(*t, t->prompts[i], edge, plan);
   }
   return [t, count, length] {
+    // Nothing is used twice after the caches were flushed: half of the prompts, in random order and
+    // others every run, are compared, the other half matched, in turn.
     const std::vector<std::int64_t> order = shuffled(count, t->random);
     std::vector<double> matching;
     std::vector<double> comparing;
     std::int64_t equal = 0;
-    for (std::int64_t k = 0; k < count; ++k) {
-      // Half of all tokens lie between the two uses of a prompt: both find it cold.
+    flush_caches();
+    for (std::int64_t k = 0; k + 1 < count; k += 2) {
       const std::int64_t a = order[static_cast<std::size_t>(k)];
-      const std::int64_t b = order[static_cast<std::size_t>((k + count / 2) % count)];
+      const std::int64_t b = order[static_cast<std::size_t>(k + 1)];
       comparing.push_back(time_of([&] {
         equal +=
             std::memcmp(t->prompts[a].data(), t->mirror[a].data(), t->prompts[a].size_bytes()) == 0;
@@ -59,7 +61,7 @@ runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
       matching.push_back(time_of([&] { found = t->cache.match(t->prompts[b], {}, t->table); }));
       require(found.tokens == length, "a cached prompt was not found");
     }
-    require(equal == count, "memcmp found a difference");
+    require(equal == count / 2, "memcmp found a difference");
     const double match = median(matching);
     const double compare = median(comparing);
     const auto per_token = static_cast<double>(length);

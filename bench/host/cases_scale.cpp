@@ -96,7 +96,7 @@ costs measure(sized_cache& c, std::int64_t operations, std::int64_t evicted) {
 runner prepare(const settings& how) {
   const std::int64_t tokens = how.small() ? 200'000 : 10'000'000;
   const std::int64_t measured = how.small() ? 16 : 1000;
-  const std::int64_t operations = how.small() ? 4 : 60;
+  const std::int64_t operations = how.small() ? 4 : 30;
   const std::int64_t evicted = how.small() ? 40 : 475;
   struct fixture {
     sized_cache small;

@@ -6,11 +6,21 @@
 #include <numeric>
 #include <string>
 
+#include <unistd.h>
+
+#include "bench/host/stopwatch.h"
+
 namespace radixkv::bench {
 
 namespace {
 
-constexpr std::size_t flush_bytes = std::size_t{48} << 20;
+// Twice the last-level cache: writing less leaves lines in caches that do not evict strictly the
+// least recently used. Where the system does not say, twice the largest that is common.
+std::size_t flush_bytes() {
+  constexpr long unknown = 64L << 20;
+  const long last = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return 2 * static_cast<std::size_t>(last > 0 ? last : unknown);
+}
 
 }  // namespace
 
@@ -35,12 +45,12 @@ void fill_random(std::span<token_id> tokens, random_source& random) {
   for (token_id& t : tokens) t = static_cast<token_id>(random.next() >> 33);
 }
 
-kv_cache make_cache(std::int64_t tokens, std::int64_t max_sequences) {
+kv_cache make_cache(std::int64_t tokens, const std::string& policy) {
   cache_options o;
   o.blocks = (tokens + block_tokens - 1) / block_tokens;
   o.block_tokens = block_tokens;
-  o.max_sequences = max_sequences;
-  o.policy = "lru";
+  o.max_sequences = 1 << 20;
+  o.policy = policy;
   return value_of(kv_cache::create(o));
 }
 
@@ -63,14 +73,35 @@ std::vector<std::int64_t> shuffled(std::int64_t n, random_source& random) {
 }
 
 void flush_caches() {
+  static const std::size_t words = flush_bytes() / sizeof(std::uint64_t);
   // In huge pages: what is displaced is data, hardly any address translation.
   static const std::unique_ptr<detail::stable_array<std::uint64_t>> memory = [] {
     auto m = std::make_unique<detail::stable_array<std::uint64_t>>();
-    require(m->reserve(flush_bytes / sizeof(std::uint64_t)), "no memory to flush the caches with");
+    require(m->reserve(words), "no memory to flush the caches with");
     return m;
   }();
   constexpr std::size_t line = 64 / sizeof(std::uint64_t);
-  for (std::size_t i = 0; i < flush_bytes / sizeof(std::uint64_t); i += line) ++(*memory)[i];
+  // Written, not read: caches may pass lines by that are only read once.
+  for (std::size_t i = 0; i < words; i += line) ++(*memory)[i];
+}
+
+double dependent_miss(std::size_t lines, int accesses) {
+  constexpr std::size_t line = 64 / sizeof(std::uint32_t);
+  detail::stable_array<std::uint32_t> memory;
+  require(memory.reserve(lines * line), "no memory");
+  random_source random(5);
+  const std::vector<std::int64_t> order = shuffled(static_cast<std::int64_t>(lines), random);
+  for (std::size_t i = 0; i < lines; ++i) {
+    memory[static_cast<std::size_t>(order[i]) * line] =
+        static_cast<std::uint32_t>(order[(i + 1) % lines]);
+  }
+  flush_caches();
+  std::uint32_t at = 0;
+  const double time = time_of([&] {
+    for (int i = 0; i < accesses; ++i) at = memory[at * line];
+  });
+  keep(at);
+  return time / accesses;
 }
 
 bushy_tree make_bushy(const bushy_shape& shape) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -44,8 +45,12 @@ class prompt_set {
 
 void fill_random(std::span<token_id> tokens, random_source& random);
 
-// A cache of 16-token blocks with room for `tokens`, policy lru.
-kv_cache make_cache(std::int64_t tokens, std::int64_t max_sequences = 1 << 20);
+// What the cases use unless they say otherwise, and what the library does.
+inline constexpr const char* bench_policy = "lru";
+inline const std::string default_policy = cache_options{}.policy;
+
+// A cache of 16-token blocks with room for `tokens`.
+kv_cache make_cache(std::int64_t tokens, const std::string& policy = bench_policy);
 
 // Opens a prompt, fills and commits it; the caller keeps or drops the sequence.
 sequence serve(kv_cache& cache, std::span<const token_id> prompt, step_plan& plan);
@@ -55,6 +60,11 @@ std::vector<std::int64_t> shuffled(std::int64_t n, random_source& random);
 
 // Displaces what is in the processor's caches.
 void flush_caches();
+
+// Nanoseconds of an access to one of `lines` cache lines that has to wait for the one before, over
+// `accesses` of them after a flush: what a hop costs that nothing hides. The first ones miss what
+// the processor keeps of page tables, too.
+double dependent_miss(std::size_t lines, int accesses);
 
 // The bushy tree: base prompts of 16-token blocks, and at every block `fan_out` − 1 branches of one
 // block. `hostile`: all branches share 15 tokens with the path's block, and all base prompts are

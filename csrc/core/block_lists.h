@@ -17,6 +17,7 @@
 #include <string>
 
 #include "csrc/core/stable_array.h"
+#include "csrc/core/token_ops.h"
 
 namespace radixkv::detail {
 
@@ -35,6 +36,7 @@ class block_lists {
   [[nodiscard]] std::uint32_t capacity(chunk c) const noexcept { return header(c).capacity; }
   [[nodiscard]] std::uint32_t live(chunk c) const noexcept { return header(c).live; }
   [[nodiscard]] std::uint32_t references(chunk c) const noexcept { return header(c).references; }
+  void prefetch_header(chunk c) const noexcept { prefetch(&header(c)); }
   void add_live(chunk c, std::uint32_t n) noexcept { header(c).live += n; }
   void drop_live(chunk c, std::uint32_t n) noexcept { header(c).live -= n; }
   // Few enough ids are left that moving them costs less than their chunk.

@@ -41,6 +41,7 @@ std::int64_t cache_core::evict_locked(std::int64_t n) {
     const victim v = policy_->next_victim();
     if (v.node == no_node) return n - missing;
     count_nodes();
+    if (const block_id b = tree_.leaving_block(); b != no_block) pool_.prefetch(b);
     const auto count = static_cast<std::uint32_t>(std::min<std::int64_t>(v.blocks, missing));
     trim_locked(v.node, count, true);
     counted_.evicted_blocks += count;

@@ -2,8 +2,10 @@
 //
 // A hop costs two dependent cache misses, the slot of the child table and the node it names, about
 // as much as comparing 32 blocks. The scout takes one of these steps every few blocks of
-// comparison, so it is some hops ahead, and fetches the beginning of every run it finds. What it
-// names is a guess: the cursor checks parent, depth and tokens of it like those of any candidate.
+// comparison, so it is some hops ahead; and it tells which rows follow beyond the run that is being
+// compared, so that the cursor fetches them at the same distance as those of the run itself. What
+// it names is a guess: the cursor checks parent, depth and tokens of it like those of any
+// candidate.
 #pragma once
 
 #include <algorithm>
@@ -18,13 +20,14 @@ namespace radixkv::detail {
 class hop_scout {
  public:
   // Blocks to compare between two steps: what memory takes to answer.
-  static constexpr std::uint32_t stride = 12;
+  static constexpr std::uint32_t stride = 16;
 
   // The cursor compares the run of n, which ends at `end` tokens of the prompt. Goes on from where
   // it is if it came this way, else starts anew there.
   void enter(node_id n, std::uint64_t end) noexcept {
     if (size_ > 0 ? hops_[head_].parent == n : tip_ == n) return;
     size_ = 0;
+    ahead_ = 0;
     tip_ = n;
     end_ = end;
     stage_ = stage::tip;
@@ -36,12 +39,31 @@ class hop_scout {
     const node_id next = hops_[head_].node;
     head_ = (head_ + 1) % hops_ahead;
     --size_;
+    if (ahead_ > 0) --ahead_;
     return next;
   }
 
+  // The row of block number `block` of the prompt in one of the hops known, or null. `block` only
+  // grows as long as the cursor goes on.
+  [[nodiscard]] const std::uint32_t* row_of(const radix_tree& tree, std::uint64_t block) noexcept {
+    while (ahead_ < size_) {
+      const hop& h = hops_[(head_ + ahead_) % hops_ahead];
+      if (block < h.first) return nullptr;
+      if (const std::uint64_t i = block - h.first; i < h.blocks) {
+        const std::uint32_t id = h.blocks > tree_node::inline_blocks
+                                     ? load_word(tree.lists_.at(h.list[0]) + i)
+                                     : h.list[i];
+        return tree.row(static_cast<block_id>(id));
+      }
+      ++ahead_;
+    }
+    return nullptr;
+  }
+
   // Reads what the last step has fetched, and fetches the next thing. `count`: tokens of the
-  // prompt.
-  void step(const radix_tree& tree, const token_id* tokens, std::uint64_t count) noexcept {
+  // prompt; rows before block `fetched` of it have been fetched as far as they were known.
+  void step(const radix_tree& tree, const token_id* tokens, std::uint64_t count,
+            std::uint64_t fetched) noexcept {
     switch (stage_) {
       case stage::tip:
         look_below(tree, tokens, count);
@@ -50,7 +72,7 @@ class hop_scout {
         aim(tree, tree.child_table_.read().first(hash_));
         return;
       case stage::node:
-        arrive(tree);
+        arrive(tree, fetched);
         look_below(tree, tokens, count);
         return;
       case stage::lost:
@@ -63,9 +85,11 @@ class hop_scout {
   struct hop {
     node_id parent;
     node_id node;
+    std::uint64_t first;  // block of the prompt where its run begins
+    std::uint32_t blocks;
+    std::array<std::uint32_t, tree_node::inline_blocks> list;  // as in the node
   };
   static constexpr std::uint8_t hops_ahead = 4;
-  static constexpr std::uint32_t rows_ahead = 17;
 
   void look_below(const radix_tree& tree, const token_id* tokens, std::uint64_t count) noexcept {
     if (stage_ != stage::tip || size_ == hops_ahead) return;
@@ -92,22 +116,29 @@ class hop_scout {
     stage_ = stage::node;
   }
 
-  void arrive(const radix_tree& tree) noexcept {
+  void arrive(const radix_tree& tree, std::uint64_t fetched) noexcept {
     count_nodes();
     const tree_node& x = tree.nodes_[next_];
+    const std::uint32_t seen = x.changes.read_begin();
     const std::uint32_t run = x.tokens;
-    if (x.parent != tip_ || run == 0) {
+    hop h{tip_, next_, end_ >> tree.block_shift_, tree.blocks_of(run), {}};
+    for (std::uint32_t i = 0; i < tree_node::inline_blocks; ++i) h.list[i] = x.list[i];
+    // The ids will be read: they must be of one version of the run.
+    if (x.parent != tip_ || run == 0 || !x.changes.read_valid(seen)) {
       stage_ = stage::lost;
       return;
     }
-    // Blocks of a run mostly have ids in a row: fetch rows before the ids are there.
-    const std::uint32_t* row = tree.first_row(x);
-    const std::uint32_t blocks = tree.blocks_of(run);
-    for (std::uint32_t i = 0; i < std::min(blocks, rows_ahead); ++i) {
+    const bool chunked = h.blocks > tree_node::inline_blocks;
+    if (chunked) prefetch_ids(tree.lists_.at(h.list[0]), h.blocks);
+    // Blocks of a run mostly have ids in a row: fetch rows before the ids are there. The first one
+    // in any case.
+    const std::uint32_t* row = tree.row(static_cast<block_id>(h.list[chunked ? 2 : 0]));
+    prefetch(row);
+    const std::uint64_t missed = fetched > h.first ? fetched - h.first : 0;
+    for (std::uint64_t i = 1; i < std::min<std::uint64_t>(h.blocks, missed); ++i) {
       prefetch(row + (std::size_t{i} << tree.block_shift_));
     }
-    if (blocks > tree_node::inline_blocks) prefetch_ids(tree.lists_.at(x.list[0]), blocks);
-    hops_[(head_ + size_) % hops_ahead] = {tip_, next_};
+    hops_[(head_ + size_) % hops_ahead] = h;
     ++size_;
     tip_ = next_;
     end_ += run;
@@ -117,6 +148,7 @@ class hop_scout {
   stage stage_ = stage::lost;
   std::uint8_t head_ = 0;
   std::uint8_t size_ = 0;   // hops known
+  std::uint8_t ahead_ = 0;  // of them, those whose rows have been told
   node_id tip_ = no_node;   // the last of them
   std::uint64_t end_ = 0;   // tokens up to its end
   node_id next_ = no_node;  // what is being fetched

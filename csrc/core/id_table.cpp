@@ -78,9 +78,8 @@ void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to)
 }
 
 // Backward shift (Knuth, TAOCP 3, 6.4 algorithm R): whatever follows and may move up does.
-void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
+void id_table::erase_at(std::size_t hole) noexcept {
   table& t = *tables_.back();
-  std::size_t hole = index_of(hash, id);
   write_guard writing(version_);
   for (std::size_t i = (hole + 1) & t.mask;; i = (i + 1) & t.mask) {
     const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
@@ -93,6 +92,25 @@ void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
   }
   t.slots[hole].store(0, std::memory_order_relaxed);
   --size_;
+}
+
+void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
+  erase_at(index_of(hash, id));
+}
+
+bool id_table::erase_if_there(std::uint32_t hash, std::uint32_t id) noexcept {
+  const table& t = current();
+  const std::uint64_t wanted = pack(hash, id);
+  count_lookups();
+  for (std::size_t i = t.home(hash);; i = (i + 1) & t.mask) {
+    const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
+    if (s == 0) return false;
+    if (s == wanted) {
+      erase_at(i);
+      return true;
+    }
+    count_entries();
+  }
 }
 
 std::string id_table::check() const {

@@ -27,21 +27,25 @@ class match_cursor {
   [[nodiscard]] const tree_match& match() const noexcept { return match_; }
 
  private:
+  static constexpr std::uint8_t bushy_runs = 2;  // so many short runs in a row
   enum class stage : std::uint8_t { look_up, probe, enter, first_block, run };
 
+  // match_cursor.cpp: from a node to a candidate among its children.
   outcome look_up() noexcept;
   outcome probe() noexcept;
   outcome enter() noexcept;
-  outcome first_block() noexcept;
-  outcome run() noexcept;
-  outcome follow() noexcept;
-  outcome follow(std::uint32_t shift) noexcept;
-  [[nodiscard]] std::uint32_t compare_blocks(std::uint32_t end) noexcept;
   outcome next_candidate() noexcept;
   outcome again() noexcept;
   outcome absent() noexcept;
   outcome settle(node_id deepest, std::uint32_t version) noexcept;
   void aim(node_id n) noexcept;
+  // match_runs.cpp: along the candidate's run.
+  outcome first_block() noexcept;
+  outcome run() noexcept;
+  [[nodiscard]] std::uint32_t compare_blocks(std::uint32_t end) noexcept;
+  // match_guided.cpp: along the nodes that a scout names.
+  outcome follow() noexcept;
+  outcome follow(std::uint32_t shift) noexcept;
   void emit(std::uint64_t index, std::uint32_t id) noexcept {
     if (index < table_.size()) table_[index] = static_cast<block_id>(id);
   }

@@ -15,6 +15,7 @@
 
 #include "csrc/core/mix.h"
 #include "csrc/core/radix_tree.h"
+#include "csrc/core/reader_lock.h"
 
 namespace radixkv::detail {
 
@@ -62,7 +63,7 @@ class namespace_table {
   [[nodiscard]] std::size_t bytes() const noexcept { return name_bytes_ + names_.size() * 160; }
 
  private:
-  mutable std::shared_mutex mutex_;
+  mutable reader_lock mutex_;
   std::unordered_map<std::string, node_id, namespace_hash, std::equal_to<>> roots_;
   std::unordered_map<node_id, const std::string*> names_;
   std::size_t name_bytes_ = 0;

@@ -59,9 +59,10 @@ class path_scout {
 
  private:
   static constexpr std::uint64_t ring = 32;
-  static constexpr std::uint64_t slots_ahead = 16;
-  static constexpr std::uint64_t nodes_ahead = 11;
-  static constexpr std::uint64_t rows_ahead = 6;
+  static constexpr std::uint64_t tokens_ahead = 8;  // of the prompt, beyond what is hashed
+  static constexpr std::uint64_t slots_ahead = 24;
+  static constexpr std::uint64_t nodes_ahead = 16;
+  static constexpr std::uint64_t rows_ahead = 10;
 
   // One block further: fetches the slot of one, reads that of an earlier one and fetches its node,
   // and reads that of a still earlier one and fetches its tokens.
@@ -69,6 +70,7 @@ class path_scout {
             std::uint64_t whole) noexcept {
     const std::uint64_t i = next_++;
     if (i < whole) {
+      prefetch(tokens + (std::min(i + tokens_ahead, whole - 1) << shift));
       count_hashed();
       const std::uint64_t digest = v.hasher.digest(tokens + (i << shift), std::size_t{1} << shift);
       path_ += v.hasher.block_part(digest, i);

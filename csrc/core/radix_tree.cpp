@@ -143,9 +143,35 @@ bool radix_tree::reserve_for_change() {
 bool radix_tree::split_after(node_id n, std::uint32_t count) {
   assert(!is_root(n) && count >= 1 && count <= blocks(n));
   if (count == blocks(n)) return true;
+  fetch_for_split(n, count);
   if (!reserve_for_change()) return false;
   split(n, count);
   return true;
+}
+
+// Fetches what splitting n after `count` blocks will read, as far as the node tells: the misses
+// overlap instead of following one another.
+void radix_tree::fetch_for_split(node_id n, std::uint32_t count) const noexcept {
+  const tree_node& x = nodes_[n];
+  const std::uint32_t total = blocks_of(x.tokens);
+  detail::prefetch(&nodes_[x.parent]);
+  detail::prefetch(first_row(x));
+  const std::uint32_t hashed = hashed_blocks(count);
+  if (total <= tree_node::inline_blocks) {
+    for (std::uint32_t i = 1; i <= count; ++i) {
+      detail::prefetch(row(static_cast<block_id>(x.list[i].load())));
+    }
+    return;
+  }
+  lists_.prefetch_header(x.list[1]);
+  detail::prefetch(lists_.at(x.list[0]));
+  detail::prefetch(lists_.at(x.list[0] + count));
+  // Blocks of a run mostly have ids in a row: fetch rows before the ids are there.
+  const std::uint32_t first = x.list[2];
+  for (std::uint32_t i = 1; i < hashed; ++i) {
+    detail::prefetch(row(static_cast<block_id>(first + i)));
+  }
+  detail::prefetch(row(static_cast<block_id>(first + count)));
 }
 
 // The first `count` blocks of n become a node of their own, n's new parent. REQUIRES: room
@@ -159,30 +185,50 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const node_id u = take_node();
   assert(u != no_node);
   tree_node& y = nodes_[u];
+  const bool grouped = nodes_[up].children >= 2;
+  const std::uint32_t* const first = first_row(x);
+  const std::uint32_t group_hash = hasher_.child_hash(up, load_word(first));
+  const std::uint32_t old_jump = hasher_.jump_hash(jump_path(n));
+  if (grouped) child_table_.prefetch_slot(group_hash);
+  jump_table_.prefetch_slot(old_jump);
+
+  // The new node first, which nobody knows of yet.
+  write_guard writing_y(y.changes);
+  write_guard writing_children(y.child_changes);
+  y.parent = up;
+  y.first_block = x.first_block;
+  y.tokens = count << block_shift_;
+  const bool chunked = total > tree_node::inline_blocks;
+  const std::uint32_t at = x.list[0];
+  const block_lists::chunk c = chunked ? x.list[1].load() : block_lists::chunk{0};
+  const std::uint32_t* const all = ids(x);
+  if (count <= tree_node::inline_blocks) {
+    for (std::uint32_t i = 0; i < count; ++i) y.list[i] = load_word(all + i);
+  } else {
+    y.list[0] = at;
+    y.list[1] = c;
+    y.list[2] = x.list[2];
+  }
+  y.children = 1;
+  y.child = n;
+  y.path_hash = end_path(u);
+  const std::uint32_t split_id = load_word(all + count);
+  const std::uint32_t rest_tokens = x.tokens - y.tokens;
+  const bool jumps = rest_tokens >> block_shift_ != 0;
+  const std::uint32_t new_jump =
+      jumps ? hasher_.jump_hash(path_with(y.path_hash, split_id, x.first_block + count)) : 0;
+  if (jumps) jump_table_.prefetch_slot(new_jump);
 
   write_guard writing_up(nodes_[up].child_changes);
   write_guard writing_x(x.changes);
-  write_guard writing_y(y.changes);
-  write_guard writing_children(y.child_changes);
-  const bool grouped = nodes_[up].children >= 2;
-  if (grouped) remove_from_group(up, n);
-  if (x.tokens >> block_shift_ != 0) jump_table_.replace(hasher_.jump_hash(jump_path(n)), n, u);
-
-  y.parent = up;
-  y.first_block = x.first_block;
-  if (total <= tree_node::inline_blocks) {
-    for (std::uint32_t i = 0; i < count; ++i) y.list[i] = x.list[i];
+  if (grouped) replace_in_group(group_hash, up, n, u);
+  jump_table_.replace(old_jump, n, u);
+  if (!chunked) {
     for (std::uint32_t i = 0; i < rest; ++i) x.list[i] = x.list[count + i];
   } else {
-    const std::uint32_t at = x.list[0];
-    const block_lists::chunk c = x.list[1];
     if (count <= tree_node::inline_blocks) {
-      for (std::uint32_t i = 0; i < count; ++i) y.list[i] = load_word(lists_.at(at + i));
       lists_.drop_live(c, count);
     } else {
-      y.list[0] = at;
-      y.list[1] = c;
-      y.list[2] = x.list[2];
       lists_.add_reference(c);
     }
     if (rest <= tree_node::inline_blocks) {
@@ -191,23 +237,18 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
       lists_.drop_reference(c);
     } else {
       x.list[0] = at + count;
-      x.list[2] = load_word(lists_.at(at + count));
+      x.list[2] = split_id;
     }
   }
-  y.tokens = count << block_shift_;
-  x.tokens = x.tokens - y.tokens;
+  x.tokens = rest_tokens;
   x.first_block = x.first_block + count;
   x.parent = u;
   x.left = no_node;
   x.right = no_node;
-  y.children = 1;
-  y.child = n;
-  y.path_hash = end_path(u);
   x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
-  if (grouped) add_to_group(up, u);
-  register_jump(n);
+  if (jumps) jump_table_.insert(new_jump, n);
   if (policy_) policy_->on_split(u, n);
   return u;
 }

@@ -23,6 +23,7 @@
 // Thread-safety: one writer at a time (the cache's lock). match() may run in any thread meanwhile.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -33,6 +34,7 @@
 #include "csrc/core/id_table.h"
 #include "csrc/core/path_hash.h"
 #include "csrc/core/stable_array.h"
+#include "csrc/core/step_count.h"
 #include "csrc/core/tree_node.h"
 #include "radixkv/eviction_policy.h"
 #include "radixkv/types.h"
@@ -166,6 +168,17 @@ class radix_tree final : public tree_view {
   [[nodiscard]] bool is_root(node_id n) const noexcept override {
     return nodes_[n].parent == no_node;
   }
+  [[nodiscard]] std::uint32_t evictable_blocks(node_id n) const noexcept override {
+    const tree_node& x = nodes_[n];
+    if (x.parent == no_node || x.children != 0) return 0;
+    const std::uint32_t all = blocks_of(x.tokens);
+    const std::uint32_t pinned = radix_tree::pinned_blocks(n);
+    return all > pinned ? all - pinned : 0;
+  }
+  void prefetch(node_id n) const noexcept override;
+  // First block of a leaf that goes soon, as the last prefetch() found it; no_block if it found
+  // none. What others know of the block will be read when it goes.
+  [[nodiscard]] block_id leaving_block() const noexcept { return leaving_.block; }
 
   [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
   [[nodiscard]] std::uint32_t tokens(node_id n) const noexcept { return nodes_[n].tokens; }
@@ -207,10 +220,11 @@ class radix_tree final : public tree_view {
     const std::uint32_t b = 1u << block_shift_;
     return t < b ? t : b;
   }
+  [[nodiscard]] std::uint32_t first_id(const tree_node& x) const noexcept {
+    return x.tokens <= (tree_node::inline_blocks << block_shift_) ? x.list[0] : x.list[2];
+  }
   [[nodiscard]] const std::uint32_t* first_row(const tree_node& x) const noexcept {
-    return row(static_cast<block_id>(x.tokens <= (tree_node::inline_blocks << block_shift_)
-                                         ? x.list[0].load()
-                                         : x.list[2].load()));
+    return row(static_cast<block_id>(first_id(x)));
   }
 
   static constexpr std::uint32_t free_mark = 0xffffffffu;  // first_block of a node not in use
@@ -223,6 +237,7 @@ class radix_tree final : public tree_view {
                                   std::span<const block_id> ids, std::uint32_t tokens);
   void attach_leaf(node_id n);
   node_id split(node_id n, std::uint32_t count);
+  void fetch_for_split(node_id n, std::uint32_t count) const noexcept;
   void complete_tail(node_id n, block_id own, std::uint32_t tokens);
 
   // tree_children.cpp
@@ -232,12 +247,30 @@ class radix_tree final : public tree_view {
   void unlink_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
   void remove_from_group(node_id parent, node_id child);
+  void replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to);
 
-  // The same file: the jump table.
-  [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept;
+  // The jump table, in the same file: the hash of the path up to and including n's first block, …
+  [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept {
+    const tree_node& x = nodes_[n];
+    return path_with(nodes_[x.parent].path_hash, first_id(x), x.first_block);
+  }
   void register_jump(node_id n) noexcept;
   void unregister_jump(node_id n) noexcept;
   [[nodiscard]] std::uint64_t end_path(node_id n) const noexcept;
+  // The hash `path` continued by whole block `id` at depth `index`.
+  [[nodiscard]] std::uint64_t path_with(std::uint64_t path, std::uint32_t id,
+                                        std::uint32_t index) const noexcept {
+    count_hashed();
+    const std::uint64_t digest =
+        hasher_.digest(row(static_cast<block_id>(id)), std::size_t{1} << block_shift_);
+    return path + hasher_.block_part(digest, index);
+  }
+  // Blocks of a run that are hashed to continue the path's hash to its end; 0 for runs that start a
+  // new one there. It bounds what has to be hashed when a node gets its first child.
+  [[nodiscard]] static std::uint32_t hashed_blocks(std::uint32_t run) noexcept {
+    constexpr std::uint32_t longest = 8;
+    return run <= longest ? run : 0;
+  }
 
   // tree_runs.cpp: the block ids of a node.
   bool set_run(node_id n, std::span<const block_id> ids, std::uint32_t tokens);
@@ -245,6 +278,21 @@ class radix_tree final : public tree_view {
   void shorten_run(node_id n, std::uint32_t count) noexcept;
   void drop_run(node_id n) noexcept;
   void compact(node_id lowest, block_lists::chunk c);
+
+  // Leaves that policies have named as going soon, the last ones (tree_leaving.cpp).
+  struct leaving_nodes {
+    static constexpr std::uint32_t ring = 32;
+    struct hashed_node {
+      node_id node = no_node;
+      std::uint32_t jump = 0;
+    };
+    leaving_nodes() noexcept { node.fill(no_node); }
+    std::array<node_id, ring> node;
+    std::uint32_t last = 0;
+    block_id block = no_block;
+    // What the jump table knew some of them by, at the index node % its size.
+    std::array<hashed_node, 2 * ring> hashed;
+  };
 
   std::uint32_t block_shift_ = 4;
   stable_array<std::uint32_t> rows_;
@@ -258,10 +306,12 @@ class radix_tree final : public tree_view {
   id_table jump_table_;
   path_hasher hasher_;
   eviction_policy* policy_ = nullptr;
-  std::int64_t node_count_ = 0;
+  // What readers do not look at while they match is on cache lines of its own.
+  alignas(64) std::int64_t node_count_ = 0;
   std::int64_t leaf_count_ = 0;
   std::atomic<std::uint32_t> leaves_added_{0};  // counted when the leaf is there
   std::int64_t token_count_ = 0;
+  mutable leaving_nodes leaving_;
 };
 
 }  // namespace radixkv::detail

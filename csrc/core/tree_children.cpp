@@ -9,14 +9,6 @@
 
 namespace radixkv::detail {
 
-namespace {
-
-// Nodes up to this many blocks have the hash of their path continued to their end; longer ones
-// start a new one there. It bounds what has to be hashed when a node gets its first child.
-constexpr std::uint32_t hashed_run_blocks = 8;
-
-}  // namespace
-
 radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32_t* tokens,
                                                std::uint32_t n) const noexcept {
   const tree_node& x = nodes_[parent];
@@ -73,14 +65,35 @@ void radix_tree::remove_from_group(node_id parent, node_id child) {
   const std::uint32_t hash = hasher_.child_hash(parent, first);
   id_table::probe p = child_table_.find(hash);
   for (node_id c = p.next(); c != no_node; c = p.next()) {
-    if (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first) continue;
+    if (c != child && (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first)) {
+      continue;
+    }
+    if (c == child && nodes_[c].left == no_node && nodes_[c].right == no_node) {
+      child_table_.erase(p);  // it was alone
+      return;
+    }
     sibling_set group(*this, c);
     group.erase(child);
-    if (group.root() == no_node) {
-      child_table_.erase(hash, c);
-    } else if (group.root() != c) {
-      child_table_.replace(hash, c, group.root());
+    if (group.root() != c) child_table_.replace(hash, c, group.root());
+    return;
+  }
+  assert(false && "child is not in the child table");
+}
+
+// Puts `to` in the place of `from`, both with the same first block, in the group of that hash.
+void radix_tree::replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to) {
+  const std::uint32_t first = load_word(first_row(nodes_[from]));
+  nodes_[to].left = no_node;
+  nodes_[to].right = no_node;
+  id_table::probe p = child_table_.find(hash);
+  for (node_id c = p.next(); c != no_node; c = p.next()) {
+    if (c != from && (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first)) {
+      continue;
     }
+    sibling_set group(*this, c);
+    group.erase(from);
+    group.insert(to);
+    if (group.root() != c) child_table_.replace(hash, c, group.root());
     return;
   }
   assert(false && "child is not in the child table");
@@ -112,26 +125,15 @@ void radix_tree::unlink_child(node_id parent, node_id child) {
 std::uint64_t radix_tree::end_path(node_id n) const noexcept {
   const tree_node& x = nodes_[n];
   const std::uint32_t count = blocks_of(x.tokens);
-  if (x.parent == no_node || count > hashed_run_blocks) {
+  if (x.parent == no_node || hashed_blocks(count) == 0) {
     return hasher_.seed(std::uint64_t{n} << 32 | x.changes.read_begin());
   }
   std::uint64_t path = nodes_[x.parent].path_hash;
   const std::uint32_t* list = ids(x);
-  const std::uint32_t b = 1u << block_shift_;
-  count_hashed(count);
   for (std::uint32_t i = 0; i < count; ++i) {
-    const std::uint32_t* r = row(static_cast<block_id>(load_word(list + i)));
-    path += hasher_.block_part(hasher_.digest(r, b), x.first_block + i);
+    path = path_with(path, load_word(list + i), x.first_block + i);
   }
   return path;
-}
-
-// The hash of the path up to and including n's first block.
-std::uint64_t radix_tree::jump_path(node_id n) const noexcept {
-  count_hashed();
-  const tree_node& x = nodes_[n];
-  const std::uint64_t digest = hasher_.digest(first_row(x), std::size_t{1} << block_shift_);
-  return nodes_[x.parent].path_hash + hasher_.block_part(digest, x.first_block);
 }
 
 // A node whose first block is partial cannot be jumped to; it is registered when the block is full.
@@ -142,6 +144,9 @@ void radix_tree::register_jump(node_id n) noexcept {
 
 void radix_tree::unregister_jump(node_id n) noexcept {
   if (nodes_[n].tokens >> block_shift_ == 0) return;
+  // A node is in the table once at most: where it is found under a hash, that is the right one.
+  const leaving_nodes::hashed_node& known = leaving_.hashed[n % leaving_.hashed.size()];
+  if (known.node == n && jump_table_.erase_if_there(known.jump, n)) return;
   jump_table_.erase(hasher_.jump_hash(jump_path(n)), n);
 }
 

@@ -39,12 +39,19 @@ class tree_view {
   [[nodiscard]] virtual std::uint32_t pinned_blocks(node_id n) const noexcept = 0;
   // Roots (one per namespace) hold no block and are never victims.
   [[nodiscard]] virtual bool is_root(node_id n) const noexcept = 0;
-  // Hint that n's fields will be read soon.
+  // Hint that leaf n will be named a victim after about prefetch_distance others, so that what
+  // removing it touches is fetched meanwhile.
+  static constexpr std::size_t prefetch_distance = 24;
   virtual void prefetch(node_id) const noexcept {}
-  // A leaf with at least one block that may be evicted now.
-  [[nodiscard]] bool evictable(node_id n) const noexcept {
-    return !is_root(n) && children(n) == 0 && blocks(n) > pinned_blocks(n);
+  // Tail blocks of n that may be evicted now; 0 unless n is a leaf.
+  [[nodiscard]] virtual std::uint32_t evictable_blocks(node_id n) const noexcept {
+    if (is_root(n) || children(n) != 0) return 0;
+    const std::uint32_t all = blocks(n);
+    const std::uint32_t pinned = pinned_blocks(n);
+    return all > pinned ? all - pinned : 0;
   }
+  // A leaf with at least one block that may be evicted now.
+  [[nodiscard]] bool evictable(node_id n) const noexcept { return evictable_blocks(n) > 0; }
 };
 
 // One finished use of a path: everything from the root to the end of `node` was read or written.

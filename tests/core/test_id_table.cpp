@@ -40,7 +40,22 @@ TEST(id_table, finds_what_a_multimap_finds) {
           table.replace(it->first, it->second, next);
           it->second = next++;
         } else {
-          table.erase(it->first, it->second);
+          // The three ways to erase; what is not there under a hash stays where it is.
+          const auto [hash, id] = *it;
+          const std::uint32_t way = random() % 3;
+          if (way == 0) {
+            table.erase(hash, id);
+          } else if (way == 1) {
+            ASSERT_FALSE(table.erase_if_there(hash, next));
+            ASSERT_FALSE(table.erase_if_there(~hash, id));
+            ASSERT_TRUE(table.erase_if_there(hash, id));
+            ASSERT_FALSE(table.erase_if_there(hash, id));
+          } else {
+            id_table::probe p = table.find(hash);
+            while (p.next() != id) {
+            }
+            table.erase(p);
+          }
           expected.erase(it);
         }
       }

@@ -127,7 +127,8 @@ node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
     }
     count_nodes();
     const node_queue::entry e = q.front();
-    if (const node_id later = q.peek(8); later != no_node) tree_->prefetch(later);
+    if (const auto later = q.peek(tree_view::prefetch_distance); later.node != no_node)
+      tree_->prefetch(later.node);
     if (valid(e) && states_[e.node].segment == segment) {
       if (tree_->evictable(e.node)) return e.node;
       unqueue(e.node);  // comes back when it is let go, or its last child goes

@@ -72,24 +72,21 @@ void lru_policy::on_request(const request_info& request) {
 }
 
 victim lru_policy::next_victim() {
-  const auto tail_of = [this](node_id n) {
-    return victim{n, tree_->blocks(n) - tree_->pinned_blocks(n)};
-  };
-  // Far enough ahead that the node is there when its turn comes, near enough to stay in the cache.
-  constexpr std::size_t ahead = 8;
+  constexpr std::size_t ahead = tree_view::prefetch_distance;
   for (;;) {
     if (queue_.empty()) {
       if (!lost_) return {};
-      if (const node_id n = find_lost(); n != no_node) return tail_of(n);
+      if (const node_id n = find_lost(); n != no_node) return {n, tree_->evictable_blocks(n)};
       if (queue_.empty()) return {};
     }
     count_nodes();
     const node_queue::entry e = queue_.front();
-    if (const node_id later = queue_.peek(ahead); later != no_node) tree_->prefetch(later);
-    if (const node_id later = queue_.peek(2 * ahead); later != no_node)
-      __builtin_prefetch(&states_[later]);
+    if (const auto later = queue_.peek(ahead); later.node != no_node && valid(later))
+      tree_->prefetch(later.node);
+    if (const auto later = queue_.peek(2 * ahead); later.node != no_node)
+      __builtin_prefetch(&states_[later.node]);
     if (valid(e)) {
-      if (tree_->evictable(e.node)) return tail_of(e.node);
+      if (const std::uint32_t n = tree_->evictable_blocks(e.node); n > 0) return {e.node, n};
       // A pinned leaf comes back when it is let go; an inner node when its last child goes.
       unqueue(states_[e.node]);
     }

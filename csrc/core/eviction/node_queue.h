@@ -69,8 +69,8 @@ class node_queue {
     }
   }
 
-  // The i-th entry of the ring, for prefetching; no_node beyond its end.
-  [[nodiscard]] node_id peek(std::size_t i) const { return i < size_ ? at(i).node : no_node; }
+  // The i-th entry of the ring, for prefetching; one of no_node beyond its end.
+  [[nodiscard]] entry peek(std::size_t i) const { return i < size_ ? at(i) : entry{no_node, 0}; }
 
   // Drops every stale entry once they may outnumber the `live` ones.
   template <typename Valid>

@@ -125,6 +125,9 @@ class retention final : public eviction_policy, private tree_view {
   std::uint32_t pinned_blocks(node_id n) const noexcept override;
   bool is_root(node_id n) const noexcept override { return tree_->is_root(n); }
   void prefetch(node_id n) const noexcept override { tree_->prefetch(n); }
+  std::uint32_t evictable_blocks(node_id n) const noexcept override {
+    return holds_ == 0 ? tree_->evictable_blocks(n) : tree_view::evictable_blocks(n);
+  }
 
   void put(std::uint32_t i, node_id n, std::uint32_t blocks);
   void end(std::uint32_t i);
