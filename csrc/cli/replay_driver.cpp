@@ -105,6 +105,9 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   options.blocks = *blocks;
   options.block_tokens = config.block_tokens;
   options.policy = config.policy;
+  // Requests are timed, not the system's first touch of memory that all of them together will use.
+  options.prefault =
+      static_cast<std::uint64_t>(*blocks) * config.block_tokens <= 2 * source.prompt_tokens();
   options.max_announcements =
       std::max(options.max_announcements, std::int64_t{config.lookahead} + config.threads + 1);
   options.clock = [&clock] { return clock.seconds(); };

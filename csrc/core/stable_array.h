@@ -3,6 +3,7 @@
 // reader without a lock may read any element at any time.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -47,6 +48,21 @@ class stable_array {
     data_ = reinterpret_cast<T*>(aligned);
     bytes_ = wanted;
     if (wanted >= 2 * huge) madvise(data_, bytes_, MADV_HUGEPAGE);
+    return true;
+  }
+
+  // Takes the memory of all elements from the system now instead of when they are first touched.
+  // False if the system refuses.
+  [[nodiscard]] bool populate() noexcept {
+#if defined(MADV_POPULATE_WRITE)
+    if (madvise(data_, bytes_, MADV_POPULATE_WRITE) == 0) return true;
+    if (errno != EINVAL) return false;  // else the kernel is older than 5.14
+#endif
+    constexpr std::size_t page = 4096;
+    for (std::size_t at = 0; at < bytes_; at += page) {
+      auto* byte = reinterpret_cast<volatile char*>(data_) + at;
+      *byte = *byte;
+    }
     return true;
   }
 

@@ -1,7 +1,10 @@
 // What the façade promises of matching and opening, case by case; bad input; listings.
 #include <algorithm>
+#include <cstdint>
+#include <fstream>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "radixkv/kv_cache.h"
 #include "tests/core/kv_cache_cases.h"
@@ -214,6 +217,28 @@ TEST(kv_cache, dumps_and_lists_what_is_cached) {
   EXPECT_TRUE(visited.ok());
   std::sort(found.begin(), found.end());
   EXPECT_EQ(found, (std::vector{counting(0, 9), t}));
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t pages = 0, resident = 0;
+  statm >> pages >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+TEST(kv_cache, prefault_takes_the_memory_of_the_tokens_at_creation) {
+  constexpr std::int64_t blocks = 1 << 21, token_bytes = blocks * 16 * 4;  // 128 MiB
+  for (const bool prefault : {false, true}) {
+    const std::int64_t before = resident_bytes();
+    const kv_cache cache =
+        kv_cache::create({.blocks = blocks, .policy = "lru", .prefault = prefault}).value();
+    const std::int64_t taken = resident_bytes() - before;
+    if (prefault) {
+      EXPECT_GE(taken, token_bytes);
+    } else {
+      EXPECT_LT(taken, token_bytes / 2);
+    }
+  }
 }
 
 }  // namespace
