@@ -175,6 +175,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   // For errors: how many blocks are free or can be evicted, or what the quota leaves.
   [[nodiscard]] std::string room_locked(std::int64_t wanted, node_id root,
                                         block_id spared = no_block) const;
+  std::int64_t give_up_locked(const victim& v, std::int64_t most);
   std::int64_t evict_locked(std::int64_t n);
   void evict_of_locked(node_id root, std::int64_t n);
   void trim_locked(node_id n, std::uint32_t count, bool evicted);
@@ -184,7 +185,8 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   struct prefix_pin {
     std::string space;
     std::vector<token_id> tokens;
-    bool whole = false;  // all of it is cached and held
+    std::int64_t depth = 0;  // blocks from the root to the end of what is held
+    bool whole = true;       // all of it is cached and held; a new one counts for nothing yet
   };
   [[nodiscard]] status check_hints_locked(std::int64_t used, std::int64_t most, const char* option,
                                           const char* what) const;
@@ -192,8 +194,9 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                                                std::string_view space,
                                                std::uint64_t& matched) const;
   void hold_pin_locked(mark_id m, prefix_pin& pin);
+  [[nodiscard]] std::size_t hint_bytes_locked() const;
   void settle_pins_locked(const sequence_state& s);
-  void recount_pins_locked();
+  void uncount_pin_locked(const prefix_pin& pin) noexcept;
   [[nodiscard]] std::string check_hints() const;
   // Hashes of what the sequence has published, where the policy or announcements need them.
   void complete_path_hashes(sequence_state& s) const noexcept;

@@ -32,6 +32,16 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
   if (all && tree_.is_root(up)) forget_root_locked(up);
 }
 
+// Evicts a victim's blocks, at most `most` of them; gives their number.
+std::int64_t cache_core::give_up_locked(const victim& v, std::int64_t most) {
+  count_nodes();
+  if (const block_id b = tree_.leaving_block(); b != no_block) pool_.prefetch(b);
+  const std::int64_t count = std::min<std::int64_t>(v.blocks, most);
+  trim_locked(v.node, static_cast<std::uint32_t>(count), true);
+  counted_.evicted_blocks += count;
+  return count;
+}
+
 std::int64_t cache_core::evict_locked(std::int64_t n) {
   if (policy_->awaits_time()) policy_->advance(now());
   const std::int64_t target = pool_.free() + pool_.retiring() + n;
@@ -40,11 +50,7 @@ std::int64_t cache_core::evict_locked(std::int64_t n) {
     if (missing <= 0) return n - missing;
     const victim v = policy_->next_victim();
     if (v.node == no_node) return n - missing;
-    count_nodes();
-    if (const block_id b = tree_.leaving_block(); b != no_block) pool_.prefetch(b);
-    const auto count = static_cast<std::uint32_t>(std::min<std::int64_t>(v.blocks, missing));
-    trim_locked(v.node, count, true);
-    counted_.evicted_blocks += count;
+    (void)give_up_locked(v, missing);
   }
 }
 
@@ -54,11 +60,9 @@ void cache_core::evict_of_locked(node_id root, std::int64_t n) {
   while (n > 0) {
     const victim v = policy_->next_victim_of(root);
     if (v.node == no_node) break;
-    const auto count = static_cast<std::uint32_t>(std::min<std::int64_t>(v.blocks, n));
-    const bool last = count == tree_.blocks(v.node) && tree_.is_root(tree_.parent(v.node));
-    trim_locked(v.node, count, true);
-    counted_.evicted_blocks += count;
-    n -= count;
+    const bool last =
+        n >= v.blocks && v.blocks == tree_.blocks(v.node) && tree_.is_root(tree_.parent(v.node));
+    n -= give_up_locked(v, n);
     if (last && !policy_->quotas().has(root)) break;  // the namespace has gone
   }
 }
@@ -183,7 +187,7 @@ std::int64_t cache_core::clear() {
       n = up;
     }
   }
-  recount_pins_locked();
+  for (auto& [m, pin] : pins_) hold_pin_locked(m, pin);
   return pool_.free() + pool_.retiring() - before;
 }
 

@@ -74,30 +74,28 @@ void cache_core::withdraw(mark_id announced) noexcept {
   if (policy_->release(announced)) --announcements_;
 }
 
+// Holds what there is of a prefix that stays.
 void cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
+  uncount_pin_locked(pin);
   std::uint64_t matched = 0;
   const tree_place place = cached_place_locked(pin.tokens, pin.space, matched);
   policy_->lay(m, place.node, place.blocks);
+  const auto [n, blocks] = policy_->place_of(m);
+  pin.depth = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
   pin.whole = matched == pin.tokens.size();
+  pins_lacking_ += !pin.whole;
+  pinned_depths_ += pin.depth;
 }
 
-// Looks anew at what there is of every prefix that stays.
-void cache_core::recount_pins_locked() {
-  pins_lacking_ = 0;
-  pinned_depths_ = 0;
-  for (auto& [m, pin] : pins_) {
-    hold_pin_locked(m, pin);
-    pins_lacking_ += !pin.whole;
-    if (const auto [n, blocks] = policy_->place_of(m); n != no_node) {
-      pinned_depths_ += std::int64_t{tree_.first_block(n)} + blocks;
-    }
-  }
+void cache_core::uncount_pin_locked(const prefix_pin& pin) noexcept {
+  pins_lacking_ -= !pin.whole;
+  pinned_depths_ -= pin.depth;
 }
 
 result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
                                        std::string_view space) try {
   if (status ok = check_prompt(tokens); !ok) return ok.error();
-  prefix_pin pin{std::string(space), {tokens.begin(), tokens.end()}, false};
+  prefix_pin pin{std::string(space), {tokens.begin(), tokens.end()}};
   guard lock(*this);
   if (status room =
           check_hints_locked(static_cast<std::int64_t>(pins_.size()), options_.max_pinned_prefixes,
@@ -107,12 +105,11 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
   }
   const mark_id m = policy_->make(mark_kind::pinned, retention::stays);
   try {
-    pins_.emplace(m, std::move(pin));
+    hold_pin_locked(m, pins_.emplace(m, std::move(pin)).first->second);
   } catch (...) {
     policy_->release(m);
     throw;
   }
-  recount_pins_locked();
   return m;
 } catch (const std::bad_alloc&) {
   return no_memory("to pin a prefix of", static_cast<std::int64_t>(tokens.size()), "tokens");
@@ -120,16 +117,17 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
 
 void cache_core::unpin_prefix(mark_id pinned) noexcept {
   guard lock(*this);
-  pins_.erase(pinned);
+  if (const auto pin = pins_.find(pinned); pin != pins_.end()) {
+    uncount_pin_locked(pin->second);
+    pins_.erase(pin);
+  }
   policy_->release(pinned);
-  recount_pins_locked();
 }
 
 // A sequence is released: it may have published more of a prefix that stays.
 void cache_core::settle_pins_locked(const sequence_state& s) {
   const std::string_view space = spaces_.name_of(s.root);
-  bool more = false;
-  for (const auto& [m, pin] : pins_) {
+  for (auto& [m, pin] : pins_) {
     if (pin.whole || pin.space != space) continue;
     const auto [n, blocks] = policy_->place_of(m);
     const std::int64_t at =
@@ -137,9 +135,8 @@ void cache_core::settle_pins_locked(const sequence_state& s) {
     if (at >= s.committed) continue;
     const std::uint32_t* const row =
         tree_.row(s.table[static_cast<std::size_t>(at / block_tokens())]);
-    more = more || load_word(row) == pin.tokens[static_cast<std::size_t>(at)];
+    if (load_word(row) == pin.tokens[static_cast<std::size_t>(at)]) hold_pin_locked(m, pin);
   }
-  if (more) recount_pins_locked();
 }
 
 std::int64_t cache_core::held_tokens(mark_id m) const {
@@ -200,6 +197,19 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   return no_memory("for a quota of", blocks, "blocks");
 }
 
+// Host memory of pinned prefixes and limits of quotas; what is held of them is the policy's.
+std::size_t cache_core::hint_bytes_locked() const {
+  constexpr std::size_t entry = 4 * sizeof(void*);  // of a hash table, beside what it holds
+  std::size_t bytes = 0;
+  for (const auto& [m, pin] : pins_) {
+    bytes += sizeof pin + entry + pin.space.capacity() + pin.tokens.capacity() * sizeof(token_id);
+  }
+  for (const auto& [space, limit] : quota_limits_) {
+    bytes += sizeof space + sizeof limit + entry + space.capacity();
+  }
+  return bytes;
+}
+
 // Pins and quotas agree with what they were made of. Part of check(), under the lock.
 std::string cache_core::check_hints() const {
   std::int64_t depths = 0;
@@ -208,6 +218,7 @@ std::string cache_core::check_hints() const {
     lacking += !pin.whole;
     const auto [n, blocks] = policy_->place_of(m);
     const std::int64_t held = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
+    if (held != pin.depth) return "a pinned prefix is not held where it was";
     depths += held;
     std::uint64_t matched = 0;
     (void)cached_place_locked(pin.tokens, pin.space, matched);

@@ -69,9 +69,9 @@ cache_statistics cache_core::statistics() const {
       static_cast<std::int64_t>(policy_->marks()) - s.announcements - s.pinned_prefixes;
   s.policy = policy_->statistics();
   s.nodes = tree_.nodes();
-  s.index_bytes =
-      static_cast<std::int64_t>(tree_.bytes(pool_.high_water()) + pool_.bytes() + spaces_.bytes() +
-                                policy_->bytes() + (slots_ ? slots_->bytes() : 0));
+  s.index_bytes = static_cast<std::int64_t>(tree_.bytes(pool_.high_water()) + pool_.bytes() +
+                                            spaces_.bytes() + policy_->bytes() +
+                                            (slots_ ? slots_->bytes() : 0) + hint_bytes_locked());
   return s;
 }
 

@@ -46,6 +46,31 @@ TEST_P(hints_retention, what_is_published_later_of_a_pinned_prefix_stays_too) {
   EXPECT_EQ(cached(system, "tenant"), 22);
 }
 
+TEST_P(hints_retention, several_pins_are_counted_one_by_one_and_their_memory_too) {
+  const std::int64_t before = cache_->statistics().index_bytes;
+  pinned_prefix late = cache_->pin_prefix(counting(0, 160)).value();  // never all cached
+  pinned_prefix deep = cache_->pin_prefix(counting(0, 40)).value();
+  pinned_prefix other = cache_->pin_prefix(counting(0, 12)).value();
+  const std::int64_t with = cache_->statistics().index_bytes;
+  EXPECT_GE(with - before, 212 * 4);
+  (void)cache_->pin_prefix(counting(700, 160)).value();
+  EXPECT_EQ(cache_->statistics().index_bytes, with) << "what is let go of again costs nothing";
+  published(counting(0, 24)).release();
+  EXPECT_EQ(late.held_tokens(), 24);
+  EXPECT_EQ(deep.held_tokens(), 24);
+  EXPECT_EQ(other.held_tokens(), 12);
+  EXPECT_EQ(cache_->check_invariants(), "");
+  published(counting(0, 40)).release();
+  EXPECT_EQ(deep.held_tokens(), 40);
+  late.unpin();
+  EXPECT_EQ(cache_->check_invariants(), "");
+  deep.unpin();
+  cache_->evict(1000);
+  EXPECT_EQ(cached(counting(0, 40)), 12);
+  other.unpin();
+  EXPECT_EQ(cache_->check_invariants(), "");
+}
+
 TEST_P(hints_retention, pinned_blocks_count_as_in_use_where_room_is_sought) {
   const auto system = counting(0, 80);
   published(system).release();
