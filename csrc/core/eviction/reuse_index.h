@@ -40,7 +40,7 @@ struct reuse_index_options {
   double history_bytes_per_token = 1.9;  // of capacity; the most that histories may take
   // Ghosts below 8 × capacity lose hits (2 × loses up to 19 %), and small caches need a floor to
   // learn from: conversations return after minutes whatever the cache holds.
-  std::int64_t ghost_tokens_least = 33'000'000;
+  std::int64_t ghost_tokens_least = 28'000'000;
   std::uint32_t chunk_tokens = 256;  // granularity at which evicted paths are recognised
 };
 
