@@ -26,6 +26,10 @@ class block_lists {
   using chunk = std::uint32_t;  // arena offset of the first id; 0 is none
 
   [[nodiscard]] bool create(std::int64_t blocks);
+  // Takes the memory for an id of each block now. False if the system refuses.
+  [[nodiscard]] bool prefault(std::int64_t blocks) noexcept {
+    return arena_.populate(static_cast<std::size_t>(blocks));
+  }
 
   // A chunk for at least n ids with one reference and live = 0; 0 if the arena is full.
   [[nodiscard]] chunk allocate(std::uint32_t n);

@@ -4,55 +4,9 @@
 #include <numeric>
 #include <vector>
 
+#include "csrc/core/block_runs.h"
+
 namespace radixkv::detail {
-
-namespace {
-
-// How many of the ids from the first on follow one another: b, b + 1, b + 2 … Compared some at
-// once: many while runs are long, a few where the pool has become fragmented.
-template <std::size_t width>
-std::size_t ascending_by(std::span<const block_id> ids, std::size_t i) noexcept {
-  const block_id first = ids[0];
-  for (; i + width <= ids.size(); i += width) {
-    block_id differs = 0;
-    for (std::size_t k = 0; k < width; ++k) {
-      differs |= ids[i + k] - first - static_cast<block_id>(i + k);
-    }
-    if (differs != 0) break;
-  }
-  return i;
-}
-
-std::size_t ascending(std::span<const block_id> ids) noexcept {
-  std::size_t i = ascending_by<4>(ids, ascending_by<16>(ids, 1));
-  while (i < ids.size() && ids[i] == ids[0] + static_cast<block_id>(i)) ++i;
-  return i;
-}
-
-// The same from the last one backwards.
-template <std::size_t width>
-std::size_t ascending_to_end_by(std::span<const block_id> ids, std::size_t i) noexcept {
-  const std::size_t n = ids.size();
-  const block_id last = ids[n - 1];
-  for (; i + width <= n; i += width) {
-    const block_id* const part = ids.data() + n - i - width;
-    block_id differs = 0;
-    for (std::size_t k = 0; k < width; ++k) {
-      differs |= part[k] - last + static_cast<block_id>(i + width - 1 - k);
-    }
-    if (differs != 0) break;
-  }
-  return i;
-}
-
-std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
-  const std::size_t n = ids.size();
-  std::size_t i = ascending_to_end_by<4>(ids, ascending_to_end_by<16>(ids, 1));
-  while (i < n && ids[n - 1 - i] == ids[n - 1] - static_cast<block_id>(i)) ++i;
-  return i;
-}
-
-}  // namespace
 
 bool block_pool::create(std::int64_t blocks, bool lists) {
   blocks_ = blocks;

@@ -25,6 +25,10 @@ class block_pool {
   // False if the system refuses the memory. REQUIRES: 1 ≤ blocks ≤ max_blocks.
   // lists: list may be used.
   [[nodiscard]] bool create(std::int64_t blocks, bool lists = false);
+  // Takes the memory of all blocks' states now. False if the system refuses.
+  [[nodiscard]] bool prefault() noexcept {
+    return state_.populate(static_cast<std::size_t>(blocks_));
+  }
 
   [[nodiscard]] std::int64_t blocks() const noexcept { return blocks_; }
   [[nodiscard]] std::int64_t free() const noexcept { return blocks_ - fresh_ + freed_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "csrc/core/block_runs.h"
 #include "csrc/core/cache_core.h"
 #include "csrc/core/no_memory.h"
 #include "csrc/core/plan_room.h"
@@ -187,12 +188,10 @@ void cache_core::write_rows(const sequence_state& s, std::int64_t first,
   auto offset = static_cast<std::size_t>(first % b);
   while (!tokens.empty()) {
     // Blocks with consecutive ids have consecutive rows: one copy.
-    std::size_t last = block;
-    std::size_t room = static_cast<std::size_t>(b) - offset;
-    while (room < tokens.size() && s.table[last + 1] == s.table[last] + 1) {
-      room += static_cast<std::size_t>(b);
-      ++last;
-    }
+    const std::size_t left =
+        (offset + tokens.size() + static_cast<std::size_t>(b) - 1) / static_cast<std::size_t>(b);
+    const std::size_t blocks = ascending(std::span(s.table).subspan(block, left));
+    const std::size_t room = blocks * static_cast<std::size_t>(b) - offset;
     const std::size_t n = std::min(room, tokens.size());
     std::uint32_t* const to = tree_.row(s.table[block]) + offset;
     if (streams_rows_) {
@@ -201,7 +200,7 @@ void cache_core::write_rows(const sequence_state& s, std::int64_t first,
       copy_words(to, tokens.data(), n);
     }
     tokens = tokens.subspan(n);
-    block = last + 1;
+    block += blocks;
     offset = 0;
   }
 }

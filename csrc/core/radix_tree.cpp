@@ -15,8 +15,11 @@ bool radix_tree::create(const options& o) {
   const std::int64_t most = o.blocks + o.max_roots + 2;
   max_nodes_ = static_cast<std::uint32_t>(std::min<std::int64_t>(most, no_node - 1));
   const auto tokens = static_cast<std::size_t>(o.blocks) << block_shift_;
-  return rows_.reserve(tokens) && (!o.prefault || rows_.populate()) && nodes_.reserve(max_nodes_) &&
-         lists_.create(o.blocks) && child_table_.create() && jump_table_.create();
+  if (!rows_.reserve(tokens) || !nodes_.reserve(max_nodes_) || !lists_.create(o.blocks) ||
+      !child_table_.create() || !jump_table_.create()) {
+    return false;
+  }
+  return !o.prefault || (rows_.populate(tokens) && lists_.prefault(o.blocks));
 }
 
 node_id radix_tree::take_node() {

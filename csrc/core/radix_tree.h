@@ -81,7 +81,7 @@ class radix_tree final : public tree_view {
     std::uint32_t block_tokens = 16;
     std::int64_t max_roots = 1;
     std::uint32_t hash_bits = 64;
-    bool prefault = false;  // take the memory of all rows now
+    bool prefault = false;  // take the memory of all rows and their ids now
   };
   // Told of every structural change, under the lock. Set before the first change.
   void observe(eviction_policy* policy) noexcept { policy_ = policy; }

@@ -3,6 +3,7 @@
 // reader without a lock may read any element at any time.
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -51,15 +52,16 @@ class stable_array {
     return true;
   }
 
-  // Takes the memory of all elements from the system now instead of when they are first touched.
-  // False if the system refuses.
-  [[nodiscard]] bool populate() noexcept {
+  // Takes the memory of the first n elements from the system now instead of when they are first
+  // touched. False if the system refuses.
+  [[nodiscard]] bool populate(std::size_t n) noexcept {
+    constexpr std::size_t page = 4096;
+    const std::size_t bytes = std::min(bytes_, (n * sizeof(T) + page - 1) / page * page);
 #if defined(MADV_POPULATE_WRITE)
-    if (madvise(data_, bytes_, MADV_POPULATE_WRITE) == 0) return true;
+    if (madvise(data_, bytes, MADV_POPULATE_WRITE) == 0) return true;
     if (errno != EINVAL) return false;  // else the kernel is older than 5.14
 #endif
-    constexpr std::size_t page = 4096;
-    for (std::size_t at = 0; at < bytes_; at += page) {
+    for (std::size_t at = 0; at < bytes; at += page) {
       auto* byte = reinterpret_cast<volatile char*>(data_) + at;
       *byte = *byte;
     }
