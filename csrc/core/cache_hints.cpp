@@ -104,12 +104,14 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
     return room.error();
   }
   const mark_id m = policy_->make(mark_kind::pinned, retention::stays);
+  prefix_pin* kept = nullptr;
   try {
-    hold_pin_locked(m, pins_.emplace(m, std::move(pin)).first->second);
+    kept = &pins_.emplace(m, std::move(pin)).first->second;
   } catch (...) {
     policy_->release(m);
     throw;
   }
+  hold_pin_locked(m, *kept);
   return m;
 } catch (const std::bad_alloc&) {
   return no_memory("to pin a prefix of", static_cast<std::int64_t>(tokens.size()), "tokens");

@@ -9,6 +9,22 @@
 
 namespace radixkv::detail {
 
+namespace {
+
+// A batch as the kernels of matching and of find_shared both name it.
+template <class Arguments>
+void name_batch(Arguments& a, const cuda_match_batch& batch) {
+  a.tokens = batch.tokens;
+  a.token_offsets = batch.offsets;
+  a.namespace_ids = batch.namespace_ids;
+  a.prompt_count = batch.prompts;
+  a.token_count = batch.token_count;
+  a.matched_blocks = batch.matched_blocks;
+  a.block_table = batch.block_table;
+}
+
+}  // namespace
+
 status cuda_index_state::usable() const {
   if (broken_.empty()) return {};
   return {errc::device, "an earlier call could not be completed (" + broken_ +
@@ -170,13 +186,7 @@ status cuda_index_state::launch_match(cudaStream_t stream, const cuda_match_batc
   kernels::prefix_match_arguments a;
   a.table = front.view;
   a.hash = mirror_.hash_key();
-  a.tokens = batch.tokens;
-  a.token_offsets = batch.offsets;
-  a.namespace_ids = batch.namespace_ids;
-  a.prompt_count = batch.prompts;
-  a.token_count = batch.token_count;
-  a.matched_blocks = batch.matched_blocks;
-  a.block_table = batch.block_table;
+  name_batch(a, batch);
   a.workspace = workspace_.get();
   a.workspace_bytes = workspace_bytes_;
   a.multiprocessors = multiprocessors_;
@@ -215,13 +225,7 @@ status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch
   kernels::batch_dedup_arguments a;
   a.hash = mirror_.hash_key();
   a.block_tokens = options_.block_tokens;
-  a.tokens = batch.tokens;
-  a.token_offsets = batch.offsets;
-  a.namespace_ids = batch.namespace_ids;
-  a.prompt_count = batch.prompts;
-  a.token_count = batch.token_count;
-  a.matched_blocks = batch.matched_blocks;
-  a.block_table = batch.block_table;
+  name_batch(a, batch);
   a.representatives = results.representatives;
   a.shared_blocks = results.shared_blocks;
   a.workspace = shared_workspace_.get();
