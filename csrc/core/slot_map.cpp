@@ -131,8 +131,9 @@ std::size_t slot_map::bytes() const noexcept {
 
 std::size_t slot_map::key_bucket(std::int64_t anchor,
                                  std::span<const token_id> tail) const noexcept {
-  std::uint64_t h = detail::mix(static_cast<std::uint64_t>(anchor), secret_);
-  for (const token_id t : tail) h = detail::mix(h + t, secret_);
+  std::uint64_t h = detail::mix_step(static_cast<std::uint64_t>(anchor), secret_);
+  for (const token_id t : tail) h = detail::mix_step(h + t, secret_);
+  h = detail::mix_end(h, secret_);
   return static_cast<std::size_t>(h & hash_mask_ & (keys_.size() - 1));
 }
 

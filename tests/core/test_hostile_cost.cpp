@@ -3,6 +3,7 @@
 //
 // Costs are compared with those of prompts of the same lengths, as many of them, that share
 // nothing.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -14,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include "csrc/core/mix.h"
 #include "csrc/core/step_count.h"
 #include "radixkv/kv_cache.h"
 #include "tests/core/hostile_prompts.h"
@@ -145,6 +147,26 @@ TEST_P(hostile_cost, arithmetic_tokens) {
   for (const std::uint64_t step :
        {1ull, 1ull << 12, 1ull << 20, 0x9e3779b97f4a7c15ull, 0xf1de83e19937733dull}) {
     compare(("arithmetic " + std::to_string(step)).c_str(), arithmetic(4000, 64, step), GetParam());
+  }
+}
+
+// The worst of many secrets, not their mean: none of them makes such tokens dear.
+TEST_P(hostile_cost, arithmetic_tokens_whatever_the_secrets) {
+  constexpr std::uint64_t fixed = 150, fresh = 50;
+  for (const std::uint64_t step : {std::uint64_t{1}, std::uint64_t{1} << 12}) {
+    const prompts measured = arithmetic(1000, 64, step);
+    const cost normal = mean_cost_of(as_long_as(measured), GetParam());
+    cost worst;
+    for (std::uint64_t i = 0; i < fixed + fresh; ++i) {
+      const std::uint64_t seed = i < fixed ? i : detail::random_secret();
+      const detail::fixed_secrets secrets(seed);
+      kv_cache cache = make_cache(blocks_of(measured), GetParam());
+      const cost c = cost_of(cache, measured);
+      EXPECT_LE(c.publish, most * normal.publish) << "secrets " << seed;
+      worst = {std::max(worst.match, c.match), std::max(worst.publish, c.publish),
+               std::max(worst.evict, c.evict)};
+    }
+    expect_within(worst, normal, "worst of arithmetic " + std::to_string(step) + ", " + GetParam());
   }
 }
 

@@ -35,9 +35,7 @@ class path_digest {
   }
   // The hash of a namespace's empty path.
   [[nodiscard]] std::uint64_t seed(std::string_view name_space) const noexcept {
-    std::uint64_t h = mix(name_space.size(), secret_);
-    for (const char c : name_space) h = mix(h ^ static_cast<unsigned char>(c), secret_);
-    return h;
+    return mix(name_space, secret_);
   }
   // The hash of a path one chunk longer than that of h; `sample`: the chunk's last sampled()
   // tokens.
