@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "csrc/core/eviction/path_digest.h"
 #include "csrc/core/eviction/retention.h"
 #include "csrc/core/hit_meter.h"
+#include "csrc/core/name_hash.h"
 #include "csrc/core/namespace_table.h"
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/sequence_state.h"
@@ -222,7 +224,8 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::unordered_map<mark_id, prefix_pin> pins_;
   std::int64_t pins_lacking_ = 0;   // pins_ of which not all is cached
   std::int64_t pinned_depths_ = 0;  // blocks of their paths, each counted as often as it is pinned
-  std::unordered_map<std::string, std::int64_t> quota_limits_;  // by namespace
+  // By namespace.
+  std::unordered_map<std::string, std::int64_t, name_hash, std::equal_to<>> quota_limits_;
   hit_meter hits_;
   sequence_state* open_ = nullptr;  // list of open sequences
   std::int64_t open_count_ = 0;

@@ -236,7 +236,7 @@ std::string cache_core::check_hints() const {
   const namespace_quotas& quotas = policy_->quotas();
   for (const node_id n : tree_.all_nodes()) {
     if (!tree_.is_root(n)) continue;
-    const auto limit = quota_limits_.find(std::string(spaces_.name_of(n)));
+    const auto limit = quota_limits_.find(spaces_.name_of(n));
     if (quotas.has(n) != (limit != quota_limits_.end())) {
       return "the quota of root " + std::to_string(n) + " is not its namespace's";
     }

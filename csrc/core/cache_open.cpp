@@ -43,7 +43,7 @@ result<node_id> cache_core::root_locked(std::string_view space) {
   }
   if (quota_limits_.empty()) return root;
   try {
-    const auto limit = quota_limits_.find(std::string(space));
+    const auto limit = quota_limits_.find(space);
     if (limit != quota_limits_.end()) policy_->set_quota(root, limit->second);
   } catch (...) {
     forget_root_locked(root);

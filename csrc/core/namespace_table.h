@@ -13,20 +13,11 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "csrc/core/mix.h"
+#include "csrc/core/name_hash.h"
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/reader_lock.h"
 
 namespace radixkv::detail {
-
-// Keyed: tenants may choose names.
-struct namespace_hash {
-  using is_transparent = void;
-  std::size_t operator()(std::string_view s) const noexcept {
-    return static_cast<std::size_t>(mix(s, secret));
-  }
-  std::uint64_t secret = random_secret();
-};
 
 class namespace_table {
  public:
@@ -64,7 +55,7 @@ class namespace_table {
 
  private:
   mutable reader_lock mutex_;
-  std::unordered_map<std::string, node_id, namespace_hash, std::equal_to<>> roots_;
+  std::unordered_map<std::string, node_id, name_hash, std::equal_to<>> roots_;
   std::unordered_map<node_id, const std::string*> names_;
   std::size_t name_bytes_ = 0;
 };

@@ -1,10 +1,10 @@
 #include "radixkv/cuda_index.h"
 
-#include <random>
 #include <string>
 #include <utility>
 
 #include "csrc/cuda/cuda_index_state.h"
+#include "csrc/cuda/device_secret.h"
 #include "csrc/cuda/nvtx.h"
 
 namespace radixkv {
@@ -16,11 +16,6 @@ status limit(const char* what, std::uint64_t value, std::uint64_t low, std::uint
   return {errc::invalid_argument, std::string("cuda_index: ") + what + " " + std::to_string(value) +
                                       " is not in [" + std::to_string(low) + ", " +
                                       std::to_string(high) + "]"};
-}
-
-std::uint64_t random_secret() {
-  std::random_device random;
-  return (std::uint64_t{random()} << 32) | random();
 }
 
 }  // namespace
@@ -55,7 +50,7 @@ result<cuda_index> cuda_index::create(const cuda_index_options& options) {
   auto mirror = detail::index_mirror::create(
       {.block_count = static_cast<std::int32_t>(options.blocks),
        .block_tokens = options.block_tokens,
-       .secret = options.secret != 0 ? options.secret : random_secret(),
+       .secret = options.secret != 0 ? options.secret : device_secret(),
        .hash_bits = options.hash_bits});
   if (!mirror) return mirror.error();
   auto state = std::make_unique<detail::cuda_index_state>(std::move(*mirror));

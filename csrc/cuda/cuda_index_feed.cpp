@@ -4,7 +4,16 @@
 #include <new>
 #include <utility>
 
+#include "csrc/core/mix.h"
+#include "csrc/cuda/device_secret.h"
+
 namespace radixkv {
+
+cuda_index_feed::hash::hash() : secret_(device_secret()) {}
+
+std::size_t cuda_index_feed::hash::operator()(std::string_view s) const noexcept {
+  return static_cast<std::size_t>(detail::mix(s, secret_));
+}
 
 cuda_index_feed::cuda_index_feed(std::shared_ptr<cuda_index> index, std::int32_t max_namespaces)
     : index_(std::move(index)), max_namespaces_(max_namespaces) {}

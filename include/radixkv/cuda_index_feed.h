@@ -51,11 +51,15 @@ class RADIXKV_EXPORT cuda_index_feed final : public index_listener {
   std::uint64_t retired() noexcept override;
 
  private:
-  struct hash {
+  // Keyed with a random secret: tenants may choose names.
+  class hash {
+   public:
     using is_transparent = void;
-    std::size_t operator()(std::string_view s) const noexcept {
-      return std::hash<std::string_view>{}(s);
-    }
+    hash();
+    std::size_t operator()(std::string_view s) const noexcept;
+
+   private:
+    std::uint64_t secret_;
   };
 
   std::shared_ptr<cuda_index> index_;
