@@ -2,13 +2,16 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "bench/eviction_study/constants.h"
 #include "bench/eviction_study/study.h"
 #include "bench/eviction_study/workload.h"
+#include "csrc/core/eviction/reuse_index.h"
 #include "radixkv/eviction_policy.h"
 
 namespace {
@@ -18,17 +21,20 @@ using namespace radixkv::study;
 
 void table(const workload& w, const std::vector<std::string>& policies,
            const std::vector<double>& capacities, std::uint32_t block_tokens,
-           std::uint32_t lookahead) {
+           std::uint32_t lookahead, const detail::reuse_index_options& options) {
   std::map<double, double> lru;
   for (const std::string& name : policies) {
     std::printf("%-22s %4u %-12s", w.name.c_str(), block_tokens, name.c_str());
     double logs = 0, least = 1e9, us = 0, bytes = 0;
     for (const double millions : capacities) {
-      auto policy = make_policy(name);
+      result<std::unique_ptr<eviction_policy>> policy = make_policy(name);
       if (!policy) {
         std::printf(" %s\n", policy.error().message.c_str());
         return;
       }
+      if (name == "reuse_index")
+        policy =
+            std::unique_ptr<eviction_policy>(std::make_unique<detail::reuse_index_policy>(options));
       const auto capacity = static_cast<std::int64_t>(millions * 1'000'000);
       const outcome o = lookahead == 0 || name == "lru"
                             ? run(w, **policy, capacity, block_tokens)
@@ -66,7 +72,15 @@ int main(int argc, char** argv) {
   app.add_option("--requests", requests, "of a generated workload");
   app.add_option("--seed", seed, "of a generated workload");
   app.add_option("--lookahead", lookahead, "announce so many requests (not to lru)");
+  std::vector<std::string> settings;
+  app.add_option("--set", settings, "NAME=VALUE: a constant of reuse_index")->delimiter(',');
   CLI11_PARSE(app, argc, argv);
+  detail::reuse_index_options options;
+  for (const std::string& s : settings)
+    if (const status done = set_constant(options, s); !done) {
+      std::fprintf(stderr, "%s\n", done.error().message.c_str());
+      return 2;
+    }
   for (const std::uint32_t bt : block_tokens)
     if (bt == 0 || id_tokens % bt != 0) {
       std::fprintf(stderr, "--block-tokens %u does not divide %u\n", bt, id_tokens);
@@ -85,6 +99,7 @@ int main(int argc, char** argv) {
   if (workloads == std::vector<std::string>{"all"}) workloads = generated_workloads();
   for (const std::string& name : workloads) all.push_back(generate(name, requests, seed));
   for (const workload& w : all)
-    for (const std::uint32_t bt : block_tokens) table(w, policies, capacities, bt, lookahead);
+    for (const std::uint32_t bt : block_tokens)
+      table(w, policies, capacities, bt, lookahead, options);
   return 0;
 }

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <string>
 
 namespace radixkv::detail {
 
@@ -31,6 +30,7 @@ enum : std::uint32_t {
 // Four floats in a register: compilers do not turn the loops below into vector code by themselves.
 using float4 = float __attribute__((vector_size(16)));
 using int4 = std::int32_t __attribute__((vector_size(16)));
+using long2 = std::int64_t __attribute__((vector_size(16)));
 
 constexpr float4 all(float x) { return float4{x, x, x, x}; }
 
@@ -51,9 +51,14 @@ inline float4 exponential(float4 x) {
 
 // Log odds are cut here, so that no exponential overflows: what is beyond happens never, or always.
 constexpr float steepest = 30;
+inline float4 cut(float4 x) {
+  x = x < all(-steepest) ? all(-steepest) : x;
+  return x > all(steepest) ? all(steepest) : x;
+}
 inline float cut(float x) { return std::clamp(x, -steepest, steepest); }
 // 1/(1 + e^-x).
-inline float logistic(float x) { return 1 / (1 + exponential(all(-cut(x)))[0]); }
+inline float4 logistic(float4 x) { return all(1) / (all(1) + exponential(-cut(x))); }
+inline float logistic(float x) { return logistic(all(x))[0]; }
 
 // 1/√x to 0.2 %, enough for a step's length: one of Newton's steps from the well-known first guess.
 inline float4 inverse_root(float4 x) {
@@ -62,16 +67,23 @@ inline float4 inverse_root(float4 x) {
 }
 inline float inverse_root(float x) { return inverse_root(all(x))[0]; }
 
-inline float sum(float4 x) { return (x[0] + x[2]) + (x[1] + x[3]); }
-
-constexpr float rate = 0.1f, group_rate = 0.07f;
-
-constexpr char magic[8] = {'r', 'k', 'v', 'h', 'a', 'z', '0', '1'};
-
-std::uint64_t checksum(std::span<const std::byte> bytes) {  // FNV-1a
-  std::uint64_t h = 0xcbf29ce484222325u;
-  for (const std::byte b : bytes) h = (h ^ static_cast<std::uint64_t>(b)) * 0x100000001b3u;
-  return h;
+inline float4 load_four(const void* from) {
+  float4 x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+inline void store_four(float4 x, void* to) { std::memcpy(to, &x, sizeof x); }
+// Two pairs of floats as one register.
+inline float4 load_two(const void* low, const void* high) {
+  std::int64_t both[2];
+  std::memcpy(&both[0], low, 8);
+  std::memcpy(&both[1], high, 8);
+  return reinterpret_cast<float4>(long2{both[0], both[1]});
+}
+inline void store_two(float4 x, void* low, void* high) {
+  const long2 both = reinterpret_cast<long2>(x);
+  std::memcpy(low, &both[0], 8);
+  std::memcpy(high, &both[1], 8);
 }
 
 }  // namespace
@@ -91,211 +103,187 @@ std::uint32_t run_features::pause_category(double seconds) {
 
 double hazard_model::edge(std::uint32_t bin) { return 8 * (std::exp2(bin / 2.0) - 1); }
 
-hazard_model::hazard_model() {
+hazard_model::hazard_model(const hazard_options& options) : options_(options) {
   static_assert(feature_count == features);
   for (std::uint32_t b = 0; b < bins; ++b) {
     const double width = edge(b + 1) - edge(b);
-    width_[b].fill(static_cast<float>(width));
+    width_[b] = static_cast<float>(width);
     // Uses per request fall with age as under LRU's assumption: the younger, the likelier.
-    const double h = 0.3 * width / (edge(b + 1) + 8);
-    theta_[b] = static_cast<float>(std::log(h / (1 - h)));
+    const double h = double{options.first_hazard} * width / (edge(b + 1) + 8);
+    theta_[b].weight = static_cast<float>(std::log(h / (1 - h)));
   }
   prepare_keys();
 }
 
-hazard_model::active hazard_model::active_features(run_features f) {
-  constexpr std::uint16_t none = features;
+// Returns their number.
+inline std::uint32_t hazard_model::list_rows(run_features f, row_list& rows) {
   if (f.tail()) {
-    active on{{}, true};
-    on.index.fill(none);
-    on.index[0] = tail_feature;
-    return on;
+    rows[0] = tail_feature;
+    return 1;
   }
   const std::uint32_t u = std::min(3u, f.get(run_features::uses));
   const std::uint32_t children = f.get(run_features::children), depth = f.get(run_features::depth);
   const std::uint32_t output = f.get(run_features::output), fresh = f.get(run_features::fresh);
-  const auto at = [](std::uint32_t i) { return static_cast<std::uint16_t>(i); };
-  return {{at(bias), at(by_uses + f.get(run_features::uses)), at(by_children + children),
-           at(by_depth + depth), at(by_output + output), at(by_fresh + fresh),
-           at(by_turn + f.get(run_features::turn)), at(by_pause + f.get(run_features::pause)),
-           at(by_remnant + f.get(run_features::remnant)), at(by_uses_children + u * 5 + children),
-           at(by_uses_depth + u * 5 + depth), at(by_uses_output + u * 8 + output),
-           at(by_uses_fresh + u * 8 + fresh), at(by_fresh_output + fresh * 8 + output), none, none},
-          false};
+  rows[0] = bias;
+  rows[1] = by_uses + f.get(run_features::uses);
+  rows[2] = by_children + children;
+  rows[3] = by_depth + depth;
+  rows[4] = by_output + output;
+  rows[5] = by_fresh + fresh;
+  rows[6] = by_turn + f.get(run_features::turn);
+  rows[7] = by_pause + f.get(run_features::pause);
+  rows[8] = by_remnant + f.get(run_features::remnant);
+  rows[9] = by_uses_children + u * 5 + children;
+  rows[10] = by_uses_depth + u * 5 + depth;
+  rows[11] = by_uses_output + u * 8 + output;
+  rows[12] = by_uses_fresh + u * 8 + fresh;
+  rows[13] = by_fresh_output + fresh * 8 + output;
+  return most_active;
+}
+
+struct hazard_model::logits {
+  std::array<float, groups> of_group;
+};
+
+// The sums of the active features' weights: of all bins, and of each group.
+inline hazard_model::logits hazard_model::logits_of(run_features f) const {
+  row_list list;
+  const std::uint32_t n = list_rows(f, list);
+  // Two cells in a register; the sums of their squares are of no use.
+  float4 x = all(0), y = all(0), z = all(0);
+  for (std::uint32_t k = 0; k < n; ++k) {
+    const row& r = rows_[list[k]];
+    x += load_four(&r.cells[0]);
+    y += load_four(&r.cells[2]);
+    z += load_four(&r.cells[4]);
+  }
+  return {{x[0] + x[2], x[0] + y[0], x[0] + y[2], x[0] + z[0]}};
 }
 
 float hazard_model::hazard(run_features f, std::uint32_t bin) const {
-  float x = theta_[bin];
-  for (const std::uint16_t i : active_features(f).index)
-    x += rows_[i].weights[0] + rows_[i].weights[1 + group(bin)];
-  return logistic(x);
+  return logistic(theta_[bin].weight + logits_of(f).of_group[group(bin)]);
 }
 
-void hazard_model::learn(run_features f, std::uint32_t bin, bool used, std::uint32_t tokens,
-                         float times) {
-  const active on = active_features(f);
-  const std::uint32_t g = 1 + group(bin);
-  // Of four rows each: weights, and those of the group.
-  constexpr std::uint32_t quads = 4;
-  row* rows[quads][4];
-  float4 w[quads], wg[quads];
-  float4 x = all(0);
-  for (std::uint32_t q = 0; q < quads; ++q) {
-    for (std::uint32_t i = 0; i < 4; ++i) rows[q][i] = &rows_[on.index[4 * q + i]];
-    row* const* const r = rows[q];
-    w[q] = float4{r[0]->weights[0], r[1]->weights[0], r[2]->weights[0], r[3]->weights[0]};
-    wg[q] = float4{r[0]->weights[g], r[1]->weights[g], r[2]->weights[g], r[3]->weights[g]};
-    x += w[q] + wg[q];
-    if (on.tail) break;
-  }
-  constexpr float most = 5120;
-  const float size = std::min(static_cast<float>(tokens), most) * (2 / most);
-  const float once = (logistic(sum(x) + theta_[bin]) - (used ? 1.0f : 0.0f)) * size;
-  const float d = once * times, dd = once * once * times;
-  theta_squares_[bin] += dd;
-  theta_[bin] -= rate * d * inverse_root(theta_squares_[bin] + 1);
-  if (on.tail) {
-    row& only = rows_[tail_feature];
-    only.squares[0] += dd;
-    only.squares[g] += dd;
-    only.weights[0] -= rate * d * inverse_root(only.squares[0] + 1);
-    only.weights[g] -= group_rate * d * inverse_root(only.squares[g] + 1);
-    return;
-  }
-  for (std::uint32_t q = 0; q < quads; ++q) {
-    row* const* const r = rows[q];
-    const std::uint32_t n = q + 1 < quads ? 4 : most_active % 4;
-    const float4 a =
-        all(dd) + float4{r[0]->squares[0], r[1]->squares[0], r[2]->squares[0], r[3]->squares[0]};
-    const float4 ag =
-        all(dd) + float4{r[0]->squares[g], r[1]->squares[g], r[2]->squares[g], r[3]->squares[g]};
-    w[q] -= all(rate * d) * inverse_root(a + all(1));
-    wg[q] -= all(group_rate * d) * inverse_root(ag + all(1));
-    for (std::uint32_t i = 0; i < n; ++i) {
-      r[i]->weights[0] = w[q][i];
-      r[i]->weights[g] = wg[q][i];
-      r[i]->squares[0] = a[i];
-      r[i]->squares[g] = ag[i];
+void hazard_model::learn(std::span<const lesson> lessons) {
+  for (std::size_t i = 0; i < lessons.size(); i += 4)
+    learn_some(&lessons[i],
+               static_cast<std::uint32_t>(std::min<std::size_t>(4, lessons.size() - i)));
+}
+
+inline void hazard_model::learn_some(const lesson* lessons, std::uint32_t n) {
+  const float most = options_.most_tokens;
+  std::array<row_list, 4> rows;
+  std::array<std::uint32_t, 4> active;
+  std::array<float, 4> x{}, used{}, size{}, once;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const lesson& l = lessons[i];
+    const std::uint32_t g = 1 + group(l.bin);
+    active[i] = list_rows(l.features, rows[i]);
+    float4 sum = all(0);
+    for (std::uint32_t k = 0; k < active[i]; ++k) {
+      const row& r = rows_[rows[i][k]];
+      sum += load_two(&r.cells[0], &r.cells[g]);
     }
+    x[i] = sum[0] + sum[2] + theta_[l.bin].weight;
+    used[i] = l.used ? 1.0f : 0.0f;
+    size[i] = std::min(static_cast<float>(l.tokens), most) * (2 / most);
   }
+  const float4 errors =
+      (logistic(load_four(x.data())) - load_four(used.data())) * load_four(size.data());
+  std::memcpy(once.data(), &errors, sizeof errors);
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const lesson& l = lessons[i];
+    const std::uint32_t g = 1 + group(l.bin);
+    const float d = once[i] * l.times, squared = once[i] * d;
+    cell& theta = theta_[l.bin];
+    theta.squares += squared;
+    theta.weight -= options_.rate * d * inverse_root(theta.squares + 1);
+    if (active[i] == 1) {
+      row none;
+      step(rows_[rows[i][0]], none, g, d, squared);
+      continue;
+    }
+    for (std::uint32_t k = 0; k < most_active; k += 2)
+      step(rows_[rows[i][k]], rows_[rows[i][k + 1]], g, d, squared);
+  }
+}
+
+// AdaGrad's step of two rows' weights and those of the group, by a gradient of d.
+inline void hazard_model::step(row& a, row& b, std::uint32_t g, float d, float squared) {
+  const float4 of_a = load_two(&a.cells[0], &a.cells[g]);
+  const float4 of_b = load_two(&b.cells[0], &b.cells[g]);
+  float4 weights = __builtin_shufflevector(of_a, of_b, 0, 2, 4, 6);
+  const float4 squares = __builtin_shufflevector(of_a, of_b, 1, 3, 5, 7) + all(squared);
+  const float4 rates = {options_.rate, options_.group_rate, options_.rate, options_.group_rate};
+  weights -= rates * all(d) * inverse_root(squares + all(1));
+  store_two(__builtin_shufflevector(weights, squares, 0, 4, 1, 5), &a.cells[0], &a.cells[g]);
+  store_two(__builtin_shufflevector(weights, squares, 2, 6, 3, 7), &b.cells[0], &b.cells[g]);
 }
 
 void hazard_model::prepare_keys() {
   for (std::uint32_t b = 0; b < bins; ++b)
-    odds_against_[b].fill(exponential(all(-cut(theta_[b])))[0]);
+    odds_against_[b] = exponential(all(-cut(theta_[b].weight)))[0];
 }
 
+// The hazards h_b = 1 / (1 + e^-θ_b e^-x), x being the same for all bins of a group.
 float hazard_model::key(run_features f, std::uint32_t bin) const {
-  return keys({f, f, f, f}, {bin, bin, bin, bin})[0];
+  static_assert(bins == 20 && groups == 4);
+  const logits sums = logits_of(f);
+  const float4 a = exponential(-cut(load_four(sums.of_group.data())));
+  // Four bins at a time, some of which are of two groups.
+  const float4 against[] = {
+      __builtin_shufflevector(a, a, 0, 0, 0, 0), __builtin_shufflevector(a, a, 0, 1, 1, 1),
+      __builtin_shufflevector(a, a, 1, 1, 2, 2), __builtin_shufflevector(a, a, 2, 2, 2, 3),
+      __builtin_shufflevector(a, a, 3, 3, 3, 3)};
+  std::array<float, bins> hazards, uses{}, held;
+  held.fill(1);
+  for (std::uint32_t q = 0; q < bins; q += 4)
+    store_four(all(1) / (all(1) + load_four(&odds_against_[q]) * against[q / 4]), &hazards[q]);
+  float alive = 1, uses_so_far = 0, held_so_far = 0;
+  for (std::uint32_t b = bin; b < bins; ++b) {
+    const float used = alive * hazards[b];
+    uses[b] = uses_so_far += used;
+    held[b] = held_so_far += width_[b] * (alive - 0.5f * used);
+    alive *= 1 - hazards[b];
+  }
+  float4 best = all(0);
+  for (std::uint32_t q = 0; q < bins; q += 4) {
+    const float4 ratio = load_four(&uses[q]) / load_four(&held[q]);
+    best = ratio > best ? ratio : best;
+  }
+  return std::max(std::max(best[0], best[1]), std::max(best[2], best[3]));
 }
 
-// Four at a time, a lane each.
+// Four runs at a time, a lane each.
 std::array<float, 4> hazard_model::keys(const std::array<run_features, 4>& f,
                                         const std::array<std::uint32_t, 4>& from) const {
-  const auto load = [](const float* at) {
-    float4 x;
-    std::memcpy(&x, at, sizeof x);
-    return x;
-  };
-  float4 low[4], high[4];  // of rows: the weights of the feature and of groups 0 … 2; of group 3
+  std::array<std::array<float, 4>, groups> sums;
   for (std::uint32_t i = 0; i < 4; ++i) {
-    const active on = active_features(f[i]);
-    low[i] = load(rows_[on.index[0]].weights.data());
-    high[i] = load(rows_[on.index[0]].weights.data() + 4);
-    if (on.tail) continue;
-    for (std::uint32_t k = 1; k < most_active; ++k) {
-      low[i] += load(rows_[on.index[k]].weights.data());
-      high[i] += load(rows_[on.index[k]].weights.data() + 4);
-    }
+    const logits of = logits_of(f[i]);
+    for (std::uint32_t g = 0; g < groups; ++g) sums[g][i] = of.of_group[g];
   }
-  // h_b = 1 / (1 + e^-θ_b e^-x), x being the same for all bins of a group.
   float4 against[groups];
-  for (std::uint32_t g = 0; g < groups; ++g) {
-    float4 x;
-    for (std::uint32_t i = 0; i < 4; ++i)
-      x[i] = low[i][0] + (g + 1 < 4 ? low[i][(g + 1) % 4] : high[i][0]);
-    x = x < all(-steepest) ? all(-steepest) : x;
-    x = x > all(steepest) ? all(steepest) : x;
-    against[g] = exponential(-x);
-  }
+  for (std::uint32_t g = 0; g < groups; ++g)
+    against[g] = exponential(-cut(load_four(sums[g].data())));
   float4 alive = all(1), uses = all(0), held = all(0), best = all(0);
   const int4 first = {static_cast<std::int32_t>(from[0]), static_cast<std::int32_t>(from[1]),
                       static_cast<std::int32_t>(from[2]), static_cast<std::int32_t>(from[3])};
   std::uint32_t b = std::min(std::min(from[0], from[1]), std::min(from[2], from[3]));
   const std::uint32_t last = std::max(std::max(from[0], from[1]), std::max(from[2], from[3]));
-  const auto step = [&](float4 now) {  // now: a lane's `alive` once it has begun, else 0
-    const float4 used = now / (all(1) + load(odds_against_[b].data()) * against[group(b)]);
+  const auto pass = [&](int4 begun) {
+    const float4 h = all(1) / (all(1) + all(odds_against_[b]) * against[group(b)]);
+    const float4 hazard = reinterpret_cast<float4>(reinterpret_cast<int4>(h) & begun);
+    const float4 used = alive * hazard;
+    const float4 width = reinterpret_cast<float4>(reinterpret_cast<int4>(all(width_[b])) & begun);
     uses += used;
-    held += load(width_[b].data()) * (now - all(0.5f) * used);
-    alive -= used;
+    held += width * (alive - all(0.5f) * used);
+    alive *= all(1) - hazard;
     const float4 ratio = uses / (held + all(1e-30f));
     best = ratio > best ? ratio : best;
   };
-  for (; b < last; ++b) {
-    const int4 begun = first <= static_cast<std::int32_t>(b);
-    step(reinterpret_cast<float4>(reinterpret_cast<int4>(alive) & begun));
-  }
-  for (; b < bins; ++b) step(alive);
+  for (; b < last; ++b) pass(first <= static_cast<std::int32_t>(b));
+  for (; b < bins; ++b) pass(int4{-1, -1, -1, -1});
   return {best[0], best[1], best[2], best[3]};
-}
-
-std::vector<std::byte> hazard_model::save() const {
-  std::vector<std::byte> out;
-  const auto put_number = [&out](std::uint64_t x, std::size_t n) {
-    for (std::size_t i = 0; i < n; ++i) out.push_back(static_cast<std::byte>(x >> (8 * i)));
-  };
-  const auto put_floats = [&](std::span<const float> floats) {
-    for (const float x : floats) put_number(std::bit_cast<std::uint32_t>(x), 4);
-  };
-  for (const char c : magic) out.push_back(static_cast<std::byte>(c));
-  put_number(bins, 4);
-  put_number(features, 4);
-  put_floats(theta_);
-  put_floats(theta_squares_);
-  for (const auto part : {&row::weights, &row::squares})
-    for (std::uint32_t i = 0; i < features; ++i)
-      put_floats(std::span(rows_[i].*part).first(1 + groups));
-  put_number(checksum(out), 8);
-  return out;
-}
-
-status hazard_model::load(std::span<const std::byte> bytes) {
-  constexpr std::size_t size = sizeof magic + 8 + 8 * bins + 8 * features * (1 + groups) + 8;
-  if (bytes.size() != size)
-    return {errc::corrupt, "policy weights have " + std::to_string(bytes.size()) + " bytes, not " +
-                               std::to_string(size)};
-  std::size_t at = 0;
-  const auto number = [&](std::size_t n) {
-    std::uint64_t x = 0;
-    for (std::size_t i = 0; i < n; ++i) x |= static_cast<std::uint64_t>(bytes[at++]) << (8 * i);
-    return x;
-  };
-  if (std::memcmp(bytes.data(), magic, sizeof magic) != 0)
-    return {errc::corrupt, "policy weights do not begin with rkvhaz01"};
-  at = sizeof magic;
-  if (const std::uint64_t b = number(4), f = number(4); b != bins || f != features)
-    return {errc::corrupt, "policy weights for " + std::to_string(b) + " bins and " +
-                               std::to_string(f) + " features, not " + std::to_string(bins) +
-                               " and " + std::to_string(features)};
-  hazard_model read;
-  bool sound = true;
-  const auto floats = [&](std::span<float> to, bool square) {
-    for (float& x : to) {
-      x = std::bit_cast<float>(static_cast<std::uint32_t>(number(4)));
-      sound = sound && std::isfinite(x) && (!square || x >= 0);
-    }
-  };
-  floats(read.theta_, false);
-  floats(read.theta_squares_, true);
-  for (const auto part : {&row::weights, &row::squares})
-    for (std::uint32_t i = 0; i < features; ++i)
-      floats(std::span(read.rows_[i].*part).first(1 + groups), part == &row::squares);
-  if (number(8) != checksum(bytes.first(size - 8)))
-    return {errc::corrupt, "policy weights do not match their checksum"};
-  if (!sound) return {errc::corrupt, "policy weights hold a number that is not finite"};
-  *this = read;
-  prepare_keys();
-  return {};
 }
 
 }  // namespace radixkv::detail

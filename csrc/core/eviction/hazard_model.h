@@ -17,6 +17,7 @@
 #include <span>
 #include <vector>
 
+#include "csrc/core/eviction/reuse_index_options.h"
 #include "radixkv/result.h"
 
 namespace radixkv::detail {
@@ -66,16 +67,26 @@ class run_features {
   std::uint32_t bits_ = 0;
 };
 
+// What became of a run in a bin.
+struct lesson {
+  run_features features;
+  std::uint32_t bin = 0;
+  bool used = false;  // it was used within the bin; else it outlived it
+  std::uint32_t tokens = 0;
+  float times = 1;  // as many lessons of its kind it counts for
+};
+
 class hazard_model {
  public:
   static constexpr std::uint32_t bins = 20;
-  hazard_model();
+  explicit hazard_model(const hazard_options& options = {});
 
   // Age in requests at which bin b begins; edge(bins) ends the last one.
   [[nodiscard]] static double edge(std::uint32_t bin);
 
-  // A run of so many tokens was used in the bin, or outlived it; counts as `times` of its kind.
-  void learn(run_features f, std::uint32_t bin, bool used, std::uint32_t tokens, float times = 1);
+  // Four at a time: what is expected of four is computed before any of them changes a weight.
+  void learn(std::span<const lesson> lessons);
+  void learn(const lesson& l) { learn(std::span(&l, 1)); }
   [[nodiscard]] float hazard(run_features f, std::uint32_t bin) const;
   // Brings what key() uses of the bins' own weights up to date.
   void prepare_keys();
@@ -91,24 +102,27 @@ class hazard_model {
 
  private:
   static constexpr std::uint32_t groups = 4, features = 226, most_active = 14;
-  // What is known of a feature, one cache line. [0]: its weight, or the sum of its squared
-  // gradients; [1 + g]: that in group g.
+  struct cell {
+    float weight = 0, squares = 0;  // the latter: the sum of its squared gradients
+  };
+  // What is known of a feature, one cache line. [0]: in all bins; [1 + g]: in group g.
   struct alignas(64) row {
-    std::array<float, 8> weights{}, squares{};
+    std::array<cell, 8> cells;
   };
-  // Indices of rows; filled up to 16 with that of the row behind the last, which stays 0.
-  struct active {
-    std::array<std::uint16_t, 16> index;
-    bool tail;
-  };
+  // Indices of the rows of a run's features, of which a tail has one.
+  using row_list = std::array<std::uint32_t, most_active>;
+  struct logits;  // of a run in each group, but for the bins' own weights
 
-  [[nodiscard]] static active active_features(run_features f);
+  static std::uint32_t list_rows(run_features f, row_list& rows);
   [[nodiscard]] static std::uint32_t group(std::uint32_t bin) { return bin / (bins / groups); }
+  [[nodiscard]] logits logits_of(run_features f) const;
+  void learn_some(const lesson* lessons, std::uint32_t n);
+  void step(row& a, row& b, std::uint32_t g, float d, float squared);
 
-  std::array<row, features + 1> rows_{};
-  std::array<float, bins> theta_{}, theta_squares_{};
-  // Of each bin, four times: e^-θ, and its width in requests.
-  std::array<std::array<float, 4>, bins> odds_against_{}, width_{};
+  hazard_options options_;
+  std::array<row, features> rows_{};
+  std::array<cell, bins> theta_{};
+  std::array<float, bins> odds_against_{}, width_{};  // of each bin: e^-θ; its width in requests
 };
 
 }  // namespace radixkv::detail

@@ -41,6 +41,11 @@ class key_queue {
     return true;
   }
   [[nodiscard]] bool contains(run_id r) const { return r < lists_.size() && lists_[r] != nowhere; }
+  // What `put` of r will look at. REQUIRES: there is room for r.
+  void prefetch(run_id r) const {
+    __builtin_prefetch(&lists_[r]);
+    __builtin_prefetch(&links_[r]);
+  }
   // Adds r, or changes its key. Keys ≤ 0 go before all others. REQUIRES: room.
   void put(run_id r, float key) {
     const std::uint32_t l = list_of(key);

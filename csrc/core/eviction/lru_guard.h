@@ -20,16 +20,21 @@
 #include <cmath>
 #include <cstdint>
 
+#include "csrc/core/eviction/reuse_index_options.h"
+
 namespace radixkv::detail {
 
 class lru_guard {
  public:
-  explicit lru_guard(std::int64_t capacity_blocks = 0)
-      : capacity_(static_cast<double>(capacity_blocks)) {}
+  explicit lru_guard(std::int64_t capacity_blocks = 0, const guard_options& options = {})
+      : options_(options),
+        memory_(1 - 1 / options.memory),
+        capacity_(static_cast<double>(capacity_blocks)),
+        penalty_(options.shortest_penalty) {}
 
   // A request that hit so many blocks, and would have under LRU. True if the mode changed.
   bool count(std::uint32_t hits, std::uint32_t lru_hits) {
-    debt_ += (1 - tolerated_loss) * lru_hits - hits;
+    debt_ += (1 - options_.tolerated_loss) * lru_hits - hits;
     debt_ = std::max(debt_, -capacity_);
     ++requests_;
     if (by_recency_) {
@@ -38,12 +43,13 @@ class lru_guard {
       return true;
     }
     const double lost = static_cast<double>(lru_hits) - hits;
-    lru_hits_ = lru_hits_ * memory + lru_hits;
-    lost_ = lost_ * memory + lost;
-    squares_ = squares_ * memory + lost * lost;
-    if (requests_ == 4 * penalty_) penalty_ = shortest_penalty;  // a success
-    if (lost_ <= tolerated_loss * lru_hits_ + doubt * std::sqrt(squares_)) return false;
-    penalty_ = std::min(4 * penalty_, longest_penalty);
+    lru_hits_ = lru_hits_ * memory_ + lru_hits;
+    lost_ = lost_ * memory_ + lost;
+    squares_ = squares_ * memory_ + lost * lost;
+    if (requests_ == 4 * penalty_) penalty_ = options_.shortest_penalty;  // a success
+    if (lost_ <= options_.tolerated_loss * lru_hits_ + options_.doubt * std::sqrt(squares_))
+      return false;
+    penalty_ = std::min(4 * penalty_, options_.longest_penalty);
     begin(true);
     return true;
   }
@@ -60,18 +66,12 @@ class lru_guard {
     lru_hits_ = lost_ = squares_ = 0;
   }
 
-  // Half of the 1 % that is to be kept.
-  static constexpr double tolerated_loss = 0.005;
-  // Standard deviations by which a loss may be chance.
-  static constexpr double doubt = 1;
-  // Longer than the oldest age bin, so that outcomes are judged and not moods.
-  static constexpr double memory = 1 - 1.0 / 20'000;
-  static constexpr std::uint32_t shortest_penalty = 250, longest_penalty = 1u << 16;
-
+  guard_options options_;
+  double memory_;    // what a request later is left of a sum
   double capacity_;  // blocks
   double debt_ = 0;  // hits
   bool by_recency_ = false;
-  std::uint32_t requests_ = 0, penalty_ = shortest_penalty;
+  std::uint32_t requests_ = 0, penalty_;
   double lru_hits_ = 0, lost_ = 0, squares_ = 0;
 };
 

@@ -53,6 +53,7 @@ class lru_shadow {
     const std::uint32_t i = turn - kept_;
     return i < turns_.size() ? &at(i) : nullptr;
   }
+  void prefetch(std::uint32_t turn) const { turns_.prefetch(turns_.begin() + (turn - kept_)); }
   [[nodiscard]] bool holds(std::uint32_t turn) const {
     return turns_.size() != 0 && turn - oldest_ < turns_.size();
   }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,19 @@ class position_ring {
   [[nodiscard]] T& operator[](std::uint64_t position) {
     const std::uint64_t i = position - base_;
     return ring_[i < ring_.size() ? i : i - ring_.size()];
+  }
+  // Hint; a position that is not there does no harm.
+  void prefetch(std::uint64_t position) const {
+    std::uint64_t i = position - base_;
+    if (i >= ring_.size()) i -= ring_.size();
+    if (i < ring_.size()) __builtin_prefetch(&ring_[i]);
+  }
+  // Those from `position` on, up to the last or the ring's end, whichever comes first.
+  // REQUIRES: begin ≤ position ≤ end.
+  [[nodiscard]] std::span<T> stretch(std::uint64_t position) {
+    if (position == end_) return {};
+    const std::uint64_t i = position - base_, wrapped = i < ring_.size() ? i : i - ring_.size();
+    return std::span(ring_).subspan(wrapped, std::min(end_ - position, ring_.size() - wrapped));
   }
   // Makes room for n more, with at most `allowance` bytes beyond those there are; false, with
   // nothing changed, if that is too little or there is no memory.

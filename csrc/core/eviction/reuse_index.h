@@ -30,19 +30,12 @@
 #include "csrc/core/eviction/key_queue.h"
 #include "csrc/core/eviction/lru_guard.h"
 #include "csrc/core/eviction/lru_shadow.h"
+#include "csrc/core/eviction/reuse_index_options.h"
 #include "csrc/core/eviction/run_history.h"
 #include "csrc/core/eviction/turn_log.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
-
-struct reuse_index_options {
-  double history_bytes_per_token = 1.9;  // of capacity; the most that histories may take
-  // Ghosts below 8 × capacity lose hits (2 × loses up to 19 %), and small caches need a floor to
-  // learn from: conversations return after minutes whatever the cache holds.
-  std::int64_t ghost_tokens_least = 28'000'000;
-  std::uint32_t chunk_tokens = 256;  // granularity at which evicted paths are recognised
-};
 
 class reuse_index_policy final : public eviction_policy {
  public:
@@ -57,7 +50,7 @@ class reuse_index_policy final : public eviction_policy {
   void on_split(node_id upper, node_id lower) override;
   void on_trim(node_id n, std::uint32_t blocks) override;
   void on_remove(node_id n, bool evicted) override;
-  void on_pin(node_id) override {}
+  void on_pin(node_id n) override { __builtin_prefetch(&ends_[n]); }
   void on_unpin(node_id n) override;
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
@@ -75,12 +68,10 @@ class reuse_index_policy final : public eviction_policy {
     run_id run;
     std::uint32_t depth;
   };
-  struct lesson {
-    run_features features;
+  struct ranking {
+    run_id run = no_run;
+    run_features features;  // of what would go next of it
     std::uint32_t bin = 0;
-    bool used = false;
-    std::uint32_t tokens = 0;
-    float times = 1;
   };
   static constexpr std::uint32_t bins = hazard_model::bins;
 
@@ -93,15 +84,22 @@ class reuse_index_policy final : public eviction_policy {
     return static_cast<std::uint32_t>((std::uint64_t{blocks} * block_tokens_ + 511) / 512);
   }
   place adopt(node_id n, std::span<const std::uint64_t> hashes);
+  [[nodiscard]] run_features describe(const request_info& request, const place& known,
+                                      const turn_record* last, turn_record& turn) const;
+  std::uint32_t use_path(run_id deepest, run_features features, bool again);
+  void count(const request_info& request, std::uint32_t lru_hits);
+  void tick();
+  void set_limits(std::int64_t capacity_blocks);
   void use(run_id r, const run_features& features, std::uint32_t tail_from, bool again);
   run_id cut(run_id r, std::uint32_t depth);
   run_id uncache(run_id r, std::uint32_t blocks);
-  void lead(node_id n);
+  void lead(node_id n, bool soon = false);
   [[nodiscard]] victim tail_of(const run& last) const;
   [[nodiscard]] run_id least_recent();
   void settle_release();
   void teach(const lesson& l);
   void outlived(const log_entry& e, std::uint32_t bin);
+  void rank_soon(run_id r, run_features features, std::uint32_t bin);
   void rank_waiting();
   [[nodiscard]] std::uint32_t bin_of(std::uint32_t turn) const;
   void rank(run_id r, float key);
@@ -110,6 +108,9 @@ class reuse_index_policy final : public eviction_policy {
   void measure(log_entry& e, const run& r) const;
   void refresh_keys();
   void unnote(run_id r);
+  [[nodiscard]] bool is_due(std::uint32_t bin, std::uint32_t turn) const {
+    return (turn & (periods_[bin] - 1)) == 0;
+  }
   void age(std::uint32_t bin);
   void adopt_orphans();
   void drop_old();
@@ -143,12 +144,8 @@ class reuse_index_policy final : public eviction_policy {
   std::array<std::array<std::uint32_t, 2>, bins> credits_{};  // towards the next: bodies, tails
   std::array<lesson, 32> waiting_lessons_;
   std::uint32_t lessons_waiting_ = 0;
-  struct {
-    std::array<run_features, 4> features;
-    std::array<std::uint32_t, 4> bins{};
-    std::array<run_id, 4> runs;
-    std::uint32_t size = 0;
-  } waiting_;                            // to be ranked by their features
+  std::array<ranking, 32> waiting_runs_;
+  std::uint32_t runs_waiting_ = 0;
   std::array<float, bins> tail_keys_{};  // of the model some requests ago
   std::uint64_t oldest_ = 0;             // where eviction by recency looks next
   run_id released_ = no_run;             // may lie before that, unless a request uses it now

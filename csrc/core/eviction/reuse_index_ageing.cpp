@@ -1,5 +1,4 @@
-// The policy's clock: how runs rank as they age, what they teach when they outlive a bin, and how
-// the oldest are forgotten.
+// The policy's clock: how runs rank as they age, and what they teach when they outlive a bin.
 #include <algorithm>
 #include <bit>
 
@@ -8,22 +7,28 @@
 
 namespace radixkv::detail {
 
-// Leaf n's last run may be a victim.
-void reuse_index_policy::lead(node_id n) {
+// Leaf n's last run may be a victim. soon: it is ranked with others.
+void reuse_index_policy::lead(node_id n, bool soon) {
   const run_id r = end_of(n);
   if (r == no_run || r == root_run) return;
   run& at = runs_[r];
   at.node = n;
   const std::uint32_t bin = std::min(bin_of(at.turn), bins - 1);
-  rank(r, at.aged_out ? 0 : at.last_is_tail() ? tail_keys_[bin] : model_.key(at.features, bin));
+  if (at.aged_out) {
+    rank(r, 0);
+  } else if (soon) {
+    if (log_entry* const e = log_.find(r, at.log)) e->candidate = 1;
+    rank_soon(r, at.last_is_tail() ? run_features::of_tail() : at.features, bin);
+  } else {
+    rank(r, at.last_is_tail() ? tail_keys_[bin] : model_.key(at.features, bin));
+  }
 }
 
 // Lessons wait for some others: they all find the weights in the processor's first cache.
 void reuse_index_policy::teach(const lesson& l) {
   waiting_lessons_[lessons_waiting_++] = l;
   if (lessons_waiting_ < waiting_lessons_.size()) return;
-  for (const lesson& w : waiting_lessons_)
-    model_.learn(w.features, w.bin, w.used, w.tokens, w.times);
+  model_.learn(waiting_lessons_);
   lessons_waiting_ = 0;
 }
 
@@ -34,13 +39,13 @@ void reuse_index_policy::outlived(const log_entry& e, std::uint32_t bin) {
   ++lessons_;
   const auto learn = [&](run_features f, std::uint32_t tokens, std::uint32_t& credit) {
     credit += tokens;
-    if (credit < quantum_) return;
+    if ((credit < quantum_) | (tokens == 0)) return;
     credit = quantum_ == 0 ? 0 : credit - std::max(quantum_, tokens);
     teach({f, bin, false, tokens,
            static_cast<float>(std::max(quantum_, tokens)) / static_cast<float>(tokens)});
   };
-  if (e.body > 0) learn(e.features, e.body, credits_[bin][0]);
-  if (e.tail > 0) learn(run_features::of_tail(), e.tail, credits_[bin][1]);
+  learn(e.features, e.body, credits_[bin][0]);
+  learn(run_features::of_tail(), e.tail, credits_[bin][1]);
 }
 
 // Of a run that was last used at `turn`; bins if it is older than the last one.
@@ -54,7 +59,10 @@ std::uint32_t reuse_index_policy::bin_of(std::uint32_t turn) const {
 
 void reuse_index_policy::rank(run_id r, float key) {
   queue_.put(r, key);
-  if (log_entry* const e = log_.find(r, runs_[r].log)) e->candidate = 1;
+  if (log_entry* const e = log_.find(r, runs_[r].log)) {
+    e->candidate = 1;
+    e->last_is_tail = runs_[r].last_is_tail();
+  }
 }
 
 void reuse_index_policy::unrank(run_id r) {
@@ -84,14 +92,13 @@ void reuse_index_policy::note(run_id r, std::uint32_t bin) {
 }
 
 void reuse_index_policy::measure(log_entry& e, const run& r) const {
+  e.last_is_tail = r.last_is_tail();
   if (r.uses == 0) return;
-  const auto tokens = [this](std::uint64_t blocks) {
-    return static_cast<std::uint32_t>(
-               std::min<std::uint64_t>(blocks * block_tokens_, log_entry::most_tokens)) &
-           0x1fff;
+  const auto tokens = [this](std::uint64_t blocks, std::uint32_t most) {
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks * block_tokens_, most));
   };
-  e.body = tokens(r.body());
-  e.tail = tokens(r.tail);
+  e.body = tokens(r.body(), log_entry::most_body) & 0x1fff;
+  e.tail = tokens(r.tail, log_entry::most_tail) & 0xfff;
 }
 
 void reuse_index_policy::refresh_keys() {
@@ -109,71 +116,73 @@ void reuse_index_policy::unnote(run_id r) {
   if (log_entry* const e = log_.find(r, runs_[r].log)) e->run = no_run;
 }
 
+// After a request.
+void reuse_index_policy::tick() {
+  if (lessons_ > thin_out_) {
+    thin_out_ *= 2;
+    quantum_ = std::clamp(2 * quantum_, options_.least_quantum, options_.largest_quantum);
+  }
+  if (now_ % options_.longest_period == 0) refresh_keys();
+  for (std::uint32_t b = 1; b <= bins; ++b)
+    if (is_due(b, now_)) age(b);
+  rank_waiting();
+  drop_old();
+}
+
 // Moves every run whose age has reached the bin there.
 void reuse_index_policy::age(std::uint32_t bin) {
-  std::uint64_t& at = cursors_[bin];
-  for (; at != log_.end(); ++at) {
-    count_entries();
-    log_entry& e = log_[at];
-    if (now_ - e.turn < edges_[bin]) break;
-    if (e.run == no_run || e.bin != bin - 1) continue;
-    outlived(e, bin - 1);
-    e.bin = bin & 31;
-    if (bin == bins || !e.candidate) continue;
-    if (runs_[e.run].last_is_tail()) {
-      queue_.put(e.run, tail_keys_[bin]);
-    } else {
-      waiting_.features[waiting_.size] = e.features;
-      waiting_.bins[waiting_.size] = bin;
-      waiting_.runs[waiting_.size++] = e.run;
-      if (waiting_.size == 4) rank_waiting();
+  std::array<log_entry*, 64> grown;
+  for (;;) {
+    // Which are to move is as good as random, so first they are gathered without a branch.
+    const std::span<log_entry> entries = log_.stretch(cursors_[bin]);
+    const std::size_t most = std::min(entries.size(), grown.size());
+    std::size_t seen = 0, moved = 0;
+    for (; seen < most && now_ - entries[seen].turn >= edges_[bin]; ++seen) {
+      grown[moved] = &entries[seen];
+      moved += (entries[seen].run != no_run) & (entries[seen].bin == bin - 1);
     }
+    count_entries(seen);
+    cursors_[bin] += seen;
+    for (log_entry* const e : std::span(grown).first(moved)) {
+      outlived(*e, bin - 1);
+      e->bin = bin & 31;
+      if (bin != bins && e->candidate)
+        rank_soon(e->run, e->last_is_tail ? run_features::of_tail() : e->features, bin);
+    }
+    if (seen == 0 || seen < most) return;
   }
+}
+
+// Ranks a run of the queue, or one that comes there, by and by: keys are computed four at a time,
+// and what the queue keeps of the run is fetched meanwhile.
+void reuse_index_policy::rank_soon(run_id r, run_features features, std::uint32_t bin) {
+  queue_.prefetch(r);
+  waiting_runs_[runs_waiting_++] = {r, features, bin};
+  if (runs_waiting_ == waiting_runs_.size()) rank_waiting();
 }
 
 void reuse_index_policy::rank_waiting() {
-  const std::array<float, 4> keys = model_.keys(waiting_.features, waiting_.bins);
-  for (std::uint32_t i = 0; i < waiting_.size; ++i) queue_.put(waiting_.runs[i], keys[i]);
-  waiting_.size = 0;
-}
-
-// Forgets the oldest ghosts beyond the limits, and the log where nothing needs it any more.
-void reuse_index_policy::drop_old() {
-  for (;;) {
-    const bool log_full = log_.used_bytes() > byte_limit_ / 4;
-    if (runs_.ghost_blocks() <= ghost_limit_ && history_bytes() <= byte_limit_ && !log_full) break;
-    if (!drop_oldest(log_full)) break;
+  std::array<run_features, 4> features;
+  std::array<std::uint32_t, 4> at{};
+  std::array<run_id, 4> runs;
+  std::uint32_t n = 0;
+  const auto put = [&] {
+    const std::array<float, 4> keys = model_.keys(features, at);
+    for (std::uint32_t i = 0; i < n; ++i) queue_.put(runs[i], keys[i]);
+    n = 0;
+  };
+  for (const ranking& r : std::span(waiting_runs_).first(runs_waiting_)) {
+    if (r.features.tail()) {
+      queue_.put(r.run, tail_keys_[r.bin]);
+      continue;
+    }
+    features[n] = r.features;
+    at[n] = r.bin;
+    runs[n] = r.run;
+    if (++n == 4) put();
   }
-  log_.drop_before(std::max(log_.begin(), std::min(dropped_, cursors_[bins])));
-}
-
-// Forgets the run used longest ago, if it is a ghost without descendants, else when it becomes one.
-// False if none is older than the newest turn. from_log: its runs stay in the bins where they are.
-bool reuse_index_policy::drop_oldest(bool from_log) {
-  if (dropped_ == log_.end()) return false;
-  const log_entry e = log_[dropped_];
-  if (e.turn == now_) return false;
-  if (e.run != no_run) {
-    run& at = runs_[e.run];
-    at.aged_out = true;
-    if (queue_.contains(e.run)) rank(e.run, 0);
-    if (at.cached == 0 && at.children == 0) drop(e.run);
-  }
-  ++dropped_;
-  if (from_log) {
-    for (std::uint64_t& c : cursors_) c = std::max(c, dropped_);
-    log_.drop_before(dropped_);
-  }
-  return true;
-}
-
-void reuse_index_policy::drop(run_id r) {
-  for (;;) {
-    unnote(r);
-    r = runs_.remove(r);
-    const run& above = runs_[r];
-    if (r == root_run || above.cached > 0 || above.children > 0 || !above.aged_out) return;
-  }
+  if (n > 0) put();
+  runs_waiting_ = 0;
 }
 
 }  // namespace radixkv::detail

@@ -101,6 +101,13 @@ class run_history {
   [[nodiscard]] std::string check() const;
 
  private:
+  // What is kept of a chunk's hash: its low bits, the upper ones for a run's first chunk only.
+  [[nodiscard]] static std::uint16_t short_of(std::uint64_t hash) {
+    return static_cast<std::uint16_t>(hash);
+  }
+  [[nodiscard]] static std::uint32_t long_of(std::uint64_t hash) {
+    return static_cast<std::uint32_t>(hash);
+  }
   // Index of the first chunk that ends behind `depth` blocks.
   [[nodiscard]] std::uint32_t chunk_at(std::uint32_t depth) const { return depth / per_chunk_; }
   // Chunks whose hashes are kept.

@@ -18,13 +18,15 @@ struct log_entry {
   run_id run = no_run;  // no_run: cleared
   std::uint32_t turn = 0;
   run_features features;  // of the run's body
-  // Tokens of its body and of its tail, at most most_tokens; 0 where there is nothing to learn.
-  std::uint32_t body : 13, tail : 13;
-  std::uint32_t bin : 5;        // up to which it has taught
-  std::uint32_t candidate : 1;  // the run is in the queue
+  // Tokens of its body and of its tail, at most so many; 0 where there is nothing to learn.
+  std::uint32_t body : 13, tail : 12;
+  std::uint32_t bin : 5;           // up to which it has taught
+  std::uint32_t candidate : 1;     // the run is in the queue
+  std::uint32_t last_is_tail : 1;  // its last cached block is of its tail
 
-  static constexpr std::uint32_t most_tokens = 5120;  // what the model can tell apart
-  log_entry() : body(0), tail(0), bin(0), candidate(0) {}
+  static constexpr std::uint32_t most_body = 5120;  // what the model can tell apart
+  static constexpr std::uint32_t most_tail = 4095;
+  log_entry() : body(0), tail(0), bin(0), candidate(0), last_is_tail(0) {}
 };
 static_assert(sizeof(log_entry) == 16);
 

@@ -30,8 +30,8 @@ TEST(hazard_model, learns_the_rate_at_which_runs_are_used) {
   rarely.set(run_features::turn, 2);
   std::mt19937 random(1);
   for (int i = 0; i < 60'000; ++i) {
-    m.learn(often, 4, random() % 10 < 6, 2560);
-    m.learn(rarely, 4, random() % 100 < 3, 2560);
+    m.learn({often, 4, random() % 10 < 6, 2560});
+    m.learn({rarely, 4, random() % 100 < 3, 2560});
   }
   EXPECT_NEAR(m.hazard(often, 4), 0.6, 0.1);
   EXPECT_NEAR(m.hazard(rarely, 4), 0.03, 0.02);
@@ -62,7 +62,7 @@ TEST(hazard_model, keys_are_those_of_the_definition_four_at_a_time_too) {
     return random() % 5 == 0 ? run_features::of_tail() : f;
   };
   for (int i = 0; i < 30'000; ++i)
-    m.learn(some_features(), random() % 20, random() % 4 == 0, 16 + random() % 6000, 1 + i % 3);
+    m.learn({some_features(), random() % 20, random() % 4 == 0, 16 + random() % 6000, 1 + i % 3});
   m.prepare_keys();
   for (int i = 0; i < 200; ++i) {
     std::array<std::uint32_t, 4> bins;
@@ -97,7 +97,7 @@ TEST(hazard_model, weights_come_back_as_they_were) {
   hazard_model m;
   run_features f;
   f.set(run_features::output, 3);
-  for (int i = 0; i < 500; ++i) m.learn(f, i % 20, i % 3 == 0, 1536);
+  for (int i = 0; i < 500; ++i) m.learn({f, i % 20, i % 3 == 0, 1536});
   m.prepare_keys();
   const std::vector<std::byte> saved = m.save();
   hazard_model loaded;
@@ -108,7 +108,7 @@ TEST(hazard_model, weights_come_back_as_they_were) {
 
 TEST(hazard_model, refuses_every_damaged_byte_and_length) {
   hazard_model m;
-  m.learn(run_features(), 1, true, 512);
+  m.learn({run_features(), 1, true, 512});
   const std::vector<std::byte> saved = m.save();
   hazard_model other;
   const std::vector<std::byte> before = other.save();

@@ -1,0 +1,156 @@
+// How evicted paths are recognised: the chunk hashes of runs, and the table of their first ones.
+#include <algorithm>
+#include <new>
+
+#include "csrc/core/eviction/run_history.h"
+#include "csrc/core/step_count.h"
+
+namespace radixkv::detail {
+
+namespace {
+// Runs of one parent that may have one hash: whoever knows what the hashes leave out can make many,
+// and each costs the others time. Later ones are not recognised once they are evicted.
+constexpr std::uint32_t most_of_a_hash = 8;
+}  // namespace
+
+std::size_t run_history::slot_of(run_id parent, std::uint32_t hash, bool short_hash) const {
+  std::uint64_t x = (std::uint64_t{parent} << 32) | hash;
+  x = (x + (short_hash ? 1 : 0)) * 0x9e3779b97f4a7c15u;
+  return (x ^ (x >> 32)) & (table_.size() - 1);
+}
+
+run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
+  for (const bool short_hash : {false, true}) {
+    const std::uint32_t wanted = short_hash ? short_of(hash) : long_of(hash);
+    count_lookups();
+    for (std::size_t s = slot_of(parent, wanted, short_hash); table_[s] != no_run;
+         s = (s + 1) & (table_.size() - 1)) {
+      count_entries(4);  // its run, a line
+      const run& r = runs_[table_[s]];
+      // What is cached the cache itself would have found, so it is another path of equal hash.
+      if (r.parent == parent && r.head_hash == wanted && r.short_hash == short_hash &&
+          r.cached == 0)
+        return table_[s];
+    }
+  }
+  return no_run;
+}
+
+bool run_history::has_many_like(const run& r) const {
+  std::uint32_t alike = 0;
+  count_lookups();
+  for (std::size_t s = slot_of(r.parent, r.head_hash, r.short_hash);
+       table_[s] != no_run && alike < most_of_a_hash; s = (s + 1) & (table_.size() - 1)) {
+    count_entries(4);
+    const run& other = runs_[table_[s]];
+    alike += other.parent == r.parent && other.head_hash == r.head_hash &&
+             other.short_hash == r.short_hash;
+  }
+  return alike == most_of_a_hash;
+}
+
+void run_history::table_insert(run_id r) {
+  if (chunks(runs_[r]) == 0) return;
+  if (2 * (in_table_ + 1) > table_.size()) grow_table();
+  // Without memory for a larger one, nearly full is slow, and quite full nothing more goes in.
+  if (8 * (in_table_ + 1) > 7 * table_.size() || has_many_like(runs_[r])) {
+    hashes_used_ -= chunks(runs_[r]);
+    runs_[r].hashes = no_hashes;
+    return;
+  }
+  table_place(r);
+  ++in_table_;
+}
+
+void run_history::table_place(run_id r) {
+  std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
+  for (; table_[s] != no_run; s = (s + 1) & (table_.size() - 1)) count_entries();
+  table_[s] = r;
+}
+
+void run_history::table_erase(run_id r) {
+  if (chunks(runs_[r]) == 0) return;
+  const std::size_t mask = table_.size() - 1;
+  std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
+  for (; table_[s] != r; s = (s + 1) & mask) count_entries();
+  // Closes the gap by moving up what would not be found across it.
+  for (std::size_t next = (s + 1) & mask; table_[next] != no_run; next = (next + 1) & mask) {
+    count_entries(4);
+    const run& n = runs_[table_[next]];
+    const std::size_t home = slot_of(n.parent, n.head_hash, n.short_hash);
+    if (((next - home) & mask) >= ((next - s) & mask)) {
+      table_[s] = table_[next];
+      s = next;
+    }
+  }
+  table_[s] = no_run;
+  --in_table_;
+}
+
+void run_history::grow_table() {
+  const std::size_t more = table_.size() * sizeof(run_id);
+  if (more > allowance_) return;
+  std::vector<run_id> old;
+  try {
+    old.assign(2 * table_.size(), no_run);
+  } catch (const std::bad_alloc&) {
+    return;
+  }
+  old.swap(table_);
+  allowance_ -= more;
+  for (const run_id r : old)
+    if (r != no_run) table_place(r);
+}
+
+void run_history::compact_hashes(std::size_t room) {
+  std::vector<std::uint16_t> kept;
+  const std::size_t before = hashes_.capacity();
+  const std::size_t most = before + allowance_ / sizeof(std::uint16_t);
+  try {
+    kept.reserve(std::min(hashes_used_ + hashes_used_ / 4 + room, most));
+  } catch (const std::bad_alloc&) {
+    return;
+  }
+  for (run& r : runs_) {
+    if (r.blocks == 0 || r.hashes == no_hashes) continue;
+    const auto moved = static_cast<std::uint32_t>(kept.size());
+    kept.insert(kept.end(), hashes_.begin() + r.hashes, hashes_.begin() + r.hashes + chunks(r));
+    r.hashes = moved;
+  }
+  hashes_ = std::move(kept);
+  spend_on_hashes(before);
+}
+
+// Makes room for n hashes at the end; false if there is none within the allowance.
+bool run_history::room_for_hashes(std::size_t n) {
+  if (hashes_.size() > hashes_used_ + hashes_used_ / 2 + 4096) compact_hashes(n);
+  if (hashes_.size() + n <= hashes_.capacity()) return true;
+  const std::size_t before = hashes_.capacity();
+  const std::size_t most = before + allowance_ / sizeof(std::uint16_t);
+  if (hashes_.size() + n > most) {
+    // Often enough to find gaps, not at every run.
+    if (hashes_.size() > hashes_used_ + hashes_used_ / 8) compact_hashes(n);
+    return hashes_.size() + n <= hashes_.capacity();
+  }
+  try {
+    hashes_.reserve(std::min(hashes_.size() + hashes_.size() / 4 + n, most));
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  spend_on_hashes(before);
+  return true;
+}
+
+void run_history::spend_on_hashes(std::size_t capacity_before) {
+  const std::size_t before = capacity_before * sizeof(std::uint16_t);
+  const std::size_t after = hashes_.capacity() * sizeof(std::uint16_t);
+  allowance_ = allowance_ + before > after ? allowance_ + before - after : 0;
+}
+
+void run_history::forget_hashes(run_id r) {
+  table_erase(r);
+  hashes_used_ -= chunks(runs_[r]);
+  runs_[r].hashes = no_hashes;
+}
+
+}  // namespace radixkv::detail
