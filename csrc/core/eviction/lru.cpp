@@ -11,9 +11,12 @@ void lru_policy::attach(const tree_view& tree, std::int64_t) {
   tree_ = &tree;
   states_ = {};
   queue_.clear();
-  live_ = 0;
+  heap_ = {};
+  heap_live_ = 0;
   lost_ = false;
   tick_ = 0;
+  ahead_.fill(no_node);
+  later_.fill(no_node);
 }
 
 bool lru_policy::make_room(node_id limit) noexcept { return grow_to(states_, limit); }
@@ -52,7 +55,6 @@ void lru_policy::on_remove(node_id n, bool) {
     }
     if (tree_->children(above) == 1) enqueue(above);  // n was its last child
   }
-  compact();
 }
 
 void lru_policy::on_pin(node_id) {}
@@ -72,27 +74,50 @@ void lru_policy::on_request(const request_info& request) {
 }
 
 victim lru_policy::next_victim() {
-  constexpr std::size_t ahead = tree_view::prefetch_distance;
   for (;;) {
-    if (queue_.empty()) {
+    const node_id n = next_in_order();
+    if (n == no_node) {
       if (!lost_) return {};
-      if (const node_id n = find_lost(); n != no_node) return {n, tree_->evictable_blocks(n)};
-      if (queue_.empty()) return {};
+      if (const node_id m = find_lost(); m != no_node) return {m, tree_->evictable_blocks(m)};
+      if (next_in_order() == no_node) return {};
+      continue;
     }
     count_nodes();
-    const node_queue::entry e = queue_.front();
-    if (const auto later = queue_.peek(ahead); later.node != no_node && valid(later))
-      tree_->prefetch(later.node);
-    if (const auto later = queue_.peek(2 * ahead); later.node != no_node)
-      __builtin_prefetch(&states_[later.node]);
-    if (valid(e)) {
-      if (const std::uint32_t n = tree_->evictable_blocks(e.node); n > 0) return {e.node, n};
-      // A pinned leaf comes back when it is let go; an inner node when its last child goes.
-      unqueue(states_[e.node]);
+    if (const std::uint32_t count = tree_->evictable_blocks(n); count > 0) {
+      fetch_ahead();
+      return {n, count};
     }
-    queue_.pop_front();
-    compact();
+    // A pinned leaf comes back when it is let go; an inner node when its last child goes.
+    unqueue(states_[n]);
   }
+}
+
+// The node of the smallest tick, no_node if there is none.
+node_id lru_policy::next_in_order() {
+  while (!heap_.empty() && !valid(heap_.front())) {
+    std::pop_heap(heap_.begin(), heap_.end(), later);
+    heap_.pop_back();
+  }
+  if (queue_.empty()) return heap_.empty() ? no_node : heap_.front().node;
+  const node_id n = queue_.front();
+  return !heap_.empty() && heap_.front().tick < states_[n].tick ? heap_.front().node : n;
+}
+
+// Tells the tree of one victim that comes tree_view::prefetch_distance after the next one, and
+// fetches what is known here of one that it will be told of later: one of each a victim, since the
+// processor has only so many misses under way.
+void lru_policy::fetch_ahead() {
+  constexpr std::size_t ahead = tree_view::prefetch_distance;
+  if (turn_ == turns) {
+    ahead_ = later_;
+    const std::size_t found = queue_.copy(ahead + turns, later_);
+    std::fill(later_.begin() + static_cast<std::ptrdiff_t>(found), later_.end(), no_node);
+    turn_ = 0;
+  }
+  // Ids stay below the tree's limit whatever has become of the node meanwhile.
+  if (const node_id n = ahead_[turn_]; n != no_node) tree_->prefetch(n);
+  if (const node_id n = later_[turn_]; n != no_node) __builtin_prefetch(&states_[n]);
+  ++turn_;
 }
 
 // Queues what there was no memory to queue. Returns the oldest leaf for which there still is none.
@@ -100,66 +125,102 @@ node_id lru_policy::find_lost() {
   node_id oldest = no_node;
   lost_ = false;
   for (node_id n = 0; n < states_.size(); ++n) {
-    if (!states_[n].alive || states_[n].queued || !tree_->evictable(n)) continue;
+    if (!states_[n].alive || states_[n].at != nowhere || !tree_->evictable(n)) continue;
     enqueue(n);
-    if (!states_[n].queued && (oldest == no_node || states_[n].tick < states_[oldest].tick))
+    if (states_[n].at == nowhere && (oldest == no_node || states_[n].tick < states_[oldest].tick))
       oldest = n;
   }
   return oldest;
 }
 
 std::size_t lru_policy::bytes() const noexcept {
-  return states_.capacity() * sizeof(node_state) + queue_.bytes();
+  return states_.capacity() * sizeof(node_state) + queue_.bytes() +
+         heap_.capacity() * sizeof(early_entry);
 }
 
 std::string lru_policy::check() const {
-  if (!queue_.sorted()) return "lru: the queue is out of order";
-  std::size_t queued = 0;
-  for (const node_state& s : states_) queued += s.queued;
-  if (queued != live_)
-    return "lru: " + std::to_string(live_) + " live entries counted, " + std::to_string(queued) +
-           " found";
-  std::vector<bool> found(states_.size());
-  queue_.for_each([&](node_queue::entry e) {
-    if (valid(e)) found[e.node] = true;
+  if (std::string wrong = queue_.check(); !wrong.empty()) return "lru: " + wrong;
+  std::uint32_t last = 0;
+  std::string wrong;
+  queue_.for_each([&](node_id n, place p) {
+    const node_state& s = states_[n];
+    if (s.at != p) wrong = "lru: node " + std::to_string(n) + " does not know its place";
+    if (s.tick < last) wrong = "lru: the queue is out of order at node " + std::to_string(n);
+    last = s.tick;
+    return wrong.empty();
   });
+  if (!wrong.empty()) return wrong;
+  std::size_t queued = 0;
+  std::size_t waiting = 0;
   for (node_id n = 0; n < states_.size(); ++n) {
     const node_state& s = states_[n];
-    if (s.queued && !found[n]) return "lru: node " + std::to_string(n) + " has lost its entry";
+    queued += s.at < in_heap;
+    waiting += s.at == in_heap;
     if (!s.alive) {
-      if (s.queued) return "lru: node " + std::to_string(n) + " is queued but gone";
+      if (s.at != nowhere) return "lru: node " + std::to_string(n) + " is queued but gone";
       continue;
     }
-    if (tree_->evictable(n) && !s.queued && !lost_)
+    if (tree_->evictable(n) && s.at == nowhere && !lost_)
       return "lru: leaf " + std::to_string(n) + " can never be evicted";
   }
-  if (queue_.size() > 2 * live_ + node_queue::slack + 1)
-    return "lru: " + std::to_string(queue_.size()) + " entries for " + std::to_string(live_) +
-           " live ones";
+  if (queued != queue_.size()) {
+    return "lru: " + std::to_string(queued) + " nodes are queued, " +
+           std::to_string(queue_.size()) + " are in the queue";
+  }
+  std::size_t found = 0;
+  for (const early_entry& e : heap_) found += valid(e);
+  if (waiting != heap_live_ || found < waiting) {
+    return "lru: " + std::to_string(waiting) + " nodes are in the heap, " +
+           std::to_string(heap_live_) + " counted, " + std::to_string(found) + " found";
+  }
+  if (!std::is_heap(heap_.begin(), heap_.end(), later)) return "lru: the heap is out of order";
+  if (heap_.size() > 2 * heap_live_ + heap_slack + 1) {
+    return "lru: the heap has " + std::to_string(heap_.size()) + " entries for " +
+           std::to_string(heap_live_) + " nodes";
+  }
   return {};
 }
 
-// Adds n at its recency unless it is queued already.
+// Adds n at its recency unless it is there already.
 void lru_policy::enqueue(node_id n) {
   node_state& s = state(n);
-  if (s.queued) return;
-  if (!queue_.insert({n, s.tick})) {
-    lost_ = true;
-    return;
+  if (s.at != nowhere) return;
+  if (queue_.empty() || s.tick >= states_[queue_.back()].tick) {
+    s.at = queue_.push_back(n);
+  } else if (s.tick <= states_[queue_.front()].tick) {
+    s.at = queue_.push_front(n);
+  } else if (put_in_heap(n, s.tick)) {
+    s.at = in_heap;
+    ++heap_live_;
   }
-  s.queued = 1;
-  ++live_;
-  compact();
-}
-
-// Drops stale entries once they are the most of the queue.
-void lru_policy::compact() {
-  queue_.maybe_compact(live_, [this](node_queue::entry e) { return valid(e); });
+  if (s.at == nowhere) lost_ = true;
 }
 
 void lru_policy::unqueue(node_state& s) {
-  live_ -= s.queued;
-  s.queued = 0;
+  const place at = s.at;
+  if (at == nowhere) return;
+  s.at = nowhere;
+  if (at == in_heap) {
+    --heap_live_;
+    tidy_heap();
+  } else {
+    queue_.erase(at, [this](node_id n, place p) { states_[n].at = p; });
+  }
+}
+
+bool lru_policy::put_in_heap(node_id n, std::uint32_t tick) noexcept try {
+  heap_.push_back({n, tick});
+  std::push_heap(heap_.begin(), heap_.end(), later);
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
+}
+
+// Drops the entries that their nodes have left once they are the most of the heap.
+void lru_policy::tidy_heap() {
+  if (heap_.size() <= 2 * heap_live_ + heap_slack) return;
+  std::erase_if(heap_, [this](const early_entry& e) { return !valid(e); });
+  std::make_heap(heap_.begin(), heap_.end(), later);
 }
 
 std::uint32_t lru_policy::next_tick() {
@@ -170,20 +231,20 @@ std::uint32_t lru_policy::next_tick() {
 // Ticks 1, 2, … in the same order; equal ones stay equal. Without memory all become equal.
 void lru_policy::renumber() {
   std::vector<node_id> order;
+  queue_.clear();
+  heap_.clear();
+  heap_live_ = 0;
   if (!list_alive(states_, order)) {
     for (node_state& s : states_) {
       s.tick = std::min<std::uint32_t>(s.tick, 1);
-      s.queued = 0;
+      s.at = nowhere;
     }
-    queue_.clear();
-    live_ = 0;
     lost_ = true;
     tick_ = 1;
     return;
   }
   std::sort(order.begin(), order.end(),
             [this](node_id a, node_id b) { return states_[a].tick < states_[b].tick; });
-  queue_.clear();
   tick_ = 0;
   std::uint32_t last = 0;
   for (const node_id n : order) {
@@ -191,10 +252,9 @@ void lru_policy::renumber() {
     if (s.tick != last) ++tick_;
     last = s.tick;
     s.tick = s.tick ? tick_ : 0;
-    if (s.queued && !queue_.insert({n, s.tick})) {
-      unqueue(s);
-      lost_ = true;
-    }
+    if (s.at == nowhere) continue;
+    s.at = queue_.push_back(n);
+    lost_ = lost_ || s.at == nowhere;
   }
 }
 

@@ -2,28 +2,37 @@
 //
 // A request touches its deepest node only: a parent that becomes a leaf inherits its child's
 // recency where that is newer, which gives the same order as touching the whole path (every node
-// above was used whenever the child was). 4 bytes per node and 8 per queue entry.
+// above was used whenever the child was). 8 bytes per node, and 4 to 16 where it is queued.
+//
+// Nodes arrive in order of recency but for two kinds: the parent of the oldest leaf goes to the
+// front of the queue, and the few that belong in between (what was pinned when its turn came and
+// was then let go without a request, parents of leaves that went before their turn) to a heap
+// beside it.
 //
 // Invariants
 // 1. tick(n) is that of the last request that ended at n, or at a descendant that has gone since.
-// 2. Every evictable leaf has a queue entry with its tick (`queued`), unless there was no memory
-// for
-//    it: then `lost_` is set, and it is found by looking at all nodes. Other nodes may have one.
+// 2. The queue is sorted by tick. The next node is that of the smaller tick of its front and the
+//    heap's top.
+// 3. Every evictable leaf is in the queue or the heap, unless there was no memory for it: then
+//    lost_ is set, and it is found by looking at all nodes. Other nodes may be there.
+// 4. Entries of the heap that their node has left are dropped when they are met, and all at once
+//    when they are the most of it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "csrc/core/eviction/node_queue.h"
+#include "csrc/core/eviction/recency_queue.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
 
 class lru_policy final : public eviction_policy {
  public:
-  static constexpr std::uint32_t max_tick = (1u << 30) - 1;
+  static constexpr std::uint32_t max_tick = (1u << 31) - 1;
   // Ticks are renumbered when they reach tick_limit; fewer than max_tick only in tests.
   explicit lru_policy(std::uint32_t tick_limit = max_tick) : tick_limit_(tick_limit) {}
 
@@ -43,31 +52,50 @@ class lru_policy final : public eviction_policy {
   [[nodiscard]] std::string check() const override;
 
  private:
+  using place = recency_queue::place;
+  static constexpr place nowhere = recency_queue::nowhere;
+  static constexpr place in_heap = nowhere - 1;
   struct node_state {
-    std::uint32_t tick : 30 = 0;
-    std::uint32_t queued : 1 = 0;
+    std::uint32_t tick : 31 = 0;
     std::uint32_t alive : 1 = 0;
+    place at = nowhere;
   };
+  struct early_entry {
+    node_id node;
+    std::uint32_t tick;
+  };
+  static constexpr std::size_t heap_slack = 64;
 
   [[nodiscard]] node_state& state(node_id n) { return states_[n]; }
-  [[nodiscard]] bool valid(node_queue::entry e) const {
-    const node_state& s = states_[e.node];
-    return s.queued && s.tick == e.tick;
+  [[nodiscard]] static bool later(const early_entry& a, const early_entry& b) {
+    return a.tick > b.tick;
+  }
+  [[nodiscard]] bool valid(const early_entry& e) const {
+    return states_[e.node].at == in_heap && states_[e.node].tick == e.tick;
   }
   void enqueue(node_id n);
   void unqueue(node_state& s);
-  void compact();
+  [[nodiscard]] bool put_in_heap(node_id n, std::uint32_t tick) noexcept;
+  void tidy_heap();
+  [[nodiscard]] node_id next_in_order();
+  void fetch_ahead();
   std::uint32_t next_tick();
   void renumber();
   [[nodiscard]] node_id find_lost();
 
   const tree_view* tree_ = nullptr;
   std::vector<node_state> states_;  // by node id
-  node_queue queue_;
-  std::size_t live_ = 0;  // nodes with `queued`
+  recency_queue queue_;
+  std::vector<early_entry> heap_;  // min-heap by tick
+  std::size_t heap_live_ = 0;      // nodes whose place is in_heap
   bool lost_ = false;
   std::uint32_t tick_ = 0;
   std::uint32_t tick_limit_;
+  // Nodes that come up, as it was when the queue was looked at last.
+  static constexpr std::size_t turns = 8;
+  std::array<node_id, turns> ahead_{};
+  std::array<node_id, turns> later_{};
+  std::size_t turn_ = turns;
 };
 
 }  // namespace radixkv::detail
