@@ -168,6 +168,14 @@ void block_pool::share_with_tree(block_id b) noexcept {
 
 std::int64_t block_pool::release_tree(std::span<const block_id> held) noexcept {
   tree_held_ -= static_cast<std::int64_t>(held.size());
+  if (held.size() == 1) {  // a leaf of one block, which nobody else holds
+    std::uint32_t& s = state_[index(held[0])];
+    if ((s & ~mark_bit) == tree_bit) {
+      s = 0;
+      push_run(held[0], 1);
+      return 1;
+    }
+  }
   return give_up(held, tree_bit, [](std::uint32_t s) {
     assert(s & tree_bit);
     return s & ~(tree_bit | mark_bit);

@@ -28,6 +28,7 @@ std::int64_t cached_bytes() noexcept {
 }  // namespace
 
 cache_core::guard::~guard() {
+  core_.tree_.settle();
   if (!core_.options_.on_pressure) return;
   const pressure level = level_of(core_.pool_, core_.options_);
   if (level == core_.pressure_) return;

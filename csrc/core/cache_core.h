@@ -208,7 +208,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   void leave_hints_locked(sequence_state& s, node_id end) noexcept;
   void drop_hints_locked(sequence_state& s) noexcept;
 
-  // The lock; on release, tells the listener if a watermark was crossed.
+  // The lock; on release, settles the tree, and tells the listener if a watermark was crossed.
   class guard;
 
   cache_options options_;

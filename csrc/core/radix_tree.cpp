@@ -132,12 +132,13 @@ void radix_tree::attach_leaf(node_id n) {
   if (nodes_[up].children > 0 || is_root(up)) ++leaf_count_;
   link_child(up, n);
   leaves_added_.fetch_add(1, std::memory_order_release);
-  register_jump(n);
+  register_leaf(n);
   token_count_ += nodes_[n].tokens;
   if (policy_) policy_->on_insert(n);
 }
 
 bool radix_tree::reserve_for_change() {
+  settle_jumps();
   return child_table_.reserve(4) && jump_table_.reserve(4) &&
          node_count_ + 2 <= static_cast<std::int64_t>(max_nodes_) &&
          (!policy_ || policy_->make_room(std::min(fresh_node_ + 2, max_nodes_)));
@@ -155,11 +156,16 @@ bool radix_tree::split_after(node_id n, std::uint32_t count) {
 // Fetches what splitting n after `count` blocks will read, as far as the node tells: the misses
 // overlap instead of following one another.
 void radix_tree::fetch_for_split(node_id n, std::uint32_t count) const noexcept {
+  detail::prefetch(&nodes_[free_node_ != no_node ? free_node_ : fresh_node_]);
   const tree_node& x = nodes_[n];
   const std::uint32_t total = blocks_of(x.tokens);
+  const bool leaf = x.children == 0;
+  const table_hashes h = leaf ? known_hashes(x) : table_hashes{};
   detail::prefetch(&nodes_[x.parent]);
-  detail::prefetch(first_row(x));
+  if (h.child != 0) child_table_.prefetch_slot(h.child);
+  if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
   const std::uint32_t hashed = hashed_blocks(count);
+  if (hashed != 0 || h.child == 0) detail::prefetch(first_row(x));
   if (total <= tree_node::inline_blocks) {
     for (std::uint32_t i = 1; i <= count; ++i) {
       detail::prefetch(row(static_cast<block_id>(x.list[i].load())));
@@ -189,11 +195,9 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   assert(u != no_node);
   tree_node& y = nodes_[u];
   const bool grouped = nodes_[up].children >= 2;
-  const std::uint32_t* const first = first_row(x);
-  const std::uint32_t group_hash = hasher_.child_hash(up, load_word(first));
-  const std::uint32_t old_jump = hasher_.jump_hash(jump_path(n));
-  if (grouped) child_table_.prefetch_slot(group_hash);
-  jump_table_.prefetch_slot(old_jump);
+  const table_hashes old = hashes_of(n);
+  if (grouped) child_table_.prefetch_slot(old.child);
+  jump_table_.prefetch_slot(old.jump);
 
   // The new node first, which nobody knows of yet.
   write_guard writing_y(y.changes);
@@ -220,12 +224,11 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const bool jumps = rest_tokens >> block_shift_ != 0;
   const std::uint32_t new_jump =
       jumps ? hasher_.jump_hash(path_with(y.path_hash, split_id, x.first_block + count)) : 0;
-  if (jumps) jump_table_.prefetch_slot(new_jump);
 
   write_guard writing_up(nodes_[up].child_changes);
   write_guard writing_x(x.changes);
-  if (grouped) replace_in_group(group_hash, up, n, u);
-  jump_table_.replace(old_jump, n, u);
+  if (grouped) replace_in_group(old.child, up, n, u);
+  jump_table_.replace(old.jump, n, u);
   if (!chunked) {
     for (std::uint32_t i = 0; i < rest; ++i) x.list[i] = x.list[count + i];
   } else {
@@ -251,7 +254,11 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
-  if (jumps) jump_table_.insert(new_jump, n);
+  if (jumps) register_jump(new_jump, n);
+  if (x.children == 0) {
+    const std::uint32_t token = load_word(row(static_cast<block_id>(split_id)));
+    know_hashes(x, {new_jump, hasher_.child_hash(u, token)});
+  }
   if (policy_) policy_->on_split(u, n);
   return u;
 }
@@ -271,8 +278,7 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
   const node_id up = x.parent;
   const block_lists::chunk c =
       total > tree_node::inline_blocks ? x.list[1].load() : block_lists::chunk{0};
-  unregister_jump(n);
-  unlink_child(up, n);
+  unregister_leaf(n);
   token_count_ -= x.tokens;
   drop_run(n);
   give_node(n);

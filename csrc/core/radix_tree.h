@@ -138,6 +138,12 @@ class radix_tree final : public tree_view {
   // Makes the place the end of a node by a split if needed. False if memory is refused.
   [[nodiscard]] bool split_after(node_id n, std::uint32_t blocks);
 
+  // Does what the last changes left for when its memory is at hand. To be called when the lock is
+  // given up, so that nobody's call takes longer for what another's did; else the next change does.
+  void settle() noexcept {
+    if (coming_ > 0) settle_jumps();
+  }
+
   // The child of `up` whose first block is b, which holds `tokens` tokens; no_node if there is
   // none.
   [[nodiscard]] node_id child_with(node_id up, block_id b, std::uint32_t tokens) const noexcept {
@@ -245,18 +251,36 @@ class radix_tree final : public tree_view {
   [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens,
                                        std::uint32_t n) const noexcept;
   void link_child(node_id parent, node_id child);
-  void unlink_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
   void remove_from_group(node_id parent, node_id child);
   void replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to);
 
-  // The jump table, in the same file: the hash of the path up to and including n's first block, …
+  // tree_leaf.cpp: what the tables know a leaf by lies in the leaf, so that neither a split nor its
+  // end has to read a row for it. 0: not known, to be computed from the row.
+  struct table_hashes {
+    std::uint32_t jump = 0;
+    std::uint32_t child = 0;
+  };
+  [[nodiscard]] static table_hashes known_hashes(const tree_node& leaf) noexcept {
+    const std::uint64_t both = leaf.path_hash;
+    return {static_cast<std::uint32_t>(both >> 32), static_cast<std::uint32_t>(both)};
+  }
+  static void know_hashes(const tree_node& leaf, table_hashes h) noexcept {
+    leaf.path_hash = std::uint64_t{h.jump} << 32 | h.child;
+  }
+  [[nodiscard]] table_hashes hashes_of(node_id n) const noexcept;
+  void register_leaf(node_id n) noexcept;
+  void register_jump(std::uint32_t hash, node_id n) noexcept;
+  void settle_jumps() noexcept;
+  void unregister_leaf(node_id n) noexcept;
+  [[nodiscard]] bool erase_if_alone(std::uint32_t hash, node_id child) noexcept;
+  void remove_sibling(node_id parent, node_id child) noexcept;
+
+  // What the jump table knows n by: the hash of the path up to and including its first block.
   [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept {
     const tree_node& x = nodes_[n];
     return path_with(nodes_[x.parent].path_hash, first_id(x), x.first_block);
   }
-  void register_jump(node_id n) noexcept;
-  void unregister_jump(node_id n) noexcept;
   [[nodiscard]] std::uint64_t end_path(node_id n) const noexcept;
   // The hash `path` continued by whole block `id` at depth `index`.
   [[nodiscard]] std::uint64_t path_with(std::uint64_t path, std::uint32_t id,
@@ -283,16 +307,10 @@ class radix_tree final : public tree_view {
   // Leaves that policies have named as going soon, the last ones (tree_leaving.cpp).
   struct leaving_nodes {
     static constexpr std::uint32_t ring = 32;
-    struct hashed_node {
-      node_id node = no_node;
-      std::uint32_t jump = 0;
-    };
     leaving_nodes() noexcept { node.fill(no_node); }
     std::array<node_id, ring> node;
     std::uint32_t last = 0;
     block_id block = no_block;
-    // What the jump table knew some of them by, at the index node % its size.
-    std::array<hashed_node, 2 * ring> hashed;
   };
 
   std::uint32_t block_shift_ = 4;
@@ -305,6 +323,14 @@ class radix_tree final : public tree_view {
   block_lists lists_;
   id_table child_table_;
   id_table jump_table_;
+  // Nodes that are still to come into the jump table (settle): readers find nothing there that they
+  // do not find without it.
+  struct coming_jump {
+    std::uint32_t hash;
+    node_id node;
+  };
+  std::array<coming_jump, 2> coming_jumps_{};  // as many as one change makes
+  std::uint32_t coming_ = 0;
   path_hasher hasher_;
   eviction_policy* policy_ = nullptr;
   // What readers do not look at while they match is on cache lines of its own.

@@ -54,7 +54,19 @@ std::string radix_tree::check() const {
       id_table::probe p = jump_table_.find(hasher_.jump_hash(jump_path(n)));
       node_id c = p.next();
       while (c != n && c != no_node) c = p.next();
+      for (std::uint32_t i = 0; i < coming_; ++i) {
+        if (coming_jumps_[i].node == n && coming_jumps_[i].hash == hashes_of(n).jump) c = n;
+      }
       if (c != n) return at_node("no jump entry", n);
+    }
+    if (x.children == 0) {
+      const table_hashes known = known_hashes(x);
+      const std::uint32_t jump =
+          x.tokens >= block_tokens() ? hasher_.jump_hash(jump_path(n)) : known.jump;
+      const std::uint32_t child = hasher_.child_hash(up, load_word(first_row(x)));
+      if ((known.jump != 0 && known.jump != jump) || (known.child != 0 && known.child != child)) {
+        return at_node("remembers wrong hashes", n);
+      }
     }
   }
   for (const node_id n : all) {
@@ -81,7 +93,7 @@ std::string radix_tree::check() const {
     if (mine.size() >= 2 && found != mine.size()) return at_node("siblings missing", n);
   }
   if (in_groups != child_table_.size()) return "child table holds entries of no group";
-  if (jumps != jump_table_.size()) return "jump table holds entries of no node";
+  if (jumps != jump_table_.size() + coming_) return "jump table holds entries of no node";
   if (leaves != leaf_count_) return "leaf count is off";
   if (tokens != token_count_) return "token count is off";
   if (std::string wrong = child_table_.check(); !wrong.empty()) return "child table: " + wrong;

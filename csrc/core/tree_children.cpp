@@ -1,5 +1,4 @@
-// Children of a node: the only child, or groups of siblings found through the child table; and the
-// jump table, which finds nodes from the hash of the path to them.
+// Children of a node: the only child, or groups of siblings found through the child table.
 #include <algorithm>
 #include <cassert>
 
@@ -111,16 +110,6 @@ void radix_tree::link_child(node_id parent, node_id child) {
   x.children = before + 1;
 }
 
-void radix_tree::unlink_child(node_id parent, node_id child) {
-  tree_node& x = nodes_[parent];
-  write_guard writing(x.child_changes);
-  const std::uint32_t before = x.children;
-  if (before >= 2) remove_from_group(parent, child);
-  x.child = x.child ^ child;
-  x.children = before - 1;
-  if (before == 2) remove_from_group(parent, x.child);
-}
-
 // The hash of the path to the end of n's run, continued from the parent's where the run is short.
 std::uint64_t radix_tree::end_path(node_id n) const noexcept {
   const tree_node& x = nodes_[n];
@@ -134,20 +123,6 @@ std::uint64_t radix_tree::end_path(node_id n) const noexcept {
     path = path_with(path, load_word(list + i), x.first_block + i);
   }
   return path;
-}
-
-// A node whose first block is partial cannot be jumped to; it is registered when the block is full.
-void radix_tree::register_jump(node_id n) noexcept {
-  if (nodes_[n].tokens >> block_shift_ == 0) return;
-  jump_table_.insert(hasher_.jump_hash(jump_path(n)), n);
-}
-
-void radix_tree::unregister_jump(node_id n) noexcept {
-  if (nodes_[n].tokens >> block_shift_ == 0) return;
-  // A node is in the table once at most: where it is found under a hash, that is the right one.
-  const leaving_nodes::hashed_node& known = leaving_.hashed[n % leaving_.hashed.size()];
-  if (known.node == n && jump_table_.erase_if_there(known.jump, n)) return;
-  jump_table_.erase(hasher_.jump_hash(jump_path(n)), n);
 }
 
 }  // namespace radixkv::detail

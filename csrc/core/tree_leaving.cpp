@@ -1,11 +1,12 @@
 // Looking ahead of eviction: fetching what removing the next victims will touch.
 //
 // Victims lie anywhere in memory, and removing one takes a chain of cache misses: the node; its
-// first row, its parent and its chunk of ids, which the node names; the slots of both tables, whose
-// hashes follow from the row. The policy names leaves well before their turn, so each time it names
-// one, one link of the chain is taken for a leaf that it named some leaves ago, and the next link
-// for one that it named still earlier: no link waits for memory. All of it is a guess: a leaf may
-// live on, or be gone.
+// parent, its chunk of ids and the slots of both tables, whose hashes the node remembers. Where it
+// does not (it was an inner node once), or has siblings that begin with the same token, its first
+// row comes in between. The policy names leaves well before their turn, so each time it names one,
+// one link of the chain is taken for a leaf that it named some leaves ago, and the next link for
+// one that it named still earlier: no link waits for memory. All of it is a guess: a leaf may live
+// on, or be gone.
 #include "csrc/core/radix_tree.h"
 
 namespace radixkv::detail {
@@ -33,8 +34,11 @@ void radix_tree::prefetch(node_id n) const noexcept {
   if (const node_id m = l.node[(l.last - links_apart) % ring]; m != no_node && may_go(nodes_[m])) {
     const tree_node& x = nodes_[m];
     const std::uint32_t count = blocks_of(x.tokens);
-    detail::prefetch(first_row(x));
+    const table_hashes h = known_hashes(x);
     detail::prefetch(&nodes_[x.parent]);
+    if (h.child != 0) child_table_.prefetch_slots(h.child);
+    if (h.jump != 0) jump_table_.prefetch_slots(h.jump);
+    if (h.child == 0 || h.jump == 0) detail::prefetch(first_row(x));
     l.block = static_cast<block_id>(first_id(x));
     if (count > tree_node::inline_blocks) {
       lists_.prefetch_header(x.list[1]);
@@ -44,13 +48,15 @@ void radix_tree::prefetch(node_id n) const noexcept {
   if (const node_id m = l.node[(l.last - 2 * links_apart) % ring];
       m != no_node && may_go(nodes_[m])) {
     const tree_node& x = nodes_[m];
-    if (nodes_[x.parent].children >= 2) {
-      child_table_.prefetch_slots(hasher_.child_hash(x.parent, load_word(first_row(x))));
-    }
-    if (x.tokens >> block_shift_ != 0) {
-      const std::uint32_t hash = hasher_.jump_hash(jump_path(m));
-      jump_table_.prefetch_slots(hash);
-      l.hashed[m % l.hashed.size()] = {m, hash};
+    const table_hashes h = known_hashes(x);
+    if (h.child == 0 || h.jump == 0) {
+      const table_hashes now = hashes_of(m);
+      know_hashes(x, now);
+      child_table_.prefetch_slots(now.child);
+      jump_table_.prefetch_slots(now.jump);
+    } else if (nodes_[x.parent].children >= 2 && (x.left != no_node || x.right != no_node ||
+                                                  child_table_.read().first(h.child) != m)) {
+      detail::prefetch(first_row(x));  // one of a group of siblings, which tokens find
     }
   }
 }

@@ -25,9 +25,9 @@ struct alignas(64) tree_node {
   // Links of the ordered set of siblings with the same first token (sibling_set.h).
   relaxed<std::uint32_t> left;
   relaxed<std::uint32_t> right;
-  // Hash of the path to the end of the run, from which the children's jump keys derive
-  // (radix_tree.h); valid while there are children.
-  relaxed<std::uint64_t> path_hash;
+  // With children: hash of the path to the end of the run, from which their jump keys derive
+  // (radix_tree.h). Without: what the tables know the node by (radix_tree::table_hashes).
+  mutable relaxed<std::uint64_t> path_hash;
   // For the writer only.
   std::uint32_t pins;           // sequences that use the run, or part of it
   std::uint32_t pinned_blocks;  // how much of it they use, at most

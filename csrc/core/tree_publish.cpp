@@ -23,7 +23,7 @@ void radix_tree::complete_tail(node_id n, block_id own, std::uint32_t tokens) {
     x.tokens = ((count - 1) << block_shift_) + tokens;
   }
   token_count_ += x.tokens - before;
-  if (!was_reachable) register_jump(n);
+  if (!was_reachable) register_leaf(n);
 }
 
 tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mine,
