@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "csrc/core/sibling_set.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
@@ -59,8 +58,8 @@ match_cursor::outcome match_cursor::look_up() noexcept {
   const tree_node& x = tree_.nodes_[node_];
   best_ = no_node;
   best_common_ = 0;
-  depth_ = 0;
   sibling_ = false;
+  searched_ = false;
   grouped_ = false;
   if (at_ == count_) return settle(node_, node_version_);
   if (short_runs_ >= bushy_runs && !distrust_) {
@@ -86,6 +85,7 @@ match_cursor::outcome match_cursor::look_up() noexcept {
   grouped_ = true;
   const std::uint32_t hash = tree_.hasher_.child_hash(node_, tokens_[at_]);
   table_version_ = tree_.child_table_.read_begin();
+  siblings_version_ = tree_.siblings_.read_begin();
   probe_ = tree_.child_table_.find(hash);
   tree_.child_table_.prefetch_slot(hash);
   stage_ = stage::probe;
@@ -93,8 +93,23 @@ match_cursor::outcome match_cursor::look_up() noexcept {
 }
 
 match_cursor::outcome match_cursor::probe() noexcept {
-  const node_id n = probe_.next();
+  node_id n = probe_.next();
   if (n == no_node) return absent();
+  sibling_ = sibling_trie::is_fork(n);
+  if (sibling_) {
+    searched_ = true;
+    const auto reach =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(tree_.block_tokens(), count_ - at_));
+    const node_id exact = tree_.sibling_that_begins_with(node_, tokens_ + at_, reach);
+    if (exact != no_node) {
+      n = exact;
+    } else {
+      const sibling_trie::found best = tree_.siblings_.find(node_, n, tokens_ + at_, reach);
+      if (best.conflict) return again();
+      n = best.node;
+      if (n == no_node) return outcome::more;  // another node's
+    }
+  }
   if (n >= tree_.max_nodes_) return again();
   aim(n);
   return outcome::more;
@@ -113,7 +128,7 @@ match_cursor::outcome match_cursor::next_candidate() noexcept {
 
 // Takes the candidate's run, all of one version.
 match_cursor::outcome match_cursor::enter() noexcept {
-  count_nodes();
+  if (!sibling_) count_nodes();  // else it has just been read
   const tree_node& x = tree_.nodes_[child_];
   version_ = x.changes.read_begin();
   if (version_ & 1) return again();
@@ -153,6 +168,7 @@ match_cursor::outcome match_cursor::absent() noexcept {
   const tree_node& x = tree_.nodes_[node_];
   if (!x.child_changes.read_valid(children_version_)) return again();
   if (grouped_ && !tree_.child_table_.read_valid(table_version_)) return again();
+  if (searched_ && !tree_.siblings_.read_valid(siblings_version_)) return again();
   if (best_ == no_node) return settle(node_, node_version_);
   if (!tree_.nodes_[best_].changes.read_valid(best_version_)) return again();
   return settle(best_, best_version_);

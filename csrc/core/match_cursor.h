@@ -69,14 +69,15 @@ class match_cursor {
   // The look-up below node_.
   stage stage_ = stage::look_up;
   bool grouped_ = false;         // candidates come from the child table
-  bool sibling_ = false;         // the candidate was reached through a sibling
+  bool sibling_ = false;         // the candidate is the best of several siblings
+  bool searched_ = false;        // several were searched
   bool guessed_ = false;         // the candidate came from the scout
   bool distrust_ = false;        // the scout was wrong here: look up
   std::uint8_t short_runs_ = 0;  // short runs in a row: the tree is bushy here
   std::uint8_t retries_ = 0;
-  std::uint16_t depth_ = 0;
   std::uint32_t children_version_ = 0;
   std::uint32_t table_version_ = 0;
+  std::uint32_t siblings_version_ = 0;
   id_table::probe probe_;
   node_id best_ = no_node;
   std::uint32_t best_version_ = 0;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "csrc/core/match_cursor.h"
-#include "csrc/core/sibling_set.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
@@ -19,7 +18,7 @@ constexpr std::uint32_t short_run_blocks = 4;  // of such runs the scout finds t
 }  // namespace
 
 match_cursor::outcome match_cursor::first_block() noexcept {
-  count_blocks();
+  if (!sibling_) count_blocks();  // else it has just been compared
   const std::uint32_t full = 1u << tree_.block_shift_;
   const auto reach = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(std::min(full, run_tokens_), count_ - at_));
@@ -43,16 +42,7 @@ match_cursor::outcome match_cursor::first_block() noexcept {
     // What a scout has found is there already, and nothing of a run of one block is left to fetch.
     return guessed_ || run_blocks_ == 1 ? run() : outcome::more;
   }
-  if (!grouped_) return absent();
-  const std::uint32_t theirs = load_word(r + common);
-  const tree_node& x = tree_.nodes_[child_];
-  const node_id next = tokens_[at_ + common] < theirs ? x.left : x.right;
-  if (!x.changes.read_valid(version_)) return again();
-  if (next == no_node) return absent();
-  if (next >= tree_.max_nodes_ || ++depth_ > sibling_set::max_depth) return again();
-  sibling_ = true;
-  aim(next);
-  return outcome::more;
+  return absent();
 }
 
 // Compares the run's blocks from compared_ on, up to `end`. Returns where it stopped: at the first

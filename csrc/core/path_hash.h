@@ -46,26 +46,26 @@ class path_hasher {
     return fold_multiply(unique ^ keys_[13], keys_[14]);
   }
 
+  // Places in tables take two rounds of mixing: one leaves keys in equal steps in clusters (mix.h).
   [[nodiscard]] std::uint32_t jump_hash(std::uint64_t path) const noexcept {
     return static_cast<std::uint32_t>(fold_multiply(path, keys_[9]) >> 32) & mask_;
   }
   [[nodiscard]] std::uint32_t child_hash(std::uint32_t parent, std::uint32_t token) const noexcept {
     const std::uint64_t both = std::uint64_t{parent} << 32 | token;
-    return static_cast<std::uint32_t>(twice(both ^ keys_[17], keys_[18]) >> 32) & mask_;
+    const std::uint64_t h = fold_multiply(both ^ keys_[17], keys_[18]);
+    return static_cast<std::uint32_t>(fold_multiply(h, keys_[10]) >> 32) & mask_;
   }
-  // Heap order of a node among its siblings.
-  [[nodiscard]] std::uint64_t priority(std::uint32_t node) const noexcept {
-    return twice(node ^ keys_[19], keys_[20]);
+  // Of the first tokens of a child's first block, whose digest is given; `kind` keeps hashes for
+  // several uses apart.
+  [[nodiscard]] std::uint32_t prefix_hash(std::uint32_t parent, std::uint64_t digest,
+                                          std::uint32_t kind) const noexcept {
+    const std::uint64_t where = std::uint64_t{parent} << 32 | kind;
+    const std::uint64_t h = fold_multiply(digest ^ keys_[15], where ^ keys_[16]);
+    return static_cast<std::uint32_t>(fold_multiply(h, keys_[9]) >> 32) & mask_;
   }
 
  private:
   static constexpr std::size_t words = 16;  // tokens hashed at a time
-
-  // Two rounds: one leaves keys in equal steps in clusters (mix.h). What is hashed of blocks has
-  // the second one where it becomes the place in a table.
-  [[nodiscard]] std::uint64_t twice(std::uint64_t value, std::uint64_t key) const noexcept {
-    return fold_multiply(fold_multiply(value, key), keys_[10]);
-  }
 
   // Σ (t₂ᵢ + k₂ᵢ)(t₂ᵢ₊₁ + k₂ᵢ₊₁), the sums modulo 2³². The keys are the first eight of keys_.
   [[nodiscard]] std::uint64_t products(const std::uint32_t* tokens) const noexcept {
@@ -95,7 +95,7 @@ class path_hasher {
 #endif
   }
 
-  alignas(16) std::array<std::uint64_t, 21> keys_{};
+  alignas(16) std::array<std::uint64_t, 19> keys_{};
   std::uint32_t mask_ = 0xffffffffu;
 };
 

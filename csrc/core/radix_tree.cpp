@@ -13,10 +13,10 @@ bool radix_tree::create(const options& o) {
   block_limit_ = static_cast<std::uint32_t>(o.blocks);
   // A node that is no root holds a block, and a block is in one node.
   const std::int64_t most = o.blocks + o.max_roots + 2;
-  max_nodes_ = static_cast<std::uint32_t>(std::min<std::int64_t>(most, no_node - 1));
+  max_nodes_ = static_cast<std::uint32_t>(std::min<std::int64_t>(most, sibling_trie::fork_bit - 1));
   const auto tokens = static_cast<std::size_t>(o.blocks) << block_shift_;
   if (!rows_.reserve(tokens) || !nodes_.reserve(max_nodes_) || !lists_.create(o.blocks) ||
-      !child_table_.create() || !jump_table_.create()) {
+      !child_table_.create() || !jump_table_.create() || !siblings_.create(max_nodes_)) {
     return false;
   }
   return !o.prefault || (rows_.populate(tokens) && lists_.prefault(o.blocks));
@@ -25,7 +25,7 @@ bool radix_tree::create(const options& o) {
 node_id radix_tree::take_node() {
   node_id n = free_node_;
   if (n != no_node) {
-    free_node_ = nodes_[n].left;
+    free_node_ = nodes_[n].next;
   } else {
     if (fresh_node_ == max_nodes_) return no_node;
     n = fresh_node_++;
@@ -37,8 +37,8 @@ node_id radix_tree::take_node() {
   x.tokens = 0;
   x.child = 0;
   x.children = 0;
-  x.left = no_node;
-  x.right = no_node;
+  x.previous = no_node;
+  x.next = no_node;
   x.path_hash = 0;
   x.pins = 0;
   x.pinned_blocks = 0;
@@ -52,7 +52,7 @@ void radix_tree::give_node(node_id n) noexcept {
   x.parent = no_node;
   x.first_block = free_mark;
   x.tokens = 0;
-  x.left = free_node_;
+  x.next = free_node_;
   free_node_ = n;
   --node_count_;
 }
@@ -139,7 +139,7 @@ void radix_tree::attach_leaf(node_id n) {
 
 bool radix_tree::reserve_for_change() {
   settle_jumps();
-  return child_table_.reserve(4) && jump_table_.reserve(4) &&
+  return child_table_.reserve(4) && jump_table_.reserve(4) && siblings_.reserve(2) &&
          node_count_ + 2 <= static_cast<std::int64_t>(max_nodes_) &&
          (!policy_ || policy_->make_room(std::min(fresh_node_ + 2, max_nodes_)));
 }
@@ -226,8 +226,8 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
       jumps ? hasher_.jump_hash(path_with(y.path_hash, split_id, x.first_block + count)) : 0;
 
   write_guard writing_up(nodes_[up].child_changes);
+  if (grouped) replace_in_group(old.child, up, n, u);  // reads x
   write_guard writing_x(x.changes);
-  if (grouped) replace_in_group(old.child, up, n, u);
   jump_table_.replace(old.jump, n, u);
   if (!chunked) {
     for (std::uint32_t i = 0; i < rest; ++i) x.list[i] = x.list[count + i];
@@ -249,8 +249,8 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   x.tokens = rest_tokens;
   x.first_block = x.first_block + count;
   x.parent = u;
-  x.left = no_node;
-  x.right = no_node;
+  x.previous = no_node;
+  x.next = no_node;
   x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
@@ -298,7 +298,7 @@ std::vector<node_id> radix_tree::all_nodes() const {
 std::size_t radix_tree::bytes(std::int64_t blocks_ever_used) const noexcept {
   return (static_cast<std::size_t>(blocks_ever_used) << block_shift_) * sizeof(token_id) +
          std::size_t{fresh_node_} * sizeof(tree_node) + lists_.bytes() + child_table_.bytes() +
-         jump_table_.bytes();
+         jump_table_.bytes() + siblings_.bytes();
 }
 
 }  // namespace radixkv::detail

@@ -3,7 +3,7 @@
 // A compressed radix tree whose nodes are runs of whole blocks; only a leaf's last block may be
 // partial. Matching is token-granular: prompts that part inside a block have sibling nodes whose
 // first blocks repeat the shared leading tokens, and the sibling with the longest common prefix is
-// found in an ordered set (sibling_set.h). The tokens of a block lie in one row beside the pool,
+// found in a trie over them (sibling_trie.h). The tokens of a block lie in one row beside the pool,
 // written once by the sequence that owns the block, so inserting, splitting and trimming copy no
 // token.
 //
@@ -33,6 +33,7 @@
 #include "csrc/core/block_lists.h"
 #include "csrc/core/id_table.h"
 #include "csrc/core/path_hash.h"
+#include "csrc/core/sibling_trie.h"
 #include "csrc/core/stable_array.h"
 #include "csrc/core/step_count.h"
 #include "csrc/core/tree_node.h"
@@ -211,12 +212,9 @@ class radix_tree final : public tree_view {
   friend class match_cursor;
   friend class hop_scout;
   friend class path_scout;
-  friend class sibling_set;
+  friend class sibling_trie;
 
-  struct found_child {
-    node_id node = no_node;
-    std::uint32_t common = 0;  // leading tokens of its first block that match
-  };
+  using found_child = sibling_trie::found;
 
   [[nodiscard]] std::uint32_t blocks_of(std::uint32_t tokens) const noexcept {
     return (tokens + (1u << block_shift_) - 1) >> block_shift_;
@@ -250,10 +248,16 @@ class radix_tree final : public tree_view {
   // tree_children.cpp
   [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens,
                                        std::uint32_t n) const noexcept;
+  // The child whose first block is these n tokens, if they are a whole block; no_node if the jump
+  // table names none, which does not mean that there is none.
+  [[nodiscard]] node_id sibling_that_begins_with(node_id parent, const std::uint32_t* tokens,
+                                                 std::uint32_t n) const noexcept;
   void link_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
   void remove_from_group(node_id parent, node_id child);
   void replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to);
+  [[nodiscard]] bool is_group(sibling_trie::ref group, node_id parent,
+                              std::uint32_t first) const noexcept;
 
   // tree_leaf.cpp: what the tables know a leaf by lies in the leaf, so that neither a split nor its
   // end has to read a row for it. 0: not known, to be computed from the row.
@@ -319,9 +323,10 @@ class radix_tree final : public tree_view {
   std::uint32_t max_nodes_ = 0;
   std::uint32_t block_limit_ = 0;  // ids below it have a row
   std::uint32_t fresh_node_ = 0;
-  node_id free_node_ = no_node;  // linked through `left`
+  node_id free_node_ = no_node;  // linked through `next`
   block_lists lists_;
   id_table child_table_;
+  sibling_trie siblings_{*this};
   id_table jump_table_;
   // Nodes that are still to come into the jump table (settle): readers find nothing there that they
   // do not find without it.

@@ -13,6 +13,11 @@ tree_place cache_core::published_tail_locked(const sequence_state& s) const noex
   const auto own = static_cast<std::uint32_t>(s.committed % block_tokens());
   if (own == 0) return {};
   const block_id tail = s.table[static_cast<std::size_t>(s.path_blocks)];
+  // Mostly it is the pinned node's only block.
+  if (!tree_.is_root(s.pinned) && tree_.first_block(s.pinned) == s.path_blocks &&
+      tree_.block(s.pinned, 0) == tail) {
+    return {s.pinned, 1};
+  }
   const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
   if (at.blocks < tree_.blocks(at.node) && tree_.block(at.node, at.blocks) == tail) {
     return {at.node, at.blocks + 1};

@@ -3,7 +3,6 @@
 #include <unordered_map>
 
 #include "csrc/core/radix_tree.h"
-#include "csrc/core/sibling_set.h"
 
 namespace radixkv::detail {
 
@@ -23,6 +22,7 @@ std::string radix_tree::check() const {
   std::int64_t leaves = 0;
   std::int64_t tokens = 0;
   std::size_t in_groups = 0;
+  sibling_trie::counts groups;
   std::size_t jumps = 0;
   for (const node_id n : all) {
     const tree_node& x = nodes_[n];
@@ -76,7 +76,7 @@ std::string radix_tree::check() const {
     std::uint32_t folded = 0;
     for (const node_id c : mine) folded ^= c;
     if (folded != x.child) return at_node("children's ids do not fold to child", n);
-    std::size_t found = 0;
+    const std::size_t before = groups.nodes;
     for (const node_id c : mine) {
       const std::uint32_t* first = first_row(nodes_[c]);
       if (const found_child f = find_child(n, first, first_block_tokens(nodes_[c])); f.node != c) {
@@ -85,13 +85,15 @@ std::string radix_tree::check() const {
       if (mine.size() < 2) continue;
       id_table::probe p = child_table_.find(hasher_.child_hash(n, *first));
       for (node_id g = p.next(); g != no_node; g = p.next()) {
-        if (g != c || nodes_[g].parent != n) continue;
-        ++in_groups;  // c is the root of its group
-        if (std::string wrong = sibling_set::check(*this, c, found); !wrong.empty()) return wrong;
+        if (siblings_.member(g) != c || nodes_[c].parent != n) continue;
+        ++in_groups;  // c is the one that stands for its group
+        if (std::string wrong = siblings_.check(n, g, groups); !wrong.empty()) return wrong;
       }
     }
-    if (mine.size() >= 2 && found != mine.size()) return at_node("siblings missing", n);
+    if (mine.size() >= 2 && groups.nodes - before != mine.size())
+      return at_node("siblings missing", n);
   }
+  if (std::string wrong = siblings_.check(groups); !wrong.empty()) return wrong;
   if (in_groups != child_table_.size()) return "child table holds entries of no group";
   if (jumps != jump_table_.size() + coming_) return "jump table holds entries of no node";
   if (leaves != leaf_count_) return "leaf count is off";

@@ -1,9 +1,7 @@
 // Children of a node: the only child, or groups of siblings found through the child table.
-#include <algorithm>
 #include <cassert>
 
 #include "csrc/core/radix_tree.h"
-#include "csrc/core/sibling_set.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
@@ -12,48 +10,43 @@ radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32
                                                std::uint32_t n) const noexcept {
   const tree_node& x = nodes_[parent];
   if (x.children == 0) return {};
-  found_child best;
-  const auto visit = [&](node_id c) {  // returns how the tokens compare with c's first block
-    count_nodes();
-    count_blocks();
-    const tree_node& y = nodes_[c];
-    const std::uint32_t reach = std::min(n, first_block_tokens(y));
-    const std::uint32_t* r = first_row(y);
-    const auto common = static_cast<std::uint32_t>(common_prefix(tokens, r, reach));
-    if (common > best.common) best = {c, common};
-    if (common == reach) return 0;
-    return tokens[common] < load_word(r + common) ? -1 : 1;
-  };
-  if (x.children == 1) {
-    visit(x.child);
-    return best;
-  }
+  if (x.children == 1) return siblings_.find_for_insert(parent, x.child, tokens, n);
   id_table::probe p = child_table_.find(hasher_.child_hash(parent, tokens[0]));
-  for (node_id c = p.next(); c != no_node; c = p.next()) {
-    const tree_node& y = nodes_[c];
-    if (y.parent != parent || load_word(first_row(y)) != tokens[0]) continue;
-    while (c != no_node) {
-      const int order = visit(c);
-      if (order == 0) break;
-      c = order < 0 ? nodes_[c].left : nodes_[c].right;
-    }
-    break;
+  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
+    const found_child best = siblings_.find_for_insert(parent, g, tokens, n);
+    if (best.node != no_node) return best;
   }
-  return best;
+  return {};
+}
+
+node_id radix_tree::sibling_that_begins_with(node_id parent, const std::uint32_t* tokens,
+                                             std::uint32_t n) const noexcept {
+  if (n != block_tokens()) return no_node;
+  count_hashed();
+  const tree_node& x = nodes_[parent];
+  const std::uint32_t depth = x.first_block + blocks_of(x.tokens);
+  const std::uint64_t path = x.path_hash + hasher_.block_part(hasher_.digest(tokens, n), depth);
+  const node_id c = jump_table_.read().first(hasher_.jump_hash(path));
+  if (c >= max_nodes_ || nodes_[c].parent != parent) return no_node;
+  return siblings_.common_with(c, tokens, n) == n ? c : no_node;
+}
+
+// Whether a candidate of the child table is the group of that parent and first token.
+bool radix_tree::is_group(sibling_trie::ref group, node_id parent,
+                          std::uint32_t first) const noexcept {
+  const tree_node& some = nodes_[siblings_.member(group)];
+  return some.parent == parent && load_word(first_row(some)) == first;
 }
 
 // REQUIRES: the group's members have their runs set.
 void radix_tree::add_to_group(node_id parent, node_id child) {
   const std::uint32_t first = load_word(first_row(nodes_[child]));
   const std::uint32_t hash = hasher_.child_hash(parent, first);
-  nodes_[child].left = no_node;
-  nodes_[child].right = no_node;
   id_table::probe p = child_table_.find(hash);
-  for (node_id c = p.next(); c != no_node; c = p.next()) {
-    if (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first) continue;
-    sibling_set group(*this, c);
-    group.insert(child);
-    if (group.root() != c) child_table_.replace(hash, c, group.root());
+  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
+    if (!is_group(g, parent, first)) continue;
+    const sibling_trie::ref now = siblings_.insert(parent, g, child);
+    if (now != g) child_table_.replace(hash, g, now);
     return;
   }
   child_table_.insert(hash, child);
@@ -63,17 +56,14 @@ void radix_tree::remove_from_group(node_id parent, node_id child) {
   const std::uint32_t first = load_word(first_row(nodes_[child]));
   const std::uint32_t hash = hasher_.child_hash(parent, first);
   id_table::probe p = child_table_.find(hash);
-  for (node_id c = p.next(); c != no_node; c = p.next()) {
-    if (c != child && (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first)) {
-      continue;
-    }
-    if (c == child && nodes_[c].left == no_node && nodes_[c].right == no_node) {
+  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
+    if (!is_group(g, parent, first)) continue;
+    if (g == child) {
       child_table_.erase(p);  // it was alone
       return;
     }
-    sibling_set group(*this, c);
-    group.erase(child);
-    if (group.root() != c) child_table_.replace(hash, c, group.root());
+    const sibling_trie::ref now = siblings_.erase(parent, g, child);
+    if (now != g) child_table_.replace(hash, g, now);
     return;
   }
   assert(false && "child is not in the child table");
@@ -82,17 +72,11 @@ void radix_tree::remove_from_group(node_id parent, node_id child) {
 // Puts `to` in the place of `from`, both with the same first block, in the group of that hash.
 void radix_tree::replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to) {
   const std::uint32_t first = load_word(first_row(nodes_[from]));
-  nodes_[to].left = no_node;
-  nodes_[to].right = no_node;
   id_table::probe p = child_table_.find(hash);
-  for (node_id c = p.next(); c != no_node; c = p.next()) {
-    if (c != from && (nodes_[c].parent != parent || load_word(first_row(nodes_[c])) != first)) {
-      continue;
-    }
-    sibling_set group(*this, c);
-    group.erase(from);
-    group.insert(to);
-    if (group.root() != c) child_table_.replace(hash, c, group.root());
+  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
+    if (!is_group(g, parent, first)) continue;
+    const sibling_trie::ref now = siblings_.replace(parent, g, from, to);
+    if (now != g) child_table_.replace(hash, g, now);
     return;
   }
   assert(false && "child is not in the child table");

@@ -68,14 +68,14 @@ void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
 // Erases the group of that hash which is `child` alone; false if there is none.
 bool radix_tree::erase_if_alone(std::uint32_t hash, node_id child) noexcept {
   const tree_node& x = nodes_[child];
-  if (x.left != no_node || x.right != no_node) return false;
+  if (x.previous != no_node) return false;  // one of several
   id_table::probe p = child_table_.find(hash);
   for (node_id c = p.next(); c != no_node; c = p.next()) {
     if (c != child) continue;
     child_table_.erase(p);
     return true;
   }
-  return false;  // it is a member of a group that has another root
+  return false;
 }
 
 }  // namespace radixkv::detail

@@ -54,8 +54,8 @@ void radix_tree::prefetch(node_id n) const noexcept {
       know_hashes(x, now);
       child_table_.prefetch_slots(now.child);
       jump_table_.prefetch_slots(now.jump);
-    } else if (nodes_[x.parent].children >= 2 && (x.left != no_node || x.right != no_node ||
-                                                  child_table_.read().first(h.child) != m)) {
+    } else if (nodes_[x.parent].children >= 2 &&
+               (x.previous != no_node || child_table_.read().first(h.child) != m)) {
       detail::prefetch(first_row(x));  // one of a group of siblings, which tokens find
     }
   }

@@ -22,9 +22,9 @@ struct alignas(64) tree_node {
   relaxed<std::uint32_t> child;     // the children's ids, xor-ed: the only child if there is one
   relaxed<std::uint32_t> children;  // how many
   version child_changes;
-  // Links of the ordered set of siblings with the same first token (sibling_set.h).
-  relaxed<std::uint32_t> left;
-  relaxed<std::uint32_t> right;
+  // Links among the children of a fork of siblings (sibling_trie.h).
+  relaxed<std::uint32_t> previous;
+  relaxed<std::uint32_t> next;
   // With children: hash of the path to the end of the run, from which their jump keys derive
   // (radix_tree.h). Without: what the tables know the node by (radix_tree::table_hashes).
   mutable relaxed<std::uint64_t> path_hash;

@@ -60,6 +60,20 @@ inline prompts siblings(std::size_t first, std::size_t n, std::size_t length, st
   return all;
 }
 
+// Prompts whose first blocks part at every token, in two ways each, and end in one that is unique.
+inline prompts siblings_parting_everywhere(std::size_t first, std::size_t n, std::size_t length) {
+  std::mt19937 random(static_cast<std::uint32_t>(first));
+  prompts all;
+  for (std::size_t i = first; i < first + n; ++i) {
+    tokens t(length, 7);
+    for (std::size_t k = 1; k + 1 < block_tokens; ++k) t[k] = random() % 2;
+    t[block_tokens - 1] = static_cast<token_id>(i);
+    for (std::size_t k = block_tokens; k < length; ++k) t[k] = static_cast<token_id>(random());
+    all.push_back(std::move(t));
+  }
+  return all;
+}
+
 // A path whose nodes have 1, 1 and `longer` blocks in turn.
 inline prompts uneven_runs(std::size_t turns, std::size_t longer) {
   std::mt19937 random(4);

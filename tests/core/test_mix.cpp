@@ -1,11 +1,8 @@
 // Keys in equal steps must lie in a table as random ones do, whatever the secrets: with one round
 // of mixing they lie in clusters for about one secret in a hundred.
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -118,26 +115,22 @@ TEST(mix, numbers_lie_as_random_keys_do) {
   });
 }
 
-// Nodes taken one after the other for siblings in order: the treap over them stays flat.
-TEST(mix, priorities_keep_siblings_balanced) {
+// Siblings that part at some token, as the forks and edges of their trie know them.
+TEST(mix, prefixes_lie_as_random_keys_do) {
   with_secrets([](const std::string& which) {
     const path_hasher hasher;
-    // The depth of a node is the number of those that dominate it on either side.
-    std::vector<std::uint64_t> heap(keys);
-    for (std::uint32_t i = 0; i < keys; ++i) heap[i] = hasher.priority(i);
-    std::vector<std::uint32_t> spine;
-    std::vector<int> depth(keys);
-    for (const bool forward : {true, false}) {
-      spine.clear();
-      for (std::uint32_t k = 0; k < keys; ++k) {
-        const std::uint32_t i = forward ? k : keys - 1 - k;
-        while (!spine.empty() && heap[spine.back()] < heap[i]) spine.pop_back();
-        depth[i] += static_cast<int>(spine.size());
-        spine.push_back(i);
+    for (const std::size_t at : {0u, 6u, 14u}) {
+      for (const std::uint64_t step : {std::uint64_t{1}, std::uint64_t{4096}}) {
+        EXPECT_LE(
+            slots_crossed([&](std::uint32_t i) {
+              std::array<std::uint32_t, 15> prefix{};
+              prefix[at] = static_cast<std::uint32_t>(i * step);
+              return upper(hasher.prefix_hash(9, hasher.digest(prefix.data(), prefix.size()), 1));
+            }),
+            most_crossed)
+            << which << ", token " << at << " in steps of " << step;
       }
     }
-    // The depth of a random treap is below 4.31 ln n in the mean (Devroye 1986); here 30.
-    EXPECT_LE(*std::max_element(depth.begin(), depth.end()), 60) << which;
   });
 }
 

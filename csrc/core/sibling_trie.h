@@ -1,0 +1,184 @@
+// Siblings whose first blocks begin with the same token: which of them has the longest common
+// prefix with some tokens?
+//
+// A compacted trie over their first blocks: a fork stands where some of them part, its children are
+// forks further down and nodes. Finding a place takes the logarithm of the block's length, whatever
+// the number of siblings and the way they part: forks are found by their handles in a hash table,
+// by a binary search over lengths ("fat binary search", Belazzougui, Boldi, Pagh and Vigna,
+// "Monotone minimal perfect hashing", SODA 2009), and the child of a fork with many of them by the
+// hash of one token more. What a hash names is verified by tokens: each fork knows a node below it.
+//
+// 1. Of a group of one there is no fork: the child table names the node. Else it names the top
+//    fork, and every fork has at least two children, which differ in the token behind its end.
+// 2. All nodes below a fork agree in its first `end` tokens, and all that agree in the first `top`
+//    of them lie below it; top is one more than the end of the fork above.
+// 3. Every fork but the top one is in the table under its handle; so are the children of a fork
+//    that is `hashed`, as every fork is that has ever had more than scanned_children.
+// 4. The forks that know a node are the fork above it and the next ones up, without a gap.
+//
+// Thread-safety: one writer; a reader may search at any time and validates what it was told with
+// the parent's child_changes and with read_valid. Forks are never unmapped.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "csrc/core/id_table.h"
+#include "csrc/core/relaxed.h"
+#include "csrc/core/stable_array.h"
+#include "radixkv/eviction_policy.h"
+#include "radixkv/types.h"
+
+namespace radixkv::detail {
+
+class radix_tree;
+struct tree_node;
+
+class sibling_trie {
+ public:
+  // A node's id, or a fork's place with fork_bit.
+  using ref = std::uint32_t;
+  static constexpr ref fork_bit = 0x80000000u;
+  [[nodiscard]] static bool is_fork(ref r) noexcept { return r != no_node && (r & fork_bit) != 0; }
+
+  struct found {
+    node_id node = no_node;
+    std::uint32_t common = 0;  // leading tokens of its first block that match
+    bool conflict = false;     // a writer came in the way: nothing was found out
+  };
+
+  explicit sibling_trie(radix_tree& tree) noexcept : tree_(tree) {}
+  // False if the system refuses memory. REQUIRES: max_nodes < fork_bit.
+  [[nodiscard]] bool create(std::uint32_t max_nodes);
+  // Begins a change of the tree: makes room for `changes` calls of insert, erase or replace. False
+  // if memory is refused.
+  [[nodiscard]] bool reserve(std::size_t changes);
+
+  // The one with the most leading tokens in common among the children of `parent` in `group`; none,
+  // if the group is another node's. REQUIRES: n > 0.
+  [[nodiscard]] found find(node_id parent, ref group, const std::uint32_t* tokens,
+                           std::uint32_t n) const noexcept;
+  // The same for the writer, who may insert these tokens next, in the same change.
+  [[nodiscard]] found find_for_insert(node_id parent, ref group, const std::uint32_t* tokens,
+                                      std::uint32_t n) const noexcept;
+  // Each returns what stands for the group from now on.
+  // REQUIRES: room reserved; the parent's child_changes are being written; no first block in the
+  // group is a prefix of n's or the reverse.
+  [[nodiscard]] ref insert(node_id parent, ref group, node_id n) noexcept;
+  // REQUIRES: as above; n is in the group and not alone.
+  [[nodiscard]] ref erase(node_id parent, ref group, node_id n) noexcept;
+  // Puts `to` in the place of `from`. REQUIRES: as above; the same first block.
+  [[nodiscard]] ref replace(node_id parent, ref group, node_id from, node_id to) noexcept;
+
+  // Leading tokens of n's first block that match, or `conflict` where a writer came in the way.
+  static constexpr std::uint32_t conflict = 0xffffffffu;
+  [[nodiscard]] std::uint32_t common_with(node_id n, const std::uint32_t* tokens,
+                                          std::uint32_t count) const noexcept;
+  // A node of the group.
+  [[nodiscard]] node_id member(ref group) const noexcept;
+
+  [[nodiscard]] std::uint32_t read_begin() const noexcept { return table_.read_begin(); }
+  [[nodiscard]] bool read_valid(std::uint32_t v) const noexcept { return table_.read_valid(v); }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return std::size_t{fresh_} * sizeof(fork) + table_.bytes();
+  }
+  // Checks a group, and counts its nodes, forks and entries of the table. Empty if sound.
+  struct counts {
+    std::size_t nodes = 0, forks = 0, entries = 0;
+  };
+  [[nodiscard]] std::string check(node_id parent, ref group, counts& seen) const;
+  // Empty if there is nothing but what was counted.
+  [[nodiscard]] std::string check(const counts& seen) const;
+
+ private:
+  static constexpr std::uint32_t none = no_node;
+  // A fork's children are looked through up to this number: as many lines as a look-up and what it
+  // leads to.
+  static constexpr std::uint32_t scanned_children = 4;
+  static constexpr std::uint32_t entries_of_a_change = scanned_children + 4;
+
+  struct fork {
+    relaxed<node_id> parent;  // of the siblings; none if the fork is not in use
+    relaxed<std::uint32_t> up;
+    // Among the children of `up`, which is the first one's previous; free ones are linked by
+    // `next`.
+    relaxed<ref> previous, next;
+    relaxed<ref> head;         // its first child
+    relaxed<node_id> witness;  // some node below
+    relaxed<std::uint16_t> top, end;
+    relaxed<std::uint32_t> inner;  // children that are forks, and hashed_bit
+  };
+  static_assert(sizeof(fork) == 32);
+  static constexpr std::uint32_t hashed_bit = 0x80000000u;
+
+  // Where tokens lead: into the edge that ends in `at`, or to a fork's end and no further.
+  struct place {
+    ref at;
+    std::uint32_t up;      // the fork whose child `at` is, or none
+    node_id witness;       // at or below `at`
+    std::uint32_t common;  // its leading tokens that match, or conflict
+  };
+  // The number in (a, b] that is divided by the highest power of two.
+  [[nodiscard]] static std::uint32_t fattest(std::uint32_t a, std::uint32_t b) noexcept {
+    return b & (~std::uint32_t{0} << (31 - __builtin_clz(a ^ b)));
+  }
+  [[nodiscard]] static std::uint32_t index(ref r) noexcept { return r & ~fork_bit; }
+  [[nodiscard]] static bool hashed(const fork& f) noexcept { return (f.inner & hashed_bit) != 0; }
+  [[nodiscard]] static std::uint32_t handle_of(const fork& f) noexcept {
+    return fattest(f.top - 1u, f.end);
+  }
+  [[nodiscard]] bool valid(ref r) const noexcept {
+    return r != none && (is_fork(r) ? index(r) : r) < limit_;
+  }
+  [[nodiscard]] relaxed<ref>& previous(ref r) noexcept;
+  [[nodiscard]] relaxed<ref>& next(ref r) noexcept;
+  [[nodiscard]] ref previous(ref r) const noexcept;
+  [[nodiscard]] ref next(ref r) const noexcept;
+  // Whether `before`, the previous one of r, is the fork above it and r its first child.
+  [[nodiscard]] bool is_above(ref before, ref r) const noexcept {
+    return is_fork(before) && forks_[index(before)].head == r;
+  }
+
+  [[nodiscard]] place descend(node_id parent, ref group, const std::uint32_t* tokens,
+                              std::uint32_t n) const noexcept;
+  [[nodiscard]] std::uint32_t fork_of(node_id parent, ref group, node_id n) const noexcept;
+  [[nodiscard]] ref jump(node_id parent, std::uint32_t from, const std::uint32_t* tokens,
+                         std::uint32_t to) const noexcept;
+  [[nodiscard]] ref child(node_id parent, const place& above, const std::uint32_t* tokens,
+                          std::uint32_t n, place& to) const noexcept;
+  // Hashes of the first `length` tokens of n: a fork's handle, or an edge to a child.
+  [[nodiscard]] std::uint32_t handle_hash(node_id parent, const std::uint32_t* tokens,
+                                          std::uint32_t length) const noexcept;
+  [[nodiscard]] std::uint32_t edge_hash(node_id parent, const std::uint32_t* tokens,
+                                        std::uint32_t length) const noexcept;
+  [[nodiscard]] const std::uint32_t* row(node_id n) const noexcept;
+
+  [[nodiscard]] std::uint32_t take_fork(node_id parent, std::uint32_t up, std::uint32_t end,
+                                        node_id witness) noexcept;
+  void push_child(std::uint32_t f, ref r) noexcept;
+  void add_child(node_id parent, std::uint32_t f, node_id n) noexcept;
+  void put_in_place(node_id parent, std::uint32_t up, ref from, ref to,
+                    const std::uint32_t* tokens) noexcept;
+  void file(node_id parent, std::uint32_t f) noexcept;
+  void unfile(node_id parent, std::uint32_t f) noexcept;
+  [[nodiscard]] ref dissolve(node_id parent, ref group, std::uint32_t f) noexcept;
+
+  radix_tree& tree_;
+  stable_array<fork> forks_;
+  std::uint32_t limit_ = 0;  // of nodes, and of forks
+  std::uint32_t fresh_ = 0;
+  std::uint32_t free_ = none;
+  std::uint32_t in_use_ = 0;
+  id_table table_;
+  // Where the writer's last search ended, in this change.
+  struct search {
+    node_id parent = none;
+    ref group = none;
+    const std::uint32_t* tokens = nullptr;
+    std::uint32_t n = 0;
+    place to{};
+  };
+  mutable search last_;
+};
+
+}  // namespace radixkv::detail
