@@ -1,0 +1,78 @@
+// The invariants of the trie of siblings, recomputed from scratch.
+#include "csrc/core/radix_tree.h"
+#include "csrc/core/sibling_trie.h"
+
+namespace radixkv::detail {
+
+std::string sibling_trie::check(node_id parent, ref group, counts& seen) const {
+  if (!is_fork(group)) {
+    ++seen.nodes;
+    return {};
+  }
+  const std::uint32_t f = index(group);
+  const fork& x = forks_[f];
+  const std::string name = "fork " + std::to_string(f) + " of siblings: ";
+  ++seen.forks;
+  if (x.parent != parent) return name + "another parent";
+  if (x.top > x.end) return name + "begins behind its end";
+  if (x.top != (x.up == none ? 1u : forks_[x.up].end + 1u)) return name + "begins elsewhere";
+  const auto is_filed = [&](std::uint32_t hash, ref r) {
+    ++seen.entries;
+    id_table::probe p = table_.find(hash);
+    for (ref c = p.next(); c != none; c = p.next()) {
+      if (c == r) return true;
+    }
+    return false;
+  };
+  if (x.up != none && !is_filed(handle_hash(parent, row(x.witness), handle_of(x)), group)) {
+    return name + "not under its handle";
+  }
+  std::uint32_t children = 0;
+  std::uint32_t inner = 0;
+  bool knows_one_below = false;
+  ref before = group;
+  for (ref r = x.head; r != none; before = r, r = next(r)) {
+    ++children;
+    inner += is_fork(r);
+    const ref previous =
+        is_fork(r) ? forks_[index(r)].previous.load() : tree_.nodes_[r].previous.load();
+    if (previous != before) return name + "its children are not linked";
+    if (is_fork(r) && forks_[index(r)].up != f) return name + "a child of another fork";
+    const node_id w = member(r);
+    if (tree_.nodes_[w].parent != parent || tree_.first_block_tokens(tree_.nodes_[w]) <= x.end ||
+        common_prefix(row(w), row(x.witness), x.end) != x.end) {
+      return name + "a child that begins otherwise";
+    }
+    for (ref other = x.head; other != r; other = next(other)) {
+      if (!hashed(x) && load_word(row(member(other)) + x.end) == load_word(row(w) + x.end)) {
+        return name + "two children go on alike";
+      }
+    }
+    if (hashed(x) && !is_filed(edge_hash(parent, row(w), x.end + 1u), r)) {
+      return name + "a child is not in the table";
+    }
+    knows_one_below |= common_prefix(row(w), row(x.witness), x.end + 1u) > x.end;
+    if (std::string wrong = check(parent, r, seen); !wrong.empty()) return wrong;
+  }
+  if (children < 2) return name + "fewer than two children";
+  if (inner != (x.inner & ~hashed_bit)) return name + "forks miscounted";
+  if (!hashed(x) && children > scanned_children) return name + "too many children";
+  if (const std::uint32_t up = x.up; up != none) {
+    // Who is known above a fork, and lies below it, is known to it.
+    const node_id above = forks_[up].witness;
+    if (above != x.witness && common_prefix(row(above), row(x.witness), x.top) == x.top) {
+      return name + "does not know whom the one above knows";
+    }
+  }
+  if (!knows_one_below) return name + "knows no node below it";
+  return {};
+}
+
+std::string sibling_trie::check(const counts& seen) const {
+  if (seen.forks != in_use_) return "forks of siblings that no node has";
+  if (seen.entries != table_.size()) return "entries of no fork of siblings";
+  if (std::string wrong = table_.check(); !wrong.empty()) return "siblings' table: " + wrong;
+  return {};
+}
+
+}  // namespace radixkv::detail
