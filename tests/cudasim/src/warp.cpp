@@ -65,6 +65,11 @@ int Warp::pick(bool rotate, uint32_t& nextMin, bool& others) {
 
 Warp::Result Warp::run(int64_t& budget) {
   LaunchStats* st = launch->stats;
+  if (naps) {
+    --naps;
+    --budget;
+    return Result::Yielded;
+  }
   while (live) {
     uint32_t nextMin;
     bool others;
@@ -160,6 +165,7 @@ Warp::Result Warp::run(int64_t& budget) {
       diverged = yield ? kGroupSlice : diverged + (start - slice);
     if (!live) break;
     if (yield && (!others || launch->weak)) return Result::Yielded;
+    naps = 0;  // the other lanes do not sleep
     if (budget <= 0) return Result::Quantum;
   }
   return Result::Done;
