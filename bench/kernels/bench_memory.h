@@ -1,6 +1,7 @@
 // Device memory of a benchmark. A CUDA error ends the program with a message: nothing was measured.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -20,7 +21,12 @@ template <class T>
 class bench_memory {
  public:
   explicit bench_memory(std::size_t size) : size_(size) {
-    require(cudaMalloc(reinterpret_cast<void**>(&data_), size * sizeof(T)), "cudaMalloc");
+    require(
+        cudaMalloc(reinterpret_cast<void**>(&data_), std::max<std::size_t>(size, 1) * sizeof(T)),
+        "cudaMalloc");
+  }
+  explicit bench_memory(const std::vector<T>& host) : bench_memory(host.size()) {
+    upload(host.data(), host.size());
   }
   ~bench_memory() { (void)cudaFree(data_); }
   bench_memory(const bench_memory&) = delete;
@@ -30,6 +36,9 @@ class bench_memory {
   std::size_t size() const { return size_; }
   void upload(const T* host, std::size_t count) {
     require(cudaMemcpy(data_, host, count * sizeof(T), cudaMemcpyHostToDevice), "upload");
+    // A pageable upload may still be in flight, and streams that do not wait for the default one
+    // follow.
+    require(cudaDeviceSynchronize(), "upload");
   }
   std::vector<T> download() const {
     std::vector<T> host(size_);

@@ -35,7 +35,7 @@ std::vector<compiled_kernel> read_compiler_report(const std::string& paths) {
       } else if (all.empty()) {
         continue;
       } else if (std::regex_search(line, found, spills)) {
-        all.back().spill_bytes = std::stoi(found[1]) + std::stoi(found[2]);
+        all.back().spill_bytes += std::stoi(found[1]) + std::stoi(found[2]);
       } else if (std::regex_search(line, found, registers)) {
         all.back().registers = std::stoi(found[1]);
       }

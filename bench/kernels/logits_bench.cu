@@ -1,0 +1,70 @@
+// Times of moving rows of logits between a batch and the store, and of top-k.
+
+#include <algorithm>
+#include <random>
+
+#include "bench/kernels/gpu_timer.h"
+#include "kernels/logits_cache.h"
+#include "kernels/logits_topk.h"
+
+namespace radixkv::bench {
+namespace {
+
+using kernels::element_type;
+
+constexpr std::uint32_t vocabulary = 131072;
+
+void logits_scatter(benchmark::State& state) {
+  const auto rows = static_cast<std::uint32_t>(state.range(0));
+  const auto from = static_cast<element_type>(state.range(1));
+  const auto to = static_cast<element_type>(state.range(2));
+  bench_memory<std::byte> batch(std::size_t{rows} * vocabulary * bytes_of(from));
+  bench_memory<std::byte> store(std::size_t{rows} * vocabulary * bytes_of(to));
+  require(cudaMemset(batch.data(), 0, batch.size()), "memset");
+  std::vector<std::int32_t> slots(rows);
+  for (std::uint32_t r = 0; r < rows; ++r) slots[r] = static_cast<std::int32_t>(rows - 1 - r);
+  bench_memory<std::int32_t> device_slots(rows);
+  device_slots.upload(slots.data(), rows);
+  const kernels::logits_arguments a{
+      batch.data(), vocabulary,          from,   rows,
+      store.data(), vocabulary,          to,     static_cast<std::int32_t>(rows),
+      vocabulary,   device_slots.data(), nullptr};
+  measure(state, static_cast<double>(batch.size() + store.size()),
+          [&](cudaStream_t s) { return kernels::logits_scatter(s, a); });
+}
+BENCHMARK(logits_scatter)
+    ->ArgNames({"rows", "from", "to"})
+    ->ArgsProduct({{1, 512}, {0, 1, 2}, {0, 1, 2}})
+    ->UseManualTime();
+
+void logits_topk(benchmark::State& state) {
+  const auto rows = static_cast<std::uint32_t>(state.range(0));
+  constexpr std::uint32_t k = 64;
+  bench_memory<float> batch(std::size_t{rows} * vocabulary), values(std::size_t{rows} * k),
+      sums(rows);
+  bench_memory<std::int32_t> ids(std::size_t{rows} * k);
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<float> content(batch.size());
+  for (float& f : content) f = normal(random);
+  batch.upload(content.data(), content.size());
+  const std::size_t scratch_bytes = kernels::logits_topk_scratch_bytes(rows, vocabulary, k);
+  bench_memory<std::byte> scratch(std::max<std::size_t>(scratch_bytes, 1));
+  kernels::logits_topk_arguments a;
+  a.rows = batch.data();
+  a.row_stride = a.vocabulary = vocabulary;
+  a.row_count = rows;
+  a.k = k;
+  a.slot_count = static_cast<std::int32_t>(rows);
+  a.values = values.data();
+  a.ids = ids.data();
+  a.log_sum_exp = sums.data();
+  a.scratch = scratch.data();
+  a.scratch_bytes = scratch_bytes;
+  measure(state, static_cast<double>(batch.size()) * sizeof(float),
+          [&](cudaStream_t s) { return kernels::logits_topk(s, a); });
+}
+BENCHMARK(logits_topk)->ArgName("rows")->Arg(1)->Arg(16)->Arg(512)->UseManualTime();
+
+}  // namespace
+}  // namespace radixkv::bench
