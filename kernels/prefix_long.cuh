@@ -21,23 +21,22 @@ struct tile_view {
 struct tile_verdict {
   std::uint32_t blocks;  // matched
   bool mismatch;         // the next block has a candidate that failed
-  std::int32_t parent;   // the block before the next one
 };
 
-// Compares the tile's units with what the index keeps for their candidates; 16 bytes a lane and
-// round. Returns the first round, counted in blocks, in which the lane sees a difference. `Whole`:
-// all units of the tile have candidates.
+// What the index keeps for the candidates of a tile's units, beyond memory.kept.
+struct kept_registers {
+  uint4 rounds[load_rounds - kept_rounds];
+};
+
+// Starts to fetch it: 16 bytes a lane and round. `Whole`: all units of the tile have candidates.
 template <bool Whole>
-__device__ std::uint32_t first_difference(const prefix_table& table, const warp_memory& memory,
-                                          std::uint32_t shift, std::uint32_t units,
-                                          std::uint32_t log2_block_units, std::uint32_t lane) {
+__device__ kept_registers fetch_kept(const prefix_table& table, warp_memory& memory,
+                                     std::uint32_t units, std::uint32_t log2_block_units,
+                                     std::uint32_t lane) {
+  kept_registers registers = {};
   const std::uint32_t mask = (1u << log2_block_units) - 1;
   const std::byte* const kept_tokens =
       reinterpret_cast<const std::byte*>(table.tokens) + 16 * (lane & 3);
-  const std::uint32_t* staged[4];
-#pragma unroll
-  for (std::uint32_t i = 0; i < 4; ++i) staged[i] = memory.words + padded(4 * lane + shift + i);
-  uint4 kept[load_rounds];
 #pragma unroll
   for (std::uint32_t r = 0; r < load_rounds; ++r) {
     const std::uint32_t unit = 8 * r + (lane >> 2);
@@ -47,22 +46,59 @@ __device__ std::uint32_t first_difference(const prefix_table& table, const warp_
           log2_block_units == 0
               ? block
               : (static_cast<std::uint64_t>(block) << log2_block_units) + (unit & mask);
-      kept[r] = __ldg(reinterpret_cast<const uint4*>(kept_tokens + 64 * at));
+      const std::byte* from = kept_tokens + 64 * at;
+      if (r < kept_rounds) {
+        copy_async(memory.kept + r * warp_lanes + lane, from);
+      } else {
+        registers.rounds[r - kept_rounds] = __ldg(reinterpret_cast<const uint4*>(from));
+      }
     }
   }
+  return registers;
+}
+
+// Compares what the lane fetched with the tile, which starts at staged word Shift. Returns the
+// first round, counted in blocks, in which it sees a difference.
+template <std::uint32_t Shift>
+__device__ std::uint32_t first_difference(const warp_memory& memory, kept_registers registers,
+                                          std::uint32_t units, std::uint32_t log2_block_units,
+                                          std::uint32_t lane) {
+  const auto* chunks = reinterpret_cast<const uint4*>(memory.words);
   std::uint32_t different = 0;  // a bit per round
 #pragma unroll
   for (std::uint32_t r = 0; r < load_rounds; ++r) {
-    const std::uint32_t unit = 8 * r + (lane >> 2);
-    if (Whole || unit < units) {
-      const bool differs = differ(kept[r], staged[0][144 * r], staged[1][144 * r],
-                                  staged[2][144 * r], staged[3][144 * r]);
-      if (differs) different |= 1u << r;
+    const uint4 low = chunks[swizzled_chunk(r, lane)];
+    const uint4 high = Shift != 0 ? chunks[swizzled_chunk(r, lane + 1)] : low;
+    if (8 * r + (lane >> 2) < units) {
+      uint4 kept;
+      if (r < kept_rounds) {
+        kept = memory.kept[r * warp_lanes + lane];
+      } else {
+        kept = registers.rounds[r - kept_rounds];
+      }
+      if (differ(kept, shifted<Shift>(low, high))) different |= 1u << r;
     }
   }
   if (different == 0) return UINT32_MAX;
   const auto round = static_cast<std::uint32_t>(__ffs(different)) - 1;
   return (8 * round + (lane >> 2)) >> log2_block_units;
+}
+
+__device__ inline std::uint32_t first_difference(const warp_memory& memory, std::uint32_t shift,
+                                                 const kept_registers& registers,
+                                                 std::uint32_t units,
+                                                 std::uint32_t log2_block_units,
+                                                 std::uint32_t lane) {
+  switch (shift) {
+    case 0:
+      return first_difference<0>(memory, registers, units, log2_block_units, lane);
+    case 1:
+      return first_difference<1>(memory, registers, units, log2_block_units, lane);
+    case 2:
+      return first_difference<2>(memory, registers, units, log2_block_units, lane);
+    default:
+      return first_difference<3>(memory, registers, units, log2_block_units, lane);
+  }
 }
 
 // The same for blocks of fewer than 16 tokens, which are units: two a lane.
@@ -78,7 +114,7 @@ __device__ inline std::uint32_t first_difference_of_small(const prefix_table& ta
     const std::uint32_t* kept =
         table.tokens + static_cast<std::int64_t>(memory.ids[1 + unit]) * size;
     for (std::uint32_t i = 0; i < size; ++i) {
-      if (kept[i] != memory.words[padded(shift + unit * size + i)]) first = unit;
+      if (kept[i] != memory.words[swizzled(shift + unit * size + i)]) first = unit;
     }
   }
   return first;
@@ -106,7 +142,15 @@ __device__ inline std::uint32_t find_candidates(const prefix_table& table,
     const std::uint64_t mine = sums[1];
     const std::uint64_t other = __shfl_xor_sync(full_warp, mine, 1);
     const std::uint64_t group_key = index_key(key, base + (lane & 1 ? mine : other));
-    const bool found = probe_group(table, group_key, in_group, lane, half);
+    const std::uint64_t before_key = index_key(key, base);
+    const bool asks_before = lane < 2 && view.tile > 0;
+    // Both first reads are on their way before either is waited for.
+    int4 before = {0, 0, 0, 0};
+    if (in_group) half = load_group_half(table, home_slot(group_key, table.log2_slots), lane);
+    if (asks_before) before = load_group_half(table, home_slot(before_key, table.log2_slots), lane);
+    const bool found = settle_group(table, group_key, in_group, lane, half);
+    const bool found_before = settle_group(table, before_key, asks_before, lane, before);
+    if (lane == 1 && asks_before) memory.ids[0] = found_before ? before.z : no_parent;
     const std::uint32_t lost = __ballot_sync(full_warp, in_group && !found && (lane & 1));
     grouped = lost == 0 ? view.blocks & ~(group_blocks - 1)
                         : ((2u * static_cast<std::uint32_t>(__ffs(lost))) >> log2_block_units) -
@@ -137,14 +181,10 @@ __device__ inline std::uint32_t find_candidates(const prefix_table& table,
     found_blocks += static_cast<std::uint32_t>(__ffs(lost)) - 1;
     if (single < found_blocks) memory.ids[1 + single] = mine.block;
   }
-  // The block before the tile, by the same look-up that its own tile makes.
+  // The block before the tile, found by the same look-up that its own tile makes.
   if (view.tile == 0) {
     if (lane == 0) memory.ids[0] = root_parent(view.namespace_id);
-  } else if (groups) {
-    int4 before = {0, 0, 0, 0};
-    const bool found = probe_group(table, index_key(key, base), lane < 2, lane, before);
-    if (lane == 1) memory.ids[0] = found ? before.z : no_parent;
-  } else if (lane == 0) {
+  } else if (!groups && lane == 0) {
     const candidate before = probe_block(table, index_key(key, base));
     memory.ids[0] = before.block < 0 ? no_parent : before.block;
   }
@@ -160,11 +200,12 @@ __device__ inline std::uint32_t find_candidates(const prefix_table& table,
   return found_blocks;
 }
 
-// Whole warp. Publishes the tile's sum, writes its candidates to the row.
-template <block_kind Kind>
+// Whole warp. Publishes the tile's sum, writes its candidates to the row. Calls `meanwhile` while
+// it waits for the last of its reads.
+template <block_kind Kind, class Meanwhile>
 __device__ tile_verdict match_tile(const prefix_table& table, const prefix_hash_key& key,
                                    const token_source& source, const tile_view& view,
-                                   warp_memory& memory, std::uint32_t lane) {
+                                   warp_memory& memory, std::uint32_t lane, Meanwhile meanwhile) {
   const std::uint32_t unit = Kind != block_kind::small ? max_unit_tokens : table.block_tokens;
   const std::uint32_t log2_block_units = block_log2_units<Kind>(table.block_tokens);
   const std::uint32_t units = view.blocks << log2_block_units;
@@ -192,25 +233,34 @@ __device__ tile_verdict match_tile(const prefix_table& table, const prefix_hash_
   std::uint32_t bad = UINT32_MAX;
   const std::uint32_t found =
       find_candidates(table, key, view, sums, base, log2_block_units, memory, lane, bad);
-  if (checks_tokens) {
-    const std::uint32_t found_units = found << log2_block_units;
-    if (Kind == block_kind::small) {
-      bad = min(bad, first_difference_of_small(table, memory, shift, found_units, lane));
-    } else if (found_units == tile_units) {
-      bad = min(bad,
-                first_difference<true>(table, memory, shift, found_units, log2_block_units, lane));
+  const std::uint32_t found_units = found << log2_block_units;
+  kept_registers kept = {};
+  if (checks_tokens && Kind != block_kind::small) {
+    if (found_units == tile_units) {
+      kept = fetch_kept<true>(table, memory, found_units, log2_block_units, lane);
     } else {
-      bad = min(bad,
-                first_difference<false>(table, memory, shift, found_units, log2_block_units, lane));
+      kept = fetch_kept<false>(table, memory, found_units, log2_block_units, lane);
     }
   }
-  for (std::uint32_t b = lane; b < found; b += warp_lanes) view.row[b] = memory.ids[1 + b];
-  tile_verdict verdict = {found, false, no_parent};
+#pragma unroll
+  for (std::uint32_t r = 0; r < tile_units / warp_lanes; ++r) {
+    const std::uint32_t b = r * warp_lanes + lane;
+    if (b < found) view.row[b] = memory.ids[1 + b];
+  }
+  meanwhile();
+  if (checks_tokens) {
+    if (Kind == block_kind::small) {
+      bad = min(bad, first_difference_of_small(table, memory, shift, found_units, lane));
+    } else {
+      wait_for_copies();
+      bad = min(bad, first_difference(memory, shift, kept, found_units, log2_block_units, lane));
+    }
+  }
+  tile_verdict verdict = {found, false};
   if (__any_sync(full_warp, bad != UINT32_MAX)) {
     verdict.blocks = __reduce_min_sync(full_warp, bad);
     verdict.mismatch = true;
   }
-  verdict.parent = memory.ids[verdict.blocks];
   return verdict;
 }
 

@@ -6,7 +6,7 @@
 // before it matched whole, so that at most 3 × matched + 2 tiles of a prompt are read. Prompts of
 // at most 32 units share a warp. A hit is a candidate; tokens and parent decide. Where they differ
 // (a hash collision), one warp walks the rest of that prompt's chain through all entries of each
-// key.
+// key; long prompts are left for that to the thread block that finishes last.
 #pragma once
 
 #include <cstddef>

@@ -56,16 +56,22 @@ __device__ inline candidate probe_block(const prefix_table& table, std::uint64_t
 }
 
 // The halves of a group entry, read by two neighbouring lanes in one request: the even lane gets
-// {key, parent, first id}, the odd lane {second, third, fourth id}. `key` and `active` are the same
-// in both. Whole warp. Returns whether there is an entry, in both.
-__device__ inline bool probe_group(const prefix_table& table, std::uint64_t key, bool active,
-                                   std::uint32_t lane, int4& half) {
+// {key, parent, first id}, the odd lane {second, third, fourth id}.
+__device__ inline int4 load_group_half(const prefix_table& table, std::uint32_t slot,
+                                       std::uint32_t lane) {
+  return __ldg(reinterpret_cast<const int4*>(table.groups) + 2 * static_cast<std::size_t>(slot) +
+               (lane & 1));
+}
+
+// Ends a look-up that has read `half` at the home slot of `key`: moves on until the entry is found
+// or there is none. `key` and `active` are the same in both lanes of a pair. Whole warp. Returns
+// whether there is an entry, in both; if so `half` is the lane's half of it.
+__device__ inline bool settle_group(const prefix_table& table, std::uint64_t key, bool active,
+                                    std::uint32_t lane, int4& half) {
   const std::uint32_t mask = (1u << table.log2_slots) - 1;
   std::uint32_t slot = home_slot(key, table.log2_slots);
   bool found = false;
-  const int4* halves = reinterpret_cast<const int4*>(table.groups) + (lane & 1);
-  while (__any_sync(full_warp, active)) {
-    if (active) half = __ldg(halves + 2 * static_cast<std::size_t>(slot));
+  while (true) {
     const bool empty = half.w < 0;
     const bool match = static_cast<std::uint32_t>(half.x) == static_cast<std::uint32_t>(key) &&
                        static_cast<std::uint32_t>(half.y) == static_cast<std::uint32_t>(key >> 32);
@@ -75,9 +81,10 @@ __device__ inline bool probe_group(const prefix_table& table, std::uint64_t key,
       active = false;
       found = verdict == 1;
     }
+    if (!__any_sync(full_warp, active)) return found;
     slot = (slot + 1) & mask;
+    if (active) half = load_group_half(table, slot, lane);
   }
-  return found;
 }
 
 }  // namespace radixkv::kernels::detail

@@ -38,7 +38,7 @@ __device__ inline std::int32_t walk_entries(const prefix_table& table, std::uint
           table.tokens + static_cast<std::int64_t>(block) * table.block_tokens;
       bool equal = true;
       for (std::uint32_t i = lane; i < table.block_tokens; i += warp_lanes) {
-        equal = equal && kept[i] == memory.words[padded(word + i)];
+        equal = equal && kept[i] == memory.words[swizzled(word + i)];
       }
       if (__all_sync(full_warp, equal || !resolver_checks_tokens)) return block;
     }

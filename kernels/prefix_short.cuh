@@ -172,17 +172,30 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
     __syncwarp();
     const std::uint32_t at = 4 * (lane & 3);
     const uint4* kept_tokens = reinterpret_cast<const uint4*>(table.tokens) + (lane & 3);
-    for (std::uint32_t u = lane >> 2; u < all_units; u += 8) {
-      const auto [from, place] = memory.packed[u];
-      if (place == UINT32_MAX) continue;
-      std::uint64_t kept_unit = place;
-      if (Kind == block_kind::large) {  // a block's id stands at its last unit
-        const auto block = static_cast<std::uint32_t>(memory.ids[1 + u + (unit_mask - place)]);
-        kept_unit += static_cast<std::uint64_t>(block) << log2_block_units;
+    constexpr std::uint32_t in_flight = 2;
+    uint4 kept[in_flight] = {};
+    for (std::uint32_t first_u = lane >> 2; first_u < all_units; first_u += 8 * in_flight) {
+      packed_unit of[in_flight];
+#pragma unroll
+      for (std::uint32_t i = 0; i < in_flight; ++i) {
+        const std::uint32_t u = first_u + 8 * i;
+        of[i] = u < all_units ? memory.packed[u] : packed_unit{0, UINT32_MAX};
+        if (of[i].place == UINT32_MAX) continue;
+        std::uint64_t kept_unit = of[i].place;
+        if (Kind == block_kind::large) {  // a block's id stands at its last unit
+          const auto block =
+              static_cast<std::uint32_t>(memory.ids[1 + u + (unit_mask - of[i].place)]);
+          kept_unit += static_cast<std::uint64_t>(block) << log2_block_units;
+        }
+        kept[i] = __ldg(kept_tokens + 4 * kept_unit);
       }
-      const std::uint32_t* staged = memory.words + (from + at);
-      if (differ(__ldg(kept_tokens + 4 * kept_unit), staged[0], staged[1], staged[2], staged[3])) {
-        failed |= 1u << memory.owners[u];
+#pragma unroll
+      for (std::uint32_t i = 0; i < in_flight; ++i) {
+        if (of[i].place == UINT32_MAX) continue;
+        const std::uint32_t* staged = memory.words + (of[i].source + at);
+        if (differ(kept[i], {staged[0], staged[1], staged[2], staged[3]})) {
+          failed |= 1u << memory.owners[first_u + 8 * i];
+        }
       }
     }
   }

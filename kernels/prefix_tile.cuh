@@ -13,6 +13,9 @@ inline constexpr std::uint32_t warp_lanes = 32;
 inline constexpr std::uint32_t tile_units = 64;
 inline constexpr std::uint32_t tile_words = tile_units * max_unit_tokens;
 inline constexpr std::uint32_t load_rounds = tile_words / (4 * warp_lanes);
+// Of the rounds in which a tile's tokens are fetched from the index, those that go to shared
+// memory; the last one takes registers. So balanced, 28 warps fit a multiprocessor.
+inline constexpr std::uint32_t kept_rounds = 7;
 
 // Blocks of fewer than 16 tokens, of 16, and of more: units per block known when compiling, or not.
 enum class block_kind { small, unit, large };
@@ -22,11 +25,20 @@ __device__ std::uint32_t block_log2_units(std::uint32_t block_tokens) {
   return Kind == block_kind::large ? 31 - __clz(block_tokens / max_unit_tokens) : 0;
 }
 
-// Staged words are padded by 4 in 32, so that lanes that read 32 words each do not all meet in one
+// Staged chunks of 16 bytes are swizzled, so that lanes that read every eighth chunk meet in no
 // bank.
-__device__ inline std::uint32_t padded(std::uint32_t word) { return word + ((word >> 5) << 2); }
+__device__ inline std::uint32_t swizzled_chunk(std::uint32_t chunk) {
+  return chunk ^ ((chunk >> 3) & 7);
+}
+__device__ inline std::uint32_t swizzled(std::uint32_t word) {
+  return swizzled_chunk(word >> 2) << 2 | (word & 3);
+}
+// Of chunk 32 × round + at; at ≤ 32, and not a constant, `round` one: most of it is computed once.
+__device__ inline std::uint32_t swizzled_chunk(std::uint32_t round, std::uint32_t at) {
+  return warp_lanes * round + (at ^ (at >> 3) ^ (round & 1) << 2);
+}
 // A tile, up to 3 words before it, and the rest of the last 16 bytes.
-inline constexpr std::uint32_t staged_words = (tile_words + 4) + ((tile_words + 4) / 32 * 4) + 4;
+inline constexpr std::uint32_t staged_words = tile_words + 4;
 
 struct alignas(8) packed_unit {
   std::uint32_t source;  // first staged word
@@ -35,14 +47,43 @@ struct alignas(8) packed_unit {
   std::uint32_t place;
 };
 
+struct match_control;
+
+// What a warp does next.
+struct next_tile {
+  std::uint64_t seen;  // what its queue slot held when last looked at
+  std::uint32_t ticket;
+};
+
 struct warp_memory {
-  // A copy of the key's: as kernel parameters they would occupy 32 registers all the time.
-  alignas(16) unit_multipliers multipliers[max_unit_tokens];
   alignas(16) std::uint32_t words[staged_words];
   std::int32_t ids[tile_units + 4];  // of the tile's blocks, after the id of the block before them
-  alignas(8) std::uint32_t owners[tile_units];  // of packed units: the lane that has the prompt
-  alignas(16) packed_unit packed[tile_units];
+  next_tile next;
+  match_control* control;  // the job's: here it is not spilled
+  union {
+    alignas(
+        16) uint4 kept[kept_rounds * warp_lanes];   // long prompts: what the index has for a tile
+    struct {                                        // short prompts
+      alignas(8) std::uint32_t owners[tile_units];  // of packed units: the lane that has the prompt
+      alignas(16) packed_unit packed[tile_units];
+    };
+  };
 };
+
+// A thread block's copy of the key's: as kernel parameters they would occupy 32 registers all the
+// time.
+__device__ inline unit_multipliers* shared_multipliers() {
+  alignas(16) static __shared__ unit_multipliers multipliers[max_unit_tokens];
+  return multipliers;
+}
+
+// What identifies the thread, asked anew: a register that is kept across a call would be spilled
+// everywhere.
+__device__ inline std::uint32_t thread_in_block() {
+  std::uint32_t thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
 
 // The batch's tokens, seen as aligned 16-byte chunks.
 struct token_source {
@@ -50,15 +91,20 @@ struct token_source {
   const std::uint32_t* end;
 };
 
-template <bool Padded>
-__device__ std::uint32_t staged_chunk(std::uint32_t chunk) {
-  return Padded ? (chunk << 2) + ((chunk >> 3) << 2) : chunk << 2;
+// Copies to shared memory that occupy no registers while they are on their way. 16-byte aligned.
+__device__ inline void copy_async(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from)
+               : "memory");
 }
+// The lane's copies are complete; for those of others a __syncwarp must follow.
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 // Copies tokens first … first + count − 1 (count ≤ tile_words) to shared memory and returns the
 // staged word of the first one, 0 … 3. Loads are aligned, so up to 12 bytes on either side come
 // along, but never anything outside of the batch's tokens.
-template <bool Padded>
+template <bool Swizzled>
 __device__ std::uint32_t stage(warp_memory& memory, const token_source& source,
                                const std::uint32_t* first, std::uint32_t count,
                                std::uint32_t lane) {
@@ -68,40 +114,44 @@ __device__ std::uint32_t stage(warp_memory& memory, const token_source& source,
   const std::uint32_t chunks = (shift + count + 3) / 4;
   __syncwarp();  // whoever still reads what was staged before
   if (aligned >= source.begin && aligned + 4 * chunks <= source.end) {
-    const uint4* from = reinterpret_cast<const uint4*>(aligned) + lane;
-    const std::uint32_t left = chunks > lane ? chunks - lane : 0;
-    std::uint32_t* to = memory.words + staged_chunk<Padded>(lane);
-    uint4 loaded[load_rounds];
-    if (chunks >= load_rounds * warp_lanes) {  // the common case, without a test per load
-#pragma unroll
-      for (std::uint32_t r = 0; r < load_rounds; ++r) loaded[r] = __ldcs(from + r * warp_lanes);
+    auto* to = reinterpret_cast<uint4*>(memory.words);
+    const uint4* from = reinterpret_cast<const uint4*>(aligned);
+    if (chunks >= load_rounds * warp_lanes) {  // the common case, without a test per copy
 #pragma unroll
       for (std::uint32_t r = 0; r < load_rounds; ++r) {
-        *reinterpret_cast<uint4*>(to + staged_chunk<Padded>(r * warp_lanes)) = loaded[r];
+        const std::uint32_t chunk = r * warp_lanes + lane;
+        copy_async(to + (Swizzled ? swizzled_chunk(r, lane) : chunk), from + chunk);
       }
     } else {
 #pragma unroll
       for (std::uint32_t r = 0; r < load_rounds; ++r) {
-        if (r * warp_lanes < left) loaded[r] = __ldcs(from + r * warp_lanes);
-      }
-#pragma unroll
-      for (std::uint32_t r = 0; r < load_rounds; ++r) {
-        if (r * warp_lanes < left) {
-          *reinterpret_cast<uint4*>(to + staged_chunk<Padded>(r * warp_lanes)) = loaded[r];
+        const std::uint32_t chunk = r * warp_lanes + lane;
+        if (chunk < chunks) {
+          copy_async(to + (Swizzled ? swizzled_chunk(r, lane) : chunk), from + chunk);
         }
       }
     }
     if (chunks > load_rounds * warp_lanes && lane == 0) {
-      *reinterpret_cast<uint4*>(memory.words + staged_chunk<Padded>(load_rounds * warp_lanes)) =
-          __ldcs(from + load_rounds * warp_lanes);
+      constexpr std::uint32_t last = load_rounds * warp_lanes;
+      copy_async(to + last, from + last);  // swizzled to its own place
     }
+    wait_for_copies();
   } else {  // at either end of the batch
     for (std::uint32_t w = lane; w < shift + count; w += warp_lanes) {
-      if (w >= shift) memory.words[Padded ? padded(w) : w] = __ldcs(aligned + w);
+      if (w >= shift) memory.words[Swizzled ? swizzled(w) : w] = __ldcs(aligned + w);
     }
   }
   __syncwarp();
   return shift;
+}
+
+// Words `Shift` … Shift + 3 of two adjacent chunks.
+template <std::uint32_t Shift>
+__device__ uint4 shifted(const uint4& low, const uint4& high) {
+  if constexpr (Shift == 1) return {low.y, low.z, low.w, high.x};
+  if constexpr (Shift == 2) return {low.z, low.w, high.x, high.y};
+  if constexpr (Shift == 3) return {low.w, high.x, high.y, high.z};
+  return low;
 }
 
 // Digests of two units of 16 tokens: token i of unit e is token(e, i).
@@ -110,7 +160,7 @@ __device__ void digest_two(const warp_memory& memory, Token token, std::uint64_t
   unit_digest digest[2];
 #pragma unroll
   for (std::uint32_t i = 0; i < max_unit_tokens; i += 2) {
-    const uint4 by = *reinterpret_cast<const uint4*>(memory.multipliers + i);
+    const uint4 by = *reinterpret_cast<const uint4*>(shared_multipliers() + i);
 #pragma unroll
     for (std::uint32_t e = 0; e < 2; ++e) {
       digest[e].add({by.x, by.y}, token(e, i));
@@ -121,28 +171,62 @@ __device__ void digest_two(const warp_memory& memory, Token token, std::uint64_t
   out[1] = digest[1].value();
 }
 
-// Digests of a lane's two units of 16 tokens, staged padded, the tile starting at word `shift` ≤ 3.
+// Digests of a lane's two units of 16 tokens, staged swizzled, the tile starting at word Shift.
+template <std::uint32_t Shift>
+__device__ void digest_pair(const warp_memory& memory, std::uint32_t lane,
+                            std::uint64_t (&out)[2]) {
+  const auto* chunks = reinterpret_cast<const uint4*>(memory.words);
+  const uint4* mine = chunks + 8 * lane;
+  const std::uint32_t turn = lane & 7;
+  const auto chunk = [&](std::uint32_t k) {
+    return k < 8 ? mine[k ^ turn] : chunks[swizzled_chunk(8 * lane + 8)];
+  };
+  unit_digest digest[2];
+  uint4 low[2];
+  if constexpr (Shift != 0) {
+    low[0] = chunk(0);
+    low[1] = chunk(4);
+  }
+#pragma unroll
+  for (std::uint32_t q = 0; q < max_unit_tokens / 4; ++q) {
+    const uint4 by01 = *reinterpret_cast<const uint4*>(shared_multipliers() + 4 * q);
+    const uint4 by23 = *reinterpret_cast<const uint4*>(shared_multipliers() + 4 * q + 2);
+#pragma unroll
+    for (std::uint32_t e = 0; e < 2; ++e) {
+      const uint4 high = chunk(4 * e + q + (Shift != 0 ? 1 : 0));
+      const uint4 tokens = shifted<Shift>(Shift != 0 ? low[e] : high, high);
+      digest[e].add({by01.x, by01.y}, tokens.x);
+      digest[e].add({by01.z, by01.w}, tokens.y);
+      digest[e].add({by23.x, by23.y}, tokens.z);
+      digest[e].add({by23.z, by23.w}, tokens.w);
+      low[e] = high;
+    }
+  }
+  out[0] = digest[0].value();
+  out[1] = digest[1].value();
+}
+
 __device__ inline void digest_pair(const warp_memory& memory, std::uint32_t shift,
                                    std::uint32_t lane, std::uint64_t (&out)[2]) {
-  const std::uint32_t* words = memory.words + 36 * lane + shift;
-  digest_two(
-      memory,
-      [words, shift](std::uint32_t e, std::uint32_t i) {
-        const std::uint32_t w = 16 * e + i;
-        // Only the last three words may lie behind the padding.
-        const std::uint32_t skip = w > 28 && w + shift >= 32 ? 4 : 0;
-        return words[w + skip];
-      },
-      out);
+  switch (shift) {
+    case 0:
+      return digest_pair<0>(memory, lane, out);
+    case 1:
+      return digest_pair<1>(memory, lane, out);
+    case 2:
+      return digest_pair<2>(memory, lane, out);
+    default:
+      return digest_pair<3>(memory, lane, out);
+  }
 }
 
 // Digest of a unit staged anywhere.
-template <bool Padded>
+template <bool Swizzled>
 __device__ std::uint64_t digest_unit(const warp_memory& memory, std::uint32_t word,
                                      std::uint32_t unit) {
   unit_digest digest;
   for (std::uint32_t i = 0; i < unit; ++i) {
-    digest.add(memory.multipliers[i], memory.words[Padded ? padded(word + i) : word + i]);
+    digest.add(shared_multipliers()[i], memory.words[Swizzled ? swizzled(word + i) : word + i]);
   }
   return digest.value();
 }
@@ -171,9 +255,8 @@ __device__ T unit_value(const T (&mine)[2], std::uint32_t unit) {
   return unit & 1 ? odd : even;
 }
 
-__device__ inline bool differ(const uint4& a, std::uint32_t b0, std::uint32_t b1, std::uint32_t b2,
-                              std::uint32_t b3) {
-  return ((a.x ^ b0) | (a.y ^ b1) | (a.z ^ b2) | (a.w ^ b3)) != 0;
+__device__ inline bool differ(const uint4& a, const uint4& b) {
+  return ((a.x ^ b.x) | (a.y ^ b.y) | (a.z ^ b.z) | (a.w ^ b.w)) != 0;
 }
 
 }  // namespace radixkv::kernels::detail

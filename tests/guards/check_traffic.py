@@ -14,7 +14,8 @@ KERNELS = ("block_copy", "logits_cache", "logits_topk", "prefix_match", "index_u
 # prefix_match: bytes and instructions per matched token.
 PREFIX_MATCH = {
     "long": (10.5, 33), "mixed": (10.5, 34), "one_1m": (11, 38),
-    "mid": (10.5, 41), "chat": (12, 42), "tiny": (23, 79),
+    "mid": (10.5, 41), "chat": (12, 42), "chat_uniform": (12, 42),
+    "tiny": (23, 79),
 }
 NUMBERS = ("bytes_moved", "bytes_minimal", "traffic_ratio", "coalescing", "thread_instructions",
            "launches", "registers", "spills")
