@@ -15,6 +15,7 @@ void lru_policy::attach(const tree_view& tree, std::int64_t) {
   heap_live_ = 0;
   lost_ = false;
   tick_ = 0;
+  named_ = no_node;
   ahead_.fill(no_node);
   later_.fill(no_node);
 }
@@ -47,7 +48,7 @@ void lru_policy::on_remove(node_id n, bool) {
   unqueue(gone);
   gone = {};
   const node_id above = tree_->parent(n);
-  if (above != no_node && !tree_->is_root(above)) {
+  if (above != no_node && state(above).alive) {  // roots have no state
     node_state& s = state(above);
     if (s.tick < tick) {
       unqueue(s);
@@ -84,7 +85,10 @@ victim lru_policy::next_victim() {
     }
     count_nodes();
     if (const std::uint32_t count = tree_->evictable_blocks(n); count > 0) {
-      fetch_ahead();
+      if (n != named_) {  // a long one is named again and again
+        named_ = n;
+        fetch_ahead();
+      }
       return {n, count};
     }
     // A pinned leaf comes back when it is let go; an inner node when its last child goes.

@@ -91,6 +91,7 @@ class lru_policy final : public eviction_policy {
   bool lost_ = false;
   std::uint32_t tick_ = 0;
   std::uint32_t tick_limit_;
+  node_id named_ = no_node;  // the last victim
   // Nodes that come up, as it was when the queue was looked at last.
   static constexpr std::size_t turns = 8;
   std::array<node_id, turns> ahead_{};
