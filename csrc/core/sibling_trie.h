@@ -142,6 +142,7 @@ class sibling_trie {
   [[nodiscard]] place descend(node_id parent, ref group, const std::uint32_t* tokens,
                               std::uint32_t n) const noexcept;
   [[nodiscard]] std::uint32_t fork_of(node_id parent, ref group, node_id n) const noexcept;
+  // REQUIRES: `from` is the end of a fork on the way.
   [[nodiscard]] ref jump(node_id parent, std::uint32_t from, const std::uint32_t* tokens,
                          std::uint32_t to) const noexcept;
   [[nodiscard]] ref child(node_id parent, const place& above, const std::uint32_t* tokens,

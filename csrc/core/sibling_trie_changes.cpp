@@ -24,7 +24,8 @@ std::uint32_t sibling_trie::fork_of(node_id parent, ref group, node_id n) const 
   // The deepest on its path. Equal hashes of other tokens may lead astray.
   const std::uint32_t* tokens = row(n);
   const std::uint32_t length = tree_.first_block_tokens(tree_.nodes_[n]);
-  const ref deepest = jump(parent, 0, tokens, std::min(length, tree_.block_tokens() - 1));
+  const ref deepest =
+      jump(parent, forks_[index(group)].end, tokens, std::min(length, tree_.block_tokens() - 1));
   const std::uint32_t f = index(deepest == none ? group : deepest);
   const node_id w = forks_[f].witness;
   if (w == n || common_with(w, tokens, length) >= forks_[f].end) return f;

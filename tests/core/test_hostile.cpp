@@ -231,6 +231,27 @@ TEST(hostile, a_million_children_of_one_node) {
   EXPECT_EQ(cache.check_invariants(), "");
 }
 
+// Wide forks below a long common beginning: members leave in any order.
+TEST(hostile, siblings_that_share_most_of_a_block_come_and_go) {
+  for (token_id shared = 1; shared < 15; ++shared) {
+    for (token_id wide = shared + 1; wide < 16; ++wide) {
+      cache_options o;
+      o.blocks = 64;
+      o.block_tokens = 16;
+      o.policy = "fifo";
+      kv_cache cache = make_cache(std::move(o));
+      for (token_id i = 0; i < 100; ++i) {
+        tokens t(16, 7);
+        t[i % 8 == 7 ? shared : wide] = 100 + i;
+        ASSERT_TRUE(publish(cache, t, ""));
+        ASSERT_EQ(cache.check_invariants(), "") << shared << ", " << wide << ", prompt " << i;
+        ASSERT_EQ(cache.match(t, "").tokens, 16);
+      }
+      while (cache.evict(1) == 1) ASSERT_EQ(cache.check_invariants(), "");
+    }
+  }
+}
+
 // Whatever arrives, what the cache holds is bounded by its options: prompts, names, sequences.
 TEST(hostile, memory_is_bounded_by_options) {
   cache_options o;
