@@ -25,7 +25,6 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
     run& top = stack_[runs_ - 1];
     const auto take = static_cast<std::int32_t>(std::min<std::int64_t>(left, top.count));
     std::iota(to, to + take, top.first);
-    std::fill_n(states + top.first, take, 1u);
     to += take;
     left -= take;
     top.first += take;
@@ -35,7 +34,7 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
   const std::int64_t first = fresh_;
   fresh_ += out.data() + n - to;
   std::iota(to, out.data() + n, static_cast<block_id>(first));
-  std::fill(states + first, states + fresh_, 1u);
+  for (const block_id b : out) states[b] = 1;
   return true;
 }
 
@@ -79,21 +78,6 @@ void block_pool::retire(std::uint64_t reached) noexcept {
   }
 }
 
-// Nobody holds the blocks from `first` on any more; those that are named wait.
-void block_pool::give_back(block_id first, std::size_t count) noexcept {
-  std::uint32_t* const states = state_.data() + first;
-  for (std::size_t i = count; i-- > 0;) {
-    const bool wait = (states[i] & named_bit) != 0;
-    states[i] = 0;
-    const block_id b = first + static_cast<block_id>(i);
-    if (wait) {
-      push_retiring(b, 1);
-    } else {
-      push_run(b, 1);
-    }
-  }
-}
-
 // Lets go of blocks, last first. Nobody is left when `alone` is all that a block's state says
 // beside the marks, else `drop` gives what is left. Consecutive ids go as one run.
 template <typename Drop>
@@ -101,33 +85,32 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t a
                                  Drop&& drop) noexcept {
   constexpr std::uint32_t holders_mask = tree_bit | count_mask;
   const std::int64_t before = freed_ + retiring_;
-  while (!held.empty()) {
-    const std::size_t length = ascending_to_end(held);
-    const block_id first = held[held.size() - length];
-    std::uint32_t* const states = state_.data() + first;
-    std::uint32_t others = 0;
-    std::uint32_t any = 0;
-    for (std::size_t i = 0; i < length; ++i) {
-      others |= (states[i] & holders_mask) ^ alone;
-      any |= states[i];
-    }
-    if (others == 0 && (any & named_bit) == 0) {
-      std::fill_n(states, length, 0u);
-      push_run(first, static_cast<std::int32_t>(length));
-    } else if (others == 0) {
-      give_back(first, length);
-    } else {
-      for (std::size_t i = length; i-- > 0;) {
-        if ((states[i] & holders_mask) == alone) {
-          give_back(first + static_cast<block_id>(i), 1);
-        } else {
-          states[i] = drop(states[i]);
-          shared_ -= holders(states[i]) == 1;
-        }
+  std::uint32_t* const states = state_.data();
+  run pushed{0, 0};  // not on the stack yet
+  for (std::size_t i = held.size(); i-- > 0;) {
+    const block_id b = held[i];
+    std::uint32_t& state = states[index(b)];
+    const std::uint32_t was = state;
+    if (((was & (holders_mask | named_bit)) ^ alone) != 0) [[unlikely]] {
+      if (((was & holders_mask) ^ alone) != 0) {
+        state = drop(was);
+        shared_ -= holders(state) == 1;
+        continue;
       }
+      state = 0;
+      push_retiring(b, 1);
+      continue;
     }
-    held = held.first(held.size() - length);
+    state = 0;
+    if (b + 1 == pushed.first) {
+      pushed.first = b;
+      ++pushed.count;
+      continue;
+    }
+    if (pushed.count > 0) push_run(pushed.first, pushed.count);
+    pushed = {b, 1};
   }
+  if (pushed.count > 0) push_run(pushed.first, pushed.count);
   return freed_ + retiring_ - before;
 }
 
@@ -147,14 +130,11 @@ std::int64_t block_pool::release(std::span<const block_id> held) noexcept {
 
 void block_pool::move_to_tree(std::span<const block_id> held) noexcept {
   tree_held_ += static_cast<std::int64_t>(held.size());
-  while (!held.empty()) {
-    const std::size_t length = ascending(held);
-    std::uint32_t* const states = state_.data() + index(held[0]);
-    for (std::size_t i = 0; i < length; ++i) {
-      assert((states[i] & count_mask) > 0 && !(states[i] & tree_bit));
-      states[i] = (states[i] - 1) | tree_bit;
-    }
-    held = held.subspan(length);
+  std::uint32_t* const states = state_.data();
+  for (const block_id b : held) {
+    std::uint32_t& s = states[index(b)];
+    assert((s & count_mask) > 0 && !(s & tree_bit));
+    s = (s - 1) | tree_bit;
   }
 }
 

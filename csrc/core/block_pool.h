@@ -109,7 +109,6 @@ class block_pool {
   static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
   void push_run(block_id first, std::int32_t count) noexcept;
   void push_retiring(block_id first, std::int32_t count) noexcept;
-  void give_back(block_id first, std::size_t count) noexcept;
   // The i-th run that retires: a ring of as many as there are blocks.
   [[nodiscard]] std::size_t queue_index(std::size_t i) const noexcept {
     return (queue_head_ + i) % static_cast<std::size_t>(blocks_);
