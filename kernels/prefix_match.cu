@@ -22,6 +22,9 @@ using namespace detail;
 constexpr std::uint32_t block_warps = 4;
 constexpr std::uint32_t blocks_per_multiprocessor = 7;
 
+constexpr std::int64_t max_match_tokens = std::int64_t{1}
+                                          << 31;  // so that blocks and offsets fit a word
+
 struct match_job {
   prefix_table table;
   prefix_hash_key hash;
@@ -255,28 +258,34 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
   __shared__ warp_memory shared[block_warps];
   const auto memory = [&]() -> warp_memory& { return shared[thread_in_block() / warp_lanes]; };
   const auto lane = [] { return thread_in_block() % warp_lanes; };
+  __shared__ std::uint32_t first_pack;
   if (threadIdx.x < max_unit_tokens) {
     shared_multipliers()[threadIdx.x] = job.hash.multipliers[threadIdx.x];
   }
-  if (lane() == 0) memory().control = job.work.control;
+  if (threadIdx.x == 0) {
+    first_pack = static_cast<std::uint32_t>(
+        add_relaxed(&job.work.control->taken, word64{block_warps} << 32) >> 32);
+  }
+  if (lane() == 0) {
+    memory().control = job.work.control;
+    memory().packs_left = true;
+    memory().has_ticket = false;
+  }
   __syncthreads();
 
+  // Packs are taken, not dealt: the grid may be larger than what the device holds at once, and
+  // blocks that have not started would keep theirs while all others wait for them.
   const std::uint32_t packs = (job.prompt_count - 1) / warp_lanes + 1;
-  const std::uint32_t warps = gridDim.x * block_warps;
-  std::uint32_t pack = blockIdx.x * block_warps + threadIdx.x / warp_lanes;
-  while (pack < packs) {
-    match_prompts<Kind>(job, pack * warp_lanes, memory(), lane());
-    if (packs <= warps) break;
-    if (lane() == 0) pack = warps + atomicAdd(&job.work.control->next_pack, 1u);
-    pack = __shfl_sync(full_warp, pack, 0);
-  }
-  if (lane() == 0) memory().next = {0, take_ticket(memory())};
-  while (true) {
-    word64 entry = 0;
-    if (lane() == 0) entry = take_tile(job.work, memory(), job.prompt_count);
+  word64 entry = pack_entry(first_pack + threadIdx.x / warp_lanes);
+  while (entry != 0) {
+    if (is_pack(entry)) {
+      const auto pack = static_cast<std::uint32_t>(entry);
+      if (pack < packs) match_prompts<Kind>(job, pack * warp_lanes, memory(), lane());
+    } else {
+      match_queued_tile<Kind>(job, entry, memory(), lane());
+    }
+    if (lane() == 0) entry = take_entry(job.work, memory(), packs, job.prompt_count);
     entry = __shfl_sync(full_warp, entry, 0);
-    if (entry == 0) break;
-    match_queued_tile<Kind>(job, entry, memory(), lane());
   }
   // The last block to come here sees all that the others wrote.
   __syncthreads();
@@ -301,7 +310,7 @@ std::uint64_t tile_slots(std::uint32_t prompt_count, std::int64_t token_count,
 }
 
 bool valid_sizes(std::uint32_t prompt_count, std::int64_t token_count, std::uint32_t block_tokens) {
-  return prompt_count < (1u << 31) && token_count >= 0 && token_count < (std::int64_t{1} << 40) &&
+  return prompt_count < (1u << 31) && token_count >= 0 && token_count < max_match_tokens &&
          block_tokens >= 1 && block_tokens <= max_match_block_tokens &&
          (block_tokens & (block_tokens - 1)) == 0 &&
          tile_slots(prompt_count, token_count, block_tokens) < (std::uint64_t{1} << 31);

@@ -29,7 +29,7 @@ struct prefix_match_arguments {
   const std::int64_t* token_offsets = nullptr;  // prompt_count + 1
   const std::int32_t* namespace_ids = nullptr;  // prompt_count, each ≥ 0; null: all 0
   std::uint32_t prompt_count = 0;
-  std::int64_t token_count = 0;
+  std::int64_t token_count = 0;  // below 2³¹
 
   // Device memory, written. Results of a prompt: how many of its whole blocks are cached, and their
   // ids at block_table[token_offsets[p] / block_tokens + i]: rows never overlap. Of a row only the

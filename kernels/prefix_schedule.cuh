@@ -40,8 +40,7 @@ struct alignas(8) match_control {
   // Those who wait read these two at once.
   std::uint32_t queue_tail;
   std::uint32_t resolved_prompts;
-  std::uint32_t queue_head;
-  std::uint32_t next_pack;
+  word64 taken;               // tickets for the queue, and packs × 2³²
   std::uint32_t blocks_done;  // thread blocks
   std::uint32_t unresolved;   // prompts left to the last thread block
   std::uint32_t unused[2];
@@ -141,7 +140,7 @@ __device__ inline void queue_tiles(const match_workspace& work, std::uint32_t pr
 }
 
 __device__ inline std::uint32_t take_ticket(const warp_memory& memory) {
-  return add_relaxed(&memory.control->queue_head, 1);
+  return static_cast<std::uint32_t>(add_relaxed(&memory.control->taken, 1));
 }
 
 // The tile that a ticket stands for, or 0 while there is none. One lane.
@@ -167,6 +166,30 @@ __device__ inline word64 take_tile(const match_workspace& work, const warp_memor
   }
   store_relaxed(work.queue + ticket, 0);
   return tile;
+}
+
+// What a warp may do next is a tile of the queue or a pack; 0: nothing is left.
+__device__ inline word64 pack_entry(std::uint32_t pack) { return ~word64{0} << 32 | pack; }
+__device__ inline bool is_pack(word64 entry) { return entry >> 32 == 0xffffffffu; }
+
+// Packs first: whoever waits for the queue must know that running warps have all of them. One lane.
+__device__ inline word64 take_entry(const match_workspace& work, warp_memory& memory,
+                                    std::uint32_t packs, std::uint32_t prompt_count) {
+  if (memory.packs_left) {
+    word64 taken;
+    if (memory.has_ticket) {
+      taken = add_relaxed(&memory.control->taken, word64{1} << 32);
+      if (taken >> 32 < packs) return pack_entry(static_cast<std::uint32_t>(taken >> 32));
+    } else {
+      // The same word says whether there are packs that nobody took.
+      taken = add_relaxed(&memory.control->taken, 1);
+      memory.next = {0, static_cast<std::uint32_t>(taken)};
+      memory.has_ticket = true;
+      if (taken >> 32 < packs) return pack_entry(packs);  // none yet: asks again
+    }
+    memory.packs_left = false;
+  }
+  return take_tile(work, memory, prompt_count);
 }
 
 // The sum of everything before a tile: that of the nearest predecessor that knows its prefix, and

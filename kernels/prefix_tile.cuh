@@ -60,6 +60,7 @@ struct warp_memory {
   std::int32_t ids[tile_units + 4];  // of the tile's blocks, after the id of the block before them
   next_tile next;
   match_control* control;  // the job's: here it is not spilled
+  bool packs_left, has_ticket;
   union {
     alignas(
         16) uint4 kept[kept_rounds * warp_lanes];   // long prompts: what the index has for a tile

@@ -63,6 +63,7 @@ void measure(benchmark::State& state, double bytes, Enqueue enqueue) {
     times.push_back(clock.seconds(enqueue));
     state.SetIterationTime(times.back());
   }
+  if (times.empty()) return;  // skipped for an error
   std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
   const double median = times[times.size() / 2];
   state.counters["median_us"] = median * 1e6;

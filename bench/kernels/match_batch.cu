@@ -180,6 +180,7 @@ device_match::device_match(const host_match& host)
                                                        host.batch.offsets.back(),
                                                        match_block_tokens)) {
   require(cudaMemset(workspace_.data(), 0, workspace_.size()), "cudaMemset");
+  require(cudaDeviceSynchronize(), "cudaMemset");  // streams that do not wait for it follow
   arguments_.table = {blocks_.data(),   groups_.data(),     kept_tokens_.data(),
                       host.block_count, match_block_tokens, host.mirror.log2_slots()};
   arguments_.hash = host.mirror.hash_key();

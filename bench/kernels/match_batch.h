@@ -36,7 +36,7 @@ match_batch mixed_prompts(int count = 1502);
 match_batch one_prompt(std::int64_t tokens = 1'000'000);
 // 600 to 2,000 tokens, all cached.
 match_batch mid_prompts(int count = 1000);
-// Turns of conversations of 500 to 16,000 tokens: 2.15 tokens sent per matched one. About half
+// Turns of conversations of 500 to 16,000 tokens: about two tokens sent per matched one. About half
 // continue a conversation, of which 85 to 95 % is cached; the others begin one and find at most a
 // system prompt of 512 tokens.
 match_batch chat_prompts(int count = 600);

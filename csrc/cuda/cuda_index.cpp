@@ -26,7 +26,7 @@ RADIXKV_EXPORT status cuda_index_options::validate() const {
   if (status s = limit("blocks", static_cast<std::uint64_t>(blocks), 1, max_blocks); !s) return s;
   if (status s = limit("max_prompts", max_prompts, 1, 1 << 20); !s) return s;
   if (status s = limit("max_prompt_tokens", static_cast<std::uint64_t>(max_prompt_tokens), 1,
-                       std::uint64_t{1} << 40);
+                       (std::uint64_t{1} << 31) - 1);
       !s) {
     return s;
   }

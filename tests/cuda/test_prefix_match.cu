@@ -150,6 +150,24 @@ TEST(prefix_match, many_tiny_prompts) {
   EXPECT_EQ(match_and_compare(index, batch, stream), "");
 }
 
+// Thread blocks that have not started must hold nothing that those that run wait for.
+TEST(prefix_match, a_grid_larger_than_the_device) {
+  const test_stream stream;
+  device_index index(1000, 1);
+  const std::vector<std::uint32_t> path(500, 3);
+  index.insert(path, 0);
+  index.upload(stream);
+  prompt_batch batch;
+  for (int i = 0; i < 120'000; ++i) batch.add(std::vector<std::uint32_t>{i % 2 == 0 ? 3u : 4u}, 0);
+  for (int i = 0; i < 3; ++i) batch.add(path, 0);
+  const device_batch on_device(batch, 1);
+  auto arguments = on_device.arguments(index);
+  arguments.multiprocessors = 2000;
+  RADIXKV_ASSERT_CUDA(kernels::prefix_match(stream, arguments));
+  stream.synchronize();
+  EXPECT_EQ(compare_with_oracle(index, batch, on_device), "");
+}
+
 TEST(prefix_match, one_prompt_of_a_million_tokens) {
   const test_stream stream;
   std::mt19937_64 random(5);
@@ -262,6 +280,7 @@ TEST(prefix_match, refuses_bad_arguments) {
   EXPECT_EQ(cudaErrorInvalidValue, refused([](auto& a) { a.table.log2_slots = 40; }));
   EXPECT_EQ(cudaErrorInvalidValue, refused([](auto& a) { a.table.block_count = 1 << 20; }));
   EXPECT_EQ(cudaErrorInvalidValue, refused([](auto& a) { a.token_count = -1; }));
+  EXPECT_EQ(cudaErrorInvalidValue, refused([](auto& a) { a.token_count = std::int64_t{1} << 31; }));
   EXPECT_EQ(cudaErrorMisalignedAddress,
             refused([](auto& a) { a.workspace = static_cast<std::byte*>(a.workspace) + 8; }));
   EXPECT_EQ(cudaErrorMisalignedAddress, refused([](auto& a) { a.table.tokens += 1; }));
