@@ -4,8 +4,6 @@
 #include <numeric>
 #include <vector>
 
-#include "csrc/core/block_runs.h"
-
 namespace radixkv::detail {
 
 bool block_pool::create(std::int64_t blocks, bool lists) {

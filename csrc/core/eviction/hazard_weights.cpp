@@ -60,7 +60,10 @@ status hazard_model::load(std::span<const std::byte> bytes) {
   const auto floats = [&](std::span<cell> to, float cell::*part) {
     for (cell& c : to) {
       c.*part = std::bit_cast<float>(static_cast<std::uint32_t>(number(4)));
-      sound = sound && std::isfinite(c.*part) && (part != &cell::squares || c.squares >= 0);
+      // Far beyond what is learnt, and so that no sum of them overflows. Not true of NaN.
+      const float most = part == &cell::squares ? 1e30f : 1e4f;
+      const float least = part == &cell::squares ? 0 : -most;
+      sound = sound && c.*part >= least && c.*part <= most;
     }
   };
   for (const auto part : {&cell::weight, &cell::squares}) floats(read.theta_, part);
@@ -68,7 +71,7 @@ status hazard_model::load(std::span<const std::byte> bytes) {
     for (row& r : read.rows_) floats(std::span(r.cells).first(1 + groups), part);
   if (number(8) != checksum(bytes.first(size - 8)))
     return {errc::corrupt, "policy weights do not match their checksum"};
-  if (!sound) return {errc::corrupt, "policy weights hold a number that is not finite"};
+  if (!sound) return {errc::corrupt, "policy weights hold a number that is out of range"};
   *this = read;
   prepare_keys();
   return {};

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -40,6 +41,7 @@ class key_queue {
     lists_.resize(n, nowhere);
     return true;
   }
+  [[nodiscard]] bool has_room(std::size_t n) const { return n <= lists_.size(); }
   [[nodiscard]] bool contains(run_id r) const { return r < lists_.size() && lists_[r] != nowhere; }
   // What `put` of r will look at. REQUIRES: there is room for r.
   void prefetch(run_id r) const {
@@ -48,6 +50,7 @@ class key_queue {
   }
   // Adds r, or changes its key. Keys ≤ 0 go before all others. REQUIRES: room.
   void put(run_id r, float key) {
+    assert(r < lists_.size());
     const std::uint32_t l = list_of(key);
     if (lists_[r] == l) return;
     remove(r);

@@ -112,14 +112,12 @@ void reuse_index_policy::on_remove(node_id n, bool) {
 void reuse_index_policy::on_unpin(node_id n) {
   if (tree_->is_root(n) || tree_->children(n) != 0) return;
   if (end_of(n) == no_run) {
-    // Published, and its request comes now or was given up.
-    if (std::find(orphans_.begin(), orphans_.end(), n) == orphans_.end()) orphans_.push_back(n);
+    wait_for_request(n);  // published, and its request comes now or was given up
     return;
   }
-  if (queue_.contains(end_of(n))) return;
   settle_release();
-  released_ = end_of(n);
-  lead(n);
+  released_ = end_of(n);  // in the queue it may be and yet have been passed over while it was held
+  if (!queue_.contains(end_of(n))) lead(n);
 }
 
 victim reuse_index_policy::next_victim() {

@@ -83,6 +83,7 @@ class reuse_index_policy final : public eviction_policy {
   [[nodiscard]] std::uint32_t units(std::uint32_t blocks) const {
     return static_cast<std::uint32_t>((std::uint64_t{blocks} * block_tokens_ + 511) / 512);
   }
+  // REQUIRES: room for runs_of_adoption().
   place adopt(node_id n, std::span<const std::uint64_t> hashes);
   [[nodiscard]] run_features describe(const request_info& request, const place& known,
                                       const turn_record* last, turn_record& turn) const;
@@ -113,6 +114,11 @@ class reuse_index_policy final : public eviction_policy {
   }
   void age(std::uint32_t bin);
   void adopt_orphans();
+  // Runs that adopt may make: it cuts two and makes one, and cuts one more for each node that it
+  // places.
+  [[nodiscard]] std::size_t runs_of_adoption() const { return unplaced_ + 8; }
+  [[nodiscard]] bool room_for_runs(std::size_t runs) noexcept;
+  void wait_for_request(node_id n);
   void drop_old();
   bool drop_oldest(bool from_log);
   [[nodiscard]] std::size_t allowance() const;

@@ -20,19 +20,24 @@ void reuse_index_policy::set_limits(std::int64_t capacity_blocks) {
                           options_.ghost_tokens_least / block_tokens_);
 }
 
-// A split cuts a run; a request cuts two and makes one, and one more for each node that it places.
-bool reuse_index_policy::make_room(node_id limit) noexcept {
-  constexpr std::size_t most = 8;
-  const std::size_t runs = unplaced_ + most;
-  // Ghosts make way rather than that memory is taken beyond the limit.
+// Makes room for so many runs more. Ghosts make way rather than that memory is taken beyond the
+// limit.
+bool reuse_index_policy::room_for_runs(std::size_t runs) noexcept {
+  if (runs_.has_room(runs) && queue_.has_room(runs_.capacity())) return true;
   constexpr std::size_t run_bytes = sizeof(run) + key_queue::bytes_per_run;
   while (!runs_.has_room(runs) && allowance() < runs * run_bytes && drop_oldest(false)) {
   }
   const std::size_t spare = allowance() / run_bytes;
   // Where what is cached needs more than the limit, growth is by a share again: else it would cost
   // more each time.
-  if (!runs_.reserve(runs, spare < runs ? runs_.capacity() : spare - runs)) return false;
-  if (!queue_.reserve(runs_.capacity())) return false;
+  return runs_.reserve(runs, spare < runs ? runs_.capacity() : spare - runs) &&
+         queue_.reserve(runs_.capacity());
+}
+
+// Before a change of the tree: a split cuts a run, more blocks of a leaf cut one and make one. What
+// a request does is seen to when it comes: many may end between two changes.
+bool reuse_index_policy::make_room(node_id limit) noexcept {
+  if (!room_for_runs(runs_of_adoption())) return false;
   if (!grow_to(ends_, limit, no_run)) return false;
   runs_.allow(allowance());
   try {

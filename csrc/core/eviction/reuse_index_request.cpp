@@ -46,10 +46,14 @@ reuse_index_policy::place reuse_index_policy::adopt(node_id n,
   return {known, depth};
 }
 
-// Leaves that no request has spoken for are placed nevertheless, so that they can be evicted.
+// Leaves that no request has spoken for are placed nevertheless, so that they can be evicted. Those
+// for which there is no memory go on waiting.
 void reuse_index_policy::adopt_orphans() {
-  for (const node_id n : orphans_) {
+  std::size_t placed = 0;
+  for (; placed < orphans_.size(); ++placed) {
+    const node_id n = orphans_[placed];
     if (end_of(n) != no_run) continue;
+    if (!room_for_runs(runs_of_adoption())) break;
     adopt(n, {});
     for (run_id r = end_of(n); r != root_run && runs_[r].uses == 0; r = runs_[r].parent) {
       runs_[r].turn = now_;
@@ -57,7 +61,12 @@ void reuse_index_policy::adopt_orphans() {
     }
     if (tree_->children(n) == 0) lead(n);
   }
-  orphans_.clear();
+  orphans_.erase(orphans_.begin(), orphans_.begin() + static_cast<std::ptrdiff_t>(placed));
+}
+
+// Room for it among the orphans is made when the tree changes.
+void reuse_index_policy::wait_for_request(node_id n) {
+  if (std::find(orphans_.begin(), orphans_.end(), n) == orphans_.end()) orphans_.push_back(n);
 }
 
 // Stamps a run with this turn. What it was until now has been used.
@@ -112,6 +121,10 @@ run_features reuse_index_policy::describe(const request_info& request, const pla
 void reuse_index_policy::on_request(const request_info& request) {
   const node_id n = request.node;
   if (n == no_node || tree_->is_root(n)) return;
+  if (!room_for_runs(runs_of_adoption())) {  // no memory: the use is forgotten
+    if (end_of(n) == no_run) wait_for_request(n);
+    return;
+  }
   const std::uint32_t end = tree_->first_block(n) + tree_->blocks(n);
   constexpr std::size_t notes = 32;  // enough for most paths
   while (!log_.has_room(notes) && !log_.reserve(notes, allowance()) && drop_oldest(true)) {

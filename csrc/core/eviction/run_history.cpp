@@ -1,6 +1,7 @@
 #include "csrc/core/eviction/run_history.h"
 
 #include <algorithm>
+#include <cassert>
 #include <new>
 #include <utility>
 
@@ -61,6 +62,7 @@ bool run_history::reserve(std::size_t more, std::size_t spare) noexcept {
 
 run_id run_history::new_run() {
   if (free_ == no_run) {
+    assert(runs_.size() < runs_.capacity());  // room was made
     runs_.emplace_back();
     return static_cast<run_id>(runs_.size() - 1);
   }
