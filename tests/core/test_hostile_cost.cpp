@@ -211,7 +211,7 @@ TEST(hostile_cost_siblings, a_million) {
 // in the logarithm of a block's length, whatever their number: 4 look-ups, each a slot and a fork,
 // as often as one is sought.
 TEST(hostile_cost_siblings, a_million_that_part_everywhere) {
-  constexpr double publish_most = 5.5;
+  constexpr double publish_most = 6.5;
   constexpr double evict_most = 6.5;
   compare_siblings("parting everywhere", siblings_parting_everywhere, publish_most, evict_most);
 }

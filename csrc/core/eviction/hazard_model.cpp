@@ -81,7 +81,8 @@ inline float4 load_two(const void* low, const void* high) {
   return reinterpret_cast<float4>(long2{both[0], both[1]});
 }
 inline void store_two(float4 x, void* low, void* high) {
-  const long2 both = reinterpret_cast<long2>(x);
+  std::int64_t both[2];
+  std::memcpy(both, &x, sizeof both);
   std::memcpy(low, &both[0], 8);
   std::memcpy(high, &both[1], 8);
 }
