@@ -22,8 +22,8 @@ using namespace detail;
 constexpr std::uint32_t block_warps = 4;
 constexpr std::uint32_t blocks_per_multiprocessor = 7;
 
-constexpr std::int64_t max_match_tokens = std::int64_t{1}
-                                          << 31;  // so that blocks and offsets fit a word
+// So that blocks and offsets fit a word.
+constexpr std::int64_t max_match_tokens = std::int64_t{1} << 31;
 
 struct match_job {
   prefix_table table;

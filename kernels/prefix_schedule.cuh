@@ -2,18 +2,15 @@
 //
 // Invariants:
 // 1. Between launches every byte of the workspace is zero; whoever finishes with a word zeroes it,
-// once it
-//    has seen the last value that others write there.
+//    once it has seen the last value that others write there.
 // 2. A warp that waits, waits for a queue slot (filled by a running warp, or never needed once
-// every prompt
-//    is resolved) or for an earlier tile of its prompt, which was queued earlier and so is held by
-//    a running warp. The oldest unfinished tile never waits, so something always advances.
+//    every prompt is resolved) or for an earlier tile of its prompt, which was queued earlier and
+//    so is held by a running warp. Packs, too, are only held by running warps, and no warp waits
+//    before all are taken. The oldest unfinished tile never waits, so something always advances.
 // 3. Words that warps hand to each other are self-contained 8 bytes, stored and loaded relaxed: a
-// fence per
-//    tile took a sixth of the kernel's time on an H100.
+//    fence per tile took a sixth of the kernel's time on an H100.
 // 4. Only what overwrites rows of other warps needs more: prompts with a hash collision are left to
-// the last
-//    thread block to finish, after a fence in every one.
+//    the last thread block to finish, after a fence in every one.
 #pragma once
 
 #include <cstdint>
@@ -69,9 +66,6 @@ __device__ inline std::uint32_t load_relaxed(const std::uint32_t* from) {
 }
 __device__ inline void store_relaxed(word64* to, word64 value) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
-}
-__device__ inline void store_relaxed(std::uint32_t* to, std::uint32_t value) {
-  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 
 // Not atomicAdd: the compiler would add up the warp's lanes, and wait for the answer at once.

@@ -62,8 +62,8 @@ struct warp_memory {
   match_control* control;  // the job's: here it is not spilled
   bool packs_left, has_ticket;
   union {
-    alignas(
-        16) uint4 kept[kept_rounds * warp_lanes];   // long prompts: what the index has for a tile
+    // Long prompts: what the index has for a tile.
+    alignas(16) uint4 kept[kept_rounds * warp_lanes];
     struct {                                        // short prompts
       alignas(8) std::uint32_t owners[tile_units];  // of packed units: the lane that has the prompt
       alignas(16) packed_unit packed[tile_units];

@@ -26,10 +26,21 @@ class random_lengths {
   std::mt19937_64 random_{3};
 };
 
-std::int64_t sum(const std::vector<std::int64_t>& cached) {
-  std::int64_t total = 0;
-  for (const std::int64_t c : cached) total += c;
-  return total;
+struct prompt_lengths {
+  std::int64_t tokens;
+  std::int64_t cached;
+};
+
+// The lengths of prompt i are next(lengths, i).
+template <class Next>
+match_batch batch_of(int count, Next next) {
+  match_batch b;
+  random_lengths lengths;
+  for (int i = 0; i < count; ++i) {
+    const prompt_lengths prompt = next(lengths, i);
+    b.add(prompt.tokens, prompt.cached);
+  }
+  return b;
 }
 
 }  // namespace
@@ -40,7 +51,7 @@ struct host_match {
   explicit host_match(const match_batch& b)
       : batch(b),
         tokens(static_cast<std::size_t>(b.offsets.back())),
-        matched(sum(b.cached)),
+        matched(std::accumulate(b.cached.begin(), b.cached.end(), std::int64_t{0})),
         block_count(static_cast<std::int32_t>(matched / match_block_tokens)),
         mirror(created(detail::index_mirror::create({block_count, match_block_tokens, 12345}))),
         blocks(std::size_t{1} << mirror.log2_slots(), {~std::uint64_t{0}, -1, -1}),
@@ -92,73 +103,53 @@ struct host_match {
 };
 
 match_batch long_prompts(int count) {
-  match_batch b;
-  random_lengths lengths;
-  for (int i = 0; i < count; ++i) {
+  return batch_of(count, [](random_lengths& lengths, int) -> prompt_lengths {
     const std::int64_t n = lengths.uniform(2'000, 40'000);
-    b.add(n, n);
-  }
-  return b;
+    return {n, n};
+  });
 }
 
 match_batch mixed_prompts(int count) {
-  match_batch b;
-  random_lengths lengths;
-  for (int i = 0; i < count; ++i) {
+  return batch_of(count, [](random_lengths& lengths, int i) -> prompt_lengths {
     std::int64_t n = lengths.log_uniform(16, 16'384);
     if (i == 500) n = 1'000'000;
     if (i == 1000) n = 300'000;
-    b.add(n, n);
-  }
-  return b;
+    return {n, n};
+  });
 }
 
 match_batch one_prompt(std::int64_t tokens) {
-  match_batch b;
-  b.add(tokens, tokens);
-  return b;
+  return batch_of(1, [tokens](random_lengths&, int) { return prompt_lengths{tokens, tokens}; });
 }
 
 match_batch mid_prompts(int count) {
-  match_batch b;
-  random_lengths lengths;
-  for (int i = 0; i < count; ++i) {
+  return batch_of(count, [](random_lengths& lengths, int) -> prompt_lengths {
     const std::int64_t n = lengths.uniform(600, 2'000);
-    b.add(n, n);
-  }
-  return b;
+    return {n, n};
+  });
 }
 
 match_batch chat_prompts(int count) {
-  match_batch b;
-  random_lengths lengths;
-  for (int i = 0; i < count; ++i) {
+  return batch_of(count, [](random_lengths& lengths, int) -> prompt_lengths {
     const std::int64_t n = lengths.log_uniform(500, 16'000);
     const bool continues = lengths.uniform(0, 99) < 50;
-    b.add(n,
-          continues ? n * lengths.uniform(850, 950) / 1000 : std::min(n, lengths.uniform(0, 512)));
-  }
-  return b;
+    return {
+        n, continues ? n * lengths.uniform(850, 950) / 1000 : std::min(n, lengths.uniform(0, 512))};
+  });
 }
 
 match_batch chat_uniform_prompts(int count) {
-  match_batch b;
-  random_lengths lengths;
-  for (int i = 0; i < count; ++i) {
+  return batch_of(count, [](random_lengths& lengths, int) -> prompt_lengths {
     const std::int64_t n = lengths.log_uniform(500, 16'000);
-    b.add(n, n * lengths.uniform(0, 940) / 1000);
-  }
-  return b;
+    return {n, n * lengths.uniform(0, 940) / 1000};
+  });
 }
 
 match_batch tiny_prompts(int count) {
-  match_batch b;
-  random_lengths lengths;
-  for (int i = 0; i < count; ++i) {
+  return batch_of(count, [](random_lengths& lengths, int i) -> prompt_lengths {
     const std::int64_t n = lengths.uniform(16, 40);
-    b.add(n, i % 2 == 0 ? n : 0);
-  }
-  return b;
+    return {n, i % 2 == 0 ? n : 0};
+  });
 }
 
 device_match::device_match(const match_batch& batch, std::int32_t multiprocessors)

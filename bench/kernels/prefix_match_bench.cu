@@ -1,7 +1,5 @@
 // Times of matching batches of prompts, and of finding what they share beyond the cache.
 
-#include <map>
-#include <memory>
 #include <string>
 
 #include "bench/kernels/gpu_timer.h"

@@ -41,15 +41,4 @@ template <std::size_t vectors>
   return i;
 }
 
-// How many ids up to the last one do. REQUIRES: !ids.empty().
-[[nodiscard]] inline std::size_t ascending_to_end(std::span<const block_id> ids) noexcept {
-  const std::size_t n = ids.size();
-  const auto before = [&](std::size_t i) { return ids[n - 1] - static_cast<block_id>(i); };
-  std::size_t i = 1;
-  while (i + 16 <= n && follow_on<4>(&ids[n - i - 16], before(i + 15))) i += 16;
-  while (i + 4 <= n && follow_on<1>(&ids[n - i - 4], before(i + 3))) i += 4;
-  while (i < n && ids[n - 1 - i] == before(i)) ++i;
-  return i;
-}
-
 }  // namespace radixkv::detail

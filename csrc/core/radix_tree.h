@@ -146,7 +146,7 @@ class radix_tree final : public tree_view {
   }
 
   // The child of `up` whose first block is b, which holds `tokens` tokens; no_node if there is
-  // none.
+  // none, or if siblings share these tokens and b's node is not the one that stands for them.
   [[nodiscard]] node_id child_with(node_id up, block_id b, std::uint32_t tokens) const noexcept {
     const found_child c = find_child(up, row(b), tokens);
     return c.node != no_node && block(c.node, 0) == b ? c.node : no_node;
