@@ -25,24 +25,12 @@ void name_batch(Arguments& a, const cuda_match_batch& batch) {
 
 }  // namespace
 
-status cuda_index_state::usable() const {
-  if (broken_.empty()) return {};
-  return {errc::device, "an earlier call could not be completed (" + broken_ +
-                            "): synchronize() the index first"};
-}
-
-status cuda_index_state::broken(const char* what, cudaError_t code) {
-  error e = device_error(what, code);
-  broken_ = e.message;
-  return e;
-}
-
 status cuda_index_state::update(cudaStream_t stream) {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
-  if (status s = usable(); !s) return s;
+  if (status s = order_.usable(); !s) return s;
   if (status s = refuse_capture(stream, "updates are not captured"); !s) return s;
   if (!updating_) {
     try {
@@ -71,9 +59,7 @@ status cuda_index_state::update(cudaStream_t stream) {
     }
   }
   if (applied) applied = apply(stream, back, current_);
-  if (const cudaError_t e = cudaEventRecord(back.ready.get(), stream); e != cudaSuccess) {
-    return broken("recording the update of the index", e);
-  }
+  if (status s = order_.record(stream, back.ready.get(), "the end of an update"); !s) return s;
   back.written = true;
   if (!applied) return applied;
   std::swap(previous_, current_);
@@ -111,9 +97,7 @@ status cuda_index_state::apply(cudaStream_t stream, table& t, const index_delta&
       a.token_block_count = c.token_blocks;
       failed = kernels::index_update(stream, a);
     }
-    if (const cudaError_t e = ring_.record(stream); e != cudaSuccess) {
-      return broken("recording the upload of index changes", e);
-    }
+    if (status s = order_.record(stream, ring_.last_event(), "a part of an update"); !s) return s;
     if (failed != cudaSuccess) return device_error("uploading index changes", failed);
     cursor_ = next;
   }
@@ -148,7 +132,7 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
-  if (status s = usable(); !s) return s.error();
+  if (status s = order_.usable(); !s) return s.error();
   if (status s = refuse_capture(stream, "matches are not captured"); !s) return s.error();
   lease* free = idle_lease();
   if (free == nullptr) {
@@ -165,10 +149,8 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
   for (table& t : tables_) {
     if (t.last_match == free->matched.get()) t.last_match = nullptr;
   }
-  if (const cudaError_t e = cudaEventRecord(free->matched.get(), stream); e != cudaSuccess) {
-    return broken("recording a match", e).error();
-  }
-  tables_[front_].last_match = last_match_ = free->matched.get();
+  if (status s = order_.leave(stream, free->matched.get(), "a match"); !s) return s.error();
+  tables_[front_].last_match = free->matched.get();
   free->state = lease_state::open;
   free->epoch = published_;
   free->ticket = ++tickets_;
@@ -177,9 +159,9 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
 
 status cuda_index_state::launch_match(cudaStream_t stream, const cuda_match_batch& batch) {
   table& front = tables_[front_];
-  for (const cudaEvent_t before : {front.written ? front.ready.get() : nullptr, last_match_}) {
-    if (before == nullptr) continue;
-    if (const cudaError_t e = cudaStreamWaitEvent(stream, before, 0); e != cudaSuccess) {
+  if (status s = order_.enter(stream); !s) return s;
+  if (front.written) {
+    if (const cudaError_t e = cudaStreamWaitEvent(stream, front.ready.get(), 0); e != cudaSuccess) {
       return device_error("waiting for the index", e);
     }
   }
@@ -215,7 +197,7 @@ status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
-  if (status s = usable(); !s) return s;
+  if (status s = order_.usable(); !s) return s;
   if (status s = refuse_capture(stream, "searches for shared prefixes are not captured"); !s) {
     return s;
   }
@@ -235,9 +217,7 @@ status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch
     return {errc::invalid_argument, std::string("find_shared: ") + cudaGetErrorString(failed)};
   }
   // Some of its launches may have been enqueued even if one failed.
-  if (const cudaError_t e = cudaEventRecord(shared_.get(), stream); e != cudaSuccess) {
-    return broken("recording a search for shared prefixes", e);
-  }
+  if (status s = order_.record(stream, shared_.get(), "a search for shared prefixes"); !s) return s;
   if (failed != cudaSuccess) return device_error("launching a search for shared prefixes", failed);
   return {};
 }
@@ -262,13 +242,10 @@ status cuda_index_state::synchronize() {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  if (!broken_.empty()) {
-    if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
-      return device_error("waiting for the device", e);
-    }
-    broken_.clear();
+  const result<bool> recovered = order_.recover();
+  if (!recovered) return recovered.error();
+  if (*recovered) {
     ring_.reset();
-    last_match_ = nullptr;
     for (table& t : tables_) {
       t.last_match = nullptr;
       t.written = false;
@@ -277,7 +254,7 @@ status cuda_index_state::synchronize() {
   }
   for (const cudaEvent_t last :
        {tables_[0].written ? tables_[0].ready.get() : nullptr,
-        tables_[1].written ? tables_[1].ready.get() : nullptr, last_match_, shared_.get()}) {
+        tables_[1].written ? tables_[1].ready.get() : nullptr, order_.last(), shared_.get()}) {
     if (last == nullptr) continue;
     if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
       return device_error("waiting for the index", e);

@@ -15,6 +15,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/index_chunks.h"
 #include "csrc/cuda/index_mirror.h"
@@ -68,12 +69,10 @@ class cuda_index_state {
   // `call` names the operation in the error.
   [[nodiscard]] status check_batch(const char* call, const cuda_match_batch& batch) const;
   // The rest REQUIRES the lock.
-  [[nodiscard]] status usable() const;
   [[nodiscard]] status apply(cudaStream_t stream, table& t, const index_delta& delta);
   [[nodiscard]] status launch_match(cudaStream_t stream, const cuda_match_batch& batch);
   [[nodiscard]] status collect();  // finished leases become idle
   [[nodiscard]] lease* idle_lease() noexcept;
-  [[nodiscard]] status broken(const char* what, cudaError_t code);
 
   cuda_index_options options_;
   int device_ = 0;
@@ -94,11 +93,10 @@ class cuda_index_state {
   std::uint64_t workspace_bytes_ = 0;
   std::vector<lease> leases_;
   std::uint64_t tickets_ = 0;
-  cudaEvent_t last_match_ = nullptr;  // matches share the workspace
-  device_buffer shared_workspace_;    // of find_shared, which its calls share
+  call_order order_{"the index"};   // of matches, which share the workspace
+  device_buffer shared_workspace_;  // of find_shared, which its calls share
   std::uint64_t shared_workspace_bytes_ = 0;
   device_event shared_;  // after the last of them
-  std::string broken_;
 };
 
 }  // namespace radixkv::detail

@@ -154,26 +154,13 @@ void cuda_page_tables_state::forget_changes(std::uint32_t count) {
 }
 
 status cuda_page_tables_state::enter(cudaStream_t stream) {
-  if (!broken_.empty()) {
-    return {errc::device, "an earlier call could not be completed (" + broken_ +
-                              "): synchronize() the page tables first"};
-  }
   if (status s = refuse_capture(stream, "page tables are not captured"); !s) return s;
   if (status s = ring_.available(1); !s) return s;
-  if (last_ == nullptr) return {};
-  if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
-    return device_error("waiting for the previous page tables", e);
-  }
-  return {};
+  return order_.enter(stream);
 }
 
 status cuda_page_tables_state::leave(cudaStream_t stream, const char* what, cudaError_t failed) {
-  if (const cudaError_t e = ring_.record(stream); e != cudaSuccess) {
-    error broken = device_error("recording an event", e);
-    broken_ = broken.message;
-    return broken;
-  }
-  last_ = ring_.last_event();
+  if (status s = order_.leave(stream, ring_.last_event(), what); !s) return s;
   if (failed == cudaErrorInvalidValue || failed == cudaErrorMisalignedAddress) {
     return {errc::invalid_argument, std::string(what) + ": " + cudaGetErrorString(failed)};
   }
@@ -259,19 +246,10 @@ status cuda_page_tables_state::synchronize() {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  cudaError_t e = cudaSuccess;
-  if (!broken_.empty()) {
-    e = cudaDeviceSynchronize();
-    if (e == cudaSuccess) {
-      broken_.clear();
-      last_ = nullptr;
-      ring_.reset();
-    }
-  } else if (last_ != nullptr) {
-    e = cudaEventSynchronize(last_);
-  }
-  if (e != cudaSuccess) return device_error("waiting for the page tables", e);
-  return {};
+  const result<bool> recovered = order_.recover();
+  if (!recovered) return recovered.error();
+  if (*recovered) ring_.reset();
+  return order_.wait();
 }
 
 }  // namespace detail

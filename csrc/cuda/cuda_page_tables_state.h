@@ -2,7 +2,7 @@
 //
 // 1. Outside of the dirty range of its row, the device's table equals blocks_; a row that is not in
 //    dirty_rows_ has no dirty range and its tokens are sent.
-// 2. `last_` is the event after everything that was enqueued.
+// 2. Calls that enqueue take effect in the order in which they are made: order_.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/staging_ring.h"
 #include "kernels/page_table.h"
@@ -68,8 +69,7 @@ class cuda_page_tables_state {
   std::vector<block_id> blocks_;  // rows × row_blocks
   std::vector<row_state> rows_;
   std::vector<std::int32_t> dirty_rows_;
-  cudaEvent_t last_ = nullptr;
-  std::string broken_;
+  call_order order_{"the page tables"};
 };
 
 }  // namespace radixkv::detail

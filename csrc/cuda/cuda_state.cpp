@@ -53,8 +53,8 @@ cuda_state::~cuda_state() {
   const device_scope scope(device_);
   // Frees would wait too, but only for their own memory's device; borrowed memory is not freed
   // here.
-  if (!broken_.empty()) (void)cudaDeviceSynchronize();
-  if (last_ != nullptr) (void)cudaEventSynchronize(last_);
+  (void)order_.recover();
+  (void)order_.wait();
   (void)cudaGetLastError();
   memory_.reset();
   logits_.reset();

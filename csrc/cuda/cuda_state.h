@@ -1,10 +1,7 @@
 // What a cuda_executor and its graph plans share: device memory, staging, and the order of calls.
 //
-// 1. `last_` is the event after everything that was enqueued; every call makes its stream wait for
-// it.
-// 2. A call whose work is enqueued but whose event could not be recorded sets `broken_`: no call
-//    enqueues anything until synchronize() has found the device idle.
-// 3. plane_ addresses and the logits store do not change after creation.
+// 1. Calls take effect in the order in which they are made: order_.
+// 2. plane_ addresses and the logits store do not change after creation.
 #pragma once
 
 #include <atomic>
@@ -18,6 +15,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/logits_batches.h"
 #include "csrc/cuda/staging_ring.h"
@@ -73,7 +71,6 @@ class cuda_state {
   [[nodiscard]] status place_planes(const std::span<void* const>* borrowed);
   [[nodiscard]] status check_borrowed() const;
   [[nodiscard]] status create_logits();
-  [[nodiscard]] status enter(cudaStream_t stream);  // REQUIRES: the lock
   // Uploads and launches as much of what is left as one slot holds.
   [[nodiscard]] status run_slot(cudaStream_t stream, const step_plan& plan,
                                 const logits_rows_view& rows, std::span<const std::uint32_t> waves,
@@ -101,8 +98,7 @@ class cuda_state {
   copy_waves waves_;
   logits_batches batches_;
   device_event graph_event_;
-  cudaEvent_t last_ = nullptr;
-  std::string broken_;
+  call_order order_{"the executor"};
 };
 
 // Errors unless `memory` … `memory + bytes` can be used by kernels of `device`; `what` names it.

@@ -37,18 +37,6 @@ status cuda_state::check_rows(const logits_rows_view& rows,
   return check_device_memory("logits rows", rows.data, bytes, device_);
 }
 
-status cuda_state::enter(cudaStream_t stream) {
-  if (!broken_.empty()) {
-    return {errc::device, "an earlier call could not be completed (" + broken_ +
-                              "): synchronize() the executor first"};
-  }
-  if (last_ == nullptr) return {};
-  if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
-    return device_error("waiting for the executor's previous call", e);
-  }
-  return {};
-}
-
 std::uint64_t cuda_state::slots_needed(std::size_t copies,
                                        std::span<const logits_batch> batches) const {
   std::uint64_t slots = 0, used = slot_operations_;
@@ -76,19 +64,13 @@ status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_
   const std::span<const std::uint32_t> waves = waves_.split(plan.copies);
   const std::span<const logits_batch> batches = batches_.split(plan.logits, slot_operations_);
   if (status s = ring_.available(slots_needed(plan.copies.size(), batches)); !s) return s;
-  if (status s = enter(stream); !s) return s;
+  if (status s = order_.enter(stream); !s) return s;
 
   progress done;
   while (done.copies < plan.copies.size() || done.batches < batches.size()) {
     status ran = run_slot(stream, plan, rows, waves, batches, done);
-    const cudaError_t recorded = ring_.record(stream);
-    if (recorded == cudaSuccess) {
-      last_ = ring_.last_event();
-    } else {
-      const error e = device_error("recording an event", recorded);
-      broken_ = e.message;
-      if (ran) ran = e;
-    }
+    const status recorded = order_.leave(stream, ring_.last_event(), "a part of a plan");
+    if (ran) ran = recorded;
     if (!ran) {
       const std::string text = ran.error().message + "; enqueued: " + std::to_string(done.copies) +
                                " of " + std::to_string(plan.copies.size()) + " copies, " +
@@ -168,16 +150,13 @@ status cuda_state::launch(cudaStream_t stream, cudaGraphExec_t graph) {
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   if (status s = refuse_capture(stream, "a graph is launched on an ordinary stream"); !s) return s;
-  if (status s = enter(stream); !s) return s;
+  if (status s = order_.enter(stream); !s) return s;
   if (const cudaError_t e = cudaGraphLaunch(graph, stream); e != cudaSuccess) {
     return device_error("launching the graph", e);
   }
-  if (const cudaError_t e = cudaEventRecord(graph_event_.get(), stream); e != cudaSuccess) {
-    const error failure = device_error("recording an event", e);
-    broken_ = failure.message;
-    return {failure.code, failure.message + "; the graph was launched"};
+  if (const status s = order_.leave(stream, graph_event_.get(), "a graph"); !s) {
+    return {s.error().code, s.error().message + "; the graph was launched"};
   }
-  last_ = graph_event_.get();
   return {};
 }
 
@@ -187,15 +166,10 @@ status cuda_state::synchronize() {
   cudaEvent_t last = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    if (!broken_.empty()) {
-      if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
-        return device_error("waiting for the device", e);
-      }
-      broken_.clear();
-      last_ = nullptr;
-      ring_.reset();
-    }
-    last = last_;
+    const result<bool> recovered = order_.recover();
+    if (!recovered) return recovered.error();
+    if (*recovered) ring_.reset();
+    last = order_.last();
   }
   if (last == nullptr) return {};
   // Not under the lock: other threads may go on enqueueing.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/logits_batches.h"
 #include "csrc/cuda/logits_rows.h"
@@ -40,10 +41,7 @@ RADIXKV_EXPORT status cuda_topk_options::validate() const {
 
 namespace detail {
 
-// 1. `last_` is the event after everything that was enqueued; every call makes its stream wait for
-// it.
-// 2. A call whose work is enqueued but whose event could not be recorded sets `broken_`: nothing is
-//    enqueued until synchronize() has found the device idle.
+// Calls take effect in the order in which they are made: order_.
 class cuda_topk_state {
  public:
   cuda_topk_state() = default;
@@ -72,8 +70,7 @@ class cuda_topk_state {
   staging_ring ring_;
   std::vector<logits_move> moves_;  // a plan's stores
   logits_batches batches_;
-  cudaEvent_t last_ = nullptr;
-  std::string broken_;
+  call_order order_{"the top-k store"};
 };
 
 cuda_topk_state::~cuda_topk_state() {
@@ -137,26 +134,13 @@ status cuda_topk_state::store(cudaStream_t stream, const step_plan& plan,
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = refuse_capture(stream, "stores of top logits are not captured"); !s) return s;
-  if (!broken_.empty()) {
-    return {errc::device, "an earlier call could not be completed (" + broken_ +
-                              "): synchronize() the top-k store first"};
-  }
   const std::span<const logits_batch> batches = batches_.split(moves_, options_.max_rows);
   if (status s = ring_.available(batches.size()); !s) return s;
-  if (last_ != nullptr) {
-    if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
-      return device_error("waiting for the store before", e);
-    }
-  }
+  if (status s = order_.enter(stream); !s) return s;
   for (std::size_t i = 0; i < batches.size(); ++i) {
     status launched = launch(stream, rows, batches[i]);
-    if (const cudaError_t e = ring_.record(stream); e != cudaSuccess) {
-      const error failure = device_error("recording a store of top logits", e);
-      broken_ = failure.message;
-      if (launched) launched = failure;
-    } else {
-      last_ = ring_.last_event();
-    }
+    const status recorded = order_.leave(stream, ring_.last_event(), "a store of top logits");
+    if (launched) launched = recorded;
     if (!launched) {
       return {launched.error().code, launched.error().message + "; enqueued: " + std::to_string(i) +
                                          " of " + std::to_string(batches.size()) + " launches"};
@@ -201,19 +185,10 @@ status cuda_topk_state::synchronize() {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  if (!broken_.empty()) {
-    if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
-      return device_error("waiting for the device", e);
-    }
-    broken_.clear();
-    last_ = nullptr;
-    ring_.reset();
-  }
-  if (last_ == nullptr) return {};
-  if (const cudaError_t e = cudaEventSynchronize(last_); e != cudaSuccess) {
-    return device_error("waiting for stores of top logits", e);
-  }
-  return {};
+  const result<bool> recovered = order_.recover();
+  if (!recovered) return recovered.error();
+  if (*recovered) ring_.reset();
+  return order_.wait();
 }
 
 cuda_topk_view cuda_topk_state::view() const noexcept {

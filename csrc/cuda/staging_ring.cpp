@@ -51,10 +51,6 @@ staging_ring::slot staging_ring::take() {
   return {host_.get() + last_ * slot_bytes_, device_.get() + last_ * slot_bytes_};
 }
 
-cudaError_t staging_ring::record(cudaStream_t stream) {
-  return cudaEventRecord(events_[last_].get(), stream);
-}
-
 cudaEvent_t staging_ring::last_event() const noexcept { return events_[last_].get(); }
 
 void staging_ring::reset() noexcept { in_flight_.assign(in_flight_.size(), false); }

@@ -22,14 +22,13 @@ class staging_ring {
   // Whether the next `count` slots are free. Errors: busy (names the limit), device.
   [[nodiscard]] status available(std::uint64_t count);
 
-  // The next slot, taken until the event that record() places after its uses. REQUIRES: available.
+  // The next slot, taken until last_event(), which the caller records after the slot's last use.
+  // REQUIRES: available.
   struct slot {
     std::byte* host;
     std::byte* device;
   };
   [[nodiscard]] slot take();
-  // After the last use of the slot taken last.
-  [[nodiscard]] cudaError_t record(cudaStream_t stream);
   // The event of the slot taken last.
   [[nodiscard]] cudaEvent_t last_event() const noexcept;
   // Everything is free: the device is idle.

@@ -136,7 +136,7 @@ TEST(cuda_executor_faults, an_unrecorded_run_blocks_until_synchronised) {
     const bool found = cuda_call_failed() && std::string(failed_cuda_call()) == "cudaEventRecord";
     fail_cuda_call(-1);
     if (found) {
-      expect_refused(s, errc::device, "recording an event");
+      expect_refused(s, errc::device, "recording a part of a plan");
       break;
     }
     RADIXKV_ASSERT_OK(pair.device.synchronize());

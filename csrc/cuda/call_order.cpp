@@ -1,0 +1,55 @@
+#include "csrc/cuda/call_order.h"
+
+#include "csrc/cuda/device_memory.h"
+
+namespace radixkv::detail {
+
+status call_order::usable() const {
+  if (lost_.empty()) return {};
+  return {errc::device, "an earlier call could not be completed (" + lost_ + "): synchronize() " +
+                            owner_ + " first"};
+}
+
+status call_order::enter(cudaStream_t stream) const {
+  if (status s = usable(); !s) return s;
+  if (last_ == nullptr) return {};
+  if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
+    return device_error(std::string("waiting for the previous call of ") + owner_, e);
+  }
+  return {};
+}
+
+status call_order::record(cudaStream_t stream, cudaEvent_t event, const char* what) {
+  if (const cudaError_t e = cudaEventRecord(event, stream); e != cudaSuccess) {
+    const error failure = device_error(std::string("recording ") + what, e);
+    lost_ = failure.message;
+    return failure;
+  }
+  return {};
+}
+
+status call_order::leave(cudaStream_t stream, cudaEvent_t event, const char* what) {
+  if (status s = record(stream, event, what); !s) return s;
+  last_ = event;
+  return {};
+}
+
+status call_order::wait() const {
+  if (last_ == nullptr) return {};
+  if (const cudaError_t e = cudaEventSynchronize(last_); e != cudaSuccess) {
+    return device_error(std::string("waiting for the work of ") + owner_, e);
+  }
+  return {};
+}
+
+result<bool> call_order::recover() {
+  if (lost_.empty()) return false;
+  if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
+    return device_error("waiting for the device", e);
+  }
+  lost_.clear();
+  last_ = nullptr;
+  return true;
+}
+
+}  // namespace radixkv::detail
