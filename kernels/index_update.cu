@@ -32,6 +32,12 @@ __device__ void write_slot(void* to, const void* from, std::uint64_t row, std::u
              slot & ~clears_slot, slots, (slot & clears_slot) != 0, rejected);
 }
 
+// Each kind of writes begins with a warp of its own, so that warps read whole lines, over a bus
+// maybe.
+__host__ __device__ std::uint64_t whole_warps(std::uint64_t threads) {
+  return (threads + 31) / 32 * 32;
+}
+
 // A thread per 16 bytes (per token, when a block has fewer than 4): first block slots, then group
 // slots, then tokens.
 __global__ void index_update_kernel(const __grid_constant__ index_update_arguments a,
@@ -41,18 +47,21 @@ __global__ void index_update_kernel(const __grid_constant__ index_update_argumen
   for (std::uint64_t i = std::uint64_t{blockIdx.x} * block_threads + threadIdx.x; i < all;
        i += step) {
     std::uint64_t at = i;
-    if (at < a.block_slot_count) {
+    if (at < whole_warps(a.block_slot_count)) {
+      if (at >= a.block_slot_count) continue;
       write_slot(a.table.blocks, a.block_entries, at, 0, 1, __ldcs(a.block_slots + at), slots,
                  a.rejected);
       continue;
     }
-    at -= a.block_slot_count;
-    if (at < 2 * std::uint64_t{a.group_slot_count}) {
+    at -= whole_warps(a.block_slot_count);
+    const std::uint64_t group_parts = 2 * std::uint64_t{a.group_slot_count};
+    if (at < whole_warps(group_parts)) {
+      if (at >= group_parts) continue;
       write_slot(a.table.groups, a.group_entries, at / 2, static_cast<std::uint32_t>(at % 2), 2,
                  __ldcs(a.group_slots + at / 2), slots, a.rejected);
       continue;
     }
-    at -= 2 * std::uint64_t{a.group_slot_count};
+    at -= whole_warps(group_parts);
     const std::uint32_t size = a.table.block_tokens;
     const std::uint32_t parts = size >= 4 ? size / 4 : size;
     const std::uint64_t row = at / parts;
@@ -98,8 +107,9 @@ cudaError_t index_update(cudaStream_t stream, const index_update_arguments& a) {
     return cudaErrorMisalignedAddress;
   }
   const std::uint64_t parts = size >= 4 ? size / 4 : size;
-  const std::uint64_t all =
-      a.block_slot_count + 2 * std::uint64_t{a.group_slot_count} + parts * a.token_block_count;
+  const std::uint64_t all = whole_warps(a.block_slot_count) +
+                            whole_warps(2 * std::uint64_t{a.group_slot_count}) +
+                            parts * a.token_block_count;
   if (all == 0) return cudaSuccess;
   const auto grid =
       static_cast<std::uint32_t>(std::min((all + block_threads - 1) / block_threads, max_grid));

@@ -75,7 +75,7 @@ std::string run_child(const std::string& program, std::size_t index, const std::
 }
 
 struct counts {
-  double sectors = 0, ideal_sectors = 0, instructions = 0, launches = 0;
+  double sectors = 0, ideal_sectors = 0, host_sectors = 0, instructions = 0, launches = 0;
   int registers = 0, spill_bytes = 0;
 };
 
@@ -89,6 +89,8 @@ std::string count(const nlohmann::json& report, const traffic_case& c,
     sum.sectors += load.at("sectors").get<double>() + store.at("sectors").get<double>();
     sum.ideal_sectors +=
         load.at("ideal_sectors").get<double>() + store.at("ideal_sectors").get<double>();
+    sum.host_sectors +=
+        load.at("host_sectors").get<double>() + store.at("host_sectors").get<double>();
     sum.instructions += k.at("thread_instructions").get<double>();
     sum.launches += k.at("launches").get<double>();
     const compiled_kernel* found = find_compiled(compiled, name);
@@ -126,11 +128,13 @@ nlohmann::json measure(const std::string& program, std::size_t index,
   counts sum;
   if (error = count(simulated, c, compiled, sum); !error.empty()) return {};
 
-  const double bytes = sum.sectors * 32;
+  // Of device memory; what goes over the bus is another limit.
+  const double bytes = (sum.sectors - sum.host_sectors) * 32;
   const double minimal = result.at("bytes_minimal");
   nlohmann::json line{{"kernel", c.kernel},
                       {"case", c.name},
                       {"bytes_moved", bytes},
+                      {"host_bytes_moved", sum.host_sectors * 32},
                       {"bytes_minimal", minimal},
                       {"traffic_ratio", minimal > 0 ? bytes / minimal : 0},
                       {"coalescing", sum.sectors > 0 ? sum.ideal_sectors / sum.sectors : 0},
@@ -142,8 +146,10 @@ nlohmann::json measure(const std::string& program, std::size_t index,
     line["bytes_per_token"] = bytes / tokens;
     line["instructions_per_token"] = sum.instructions / tokens;
   }
-  if (const double deltas = result.at("deltas"); deltas > 0)
+  if (const double deltas = result.at("deltas"); deltas > 0) {
     line["bytes_per_delta"] = bytes / deltas;
+    line["host_bytes_per_delta"] = sum.host_sectors * 32 / deltas;
+  }
   if (const double elements = result.at("elements"); elements > 0) {
     line["instructions_per_element"] = sum.instructions / elements;
   }
@@ -176,7 +182,8 @@ int run_all(const std::string& program, const std::string& json_path, const std:
                   line["instructions_per_token"].get<double>());
     }
     if (line.contains("bytes_per_delta")) {
-      std::printf("  %.1f B a delta", line["bytes_per_delta"].get<double>());
+      std::printf("  %.1f B and %.1f from the host a delta", line["bytes_per_delta"].get<double>(),
+                  line["host_bytes_per_delta"].get<double>());
     }
     if (line.contains("instructions_per_element")) {
       std::printf("  %.1f instructions an element", line["instructions_per_element"].get<double>());

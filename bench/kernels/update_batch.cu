@@ -82,23 +82,13 @@ device_update::device_update(const host_update& host)
       blocks_(std::size_t{1} << host.mirror.log2_slots()),
       groups_(blocks_.size()),
       tokens_(static_cast<std::size_t>(host.batch.block_count) * block_tokens),
-      block_slots_(delta_.block_slots),
-      block_entries_(delta_.block_entries),
-      group_slots_(delta_.group_slots),
-      group_entries_(delta_.group_entries),
-      token_blocks_(delta_.token_blocks),
-      new_tokens_(delta_.tokens) {
-  arguments_.table = {blocks_.data(),         groups_.data(), tokens_.data(),
-                      host.batch.block_count, block_tokens,   host.mirror.log2_slots()};
-  arguments_.block_slots = block_slots_.data();
-  arguments_.block_entries = block_entries_.data();
-  arguments_.block_slot_count = static_cast<std::uint32_t>(delta_.block_slots.size());
-  arguments_.group_slots = group_slots_.data();
-  arguments_.group_entries = group_entries_.data();
-  arguments_.group_slot_count = static_cast<std::uint32_t>(delta_.group_slots.size());
-  arguments_.token_blocks = token_blocks_.data();
-  arguments_.tokens = new_tokens_.data();
-  arguments_.token_block_count = static_cast<std::uint32_t>(delta_.token_blocks.size());
+      slot_(created(detail::allocate_pinned("the delta", detail::whole_slot_bytes(delta_)))) {
+  const kernels::prefix_table table{blocks_.data(), groups_.data(),
+                                    tokens_.data(), host.batch.block_count,
+                                    block_tokens,   host.mirror.log2_slots()};
+  detail::delta_cursor cursor;
+  arguments_ =
+      detail::fill_chunk(delta_, table, cursor, {slot_.get(), detail::whole_slot_bytes(delta_)});
 }
 
 std::string device_update::error() const {
@@ -114,15 +104,9 @@ std::string device_update::error() const {
 }
 
 double device_update::bytes_minimal() const {
-  const auto bytes = [](const std::vector<std::uint32_t>& changed, double entry_bytes) {
-    double sum = 0;
-    for (const std::uint32_t slot : changed) {
-      sum += (slot & kernels::clears_slot) != 0 ? entry_bytes : 2 * entry_bytes;
-    }
-    return sum;
-  };
-  return bytes(delta_.block_slots, 16) + bytes(delta_.group_slots, 32) +
-         8.0 * static_cast<double>(delta_.tokens.size());
+  return sizeof(kernels::block_entry) * static_cast<double>(delta_.block_slots.size()) +
+         sizeof(kernels::group_entry) * static_cast<double>(delta_.group_slots.size()) +
+         sizeof(token_id) * static_cast<double>(delta_.tokens.size());
 }
 
 }  // namespace radixkv::bench

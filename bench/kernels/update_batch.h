@@ -1,13 +1,13 @@
-// Deltas of the index mirror and the device table that they are applied to: what the traffic and
-// the times of index_update are measured on.
+// Deltas of the index mirror, in pinned memory as cuda_index stages them, and the device table that
+// they are applied to: what the traffic and the times of index_update are measured on.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 #include "bench/kernels/bench_memory.h"
-#include "csrc/cuda/index_mirror.h"
-#include "kernels/index_update.h"
+#include "csrc/cuda/device_memory.h"
+#include "csrc/cuda/index_chunks.h"
 
 namespace radixkv::bench {
 
@@ -32,7 +32,7 @@ class device_update {
   [[nodiscard]] std::string error() const;
 
   [[nodiscard]] std::int64_t deltas() const { return delta_.changes; }
-  // Every entry that is not empty and every token is read once; all are written once.
+  // Of device memory: every entry and every token is written once.
   [[nodiscard]] double bytes_minimal() const;
 
  private:
@@ -42,12 +42,7 @@ class device_update {
   bench_memory<kernels::block_entry> blocks_;
   bench_memory<kernels::group_entry> groups_;
   bench_memory<std::uint32_t> tokens_;
-  bench_memory<std::uint32_t> block_slots_;
-  bench_memory<kernels::block_entry> block_entries_;
-  bench_memory<std::uint32_t> group_slots_;
-  bench_memory<kernels::group_entry> group_entries_;
-  bench_memory<std::int32_t> token_blocks_;
-  bench_memory<std::uint32_t> new_tokens_;
+  detail::pinned_buffer slot_;
   kernels::index_update_arguments arguments_;
 };
 

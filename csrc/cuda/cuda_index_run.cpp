@@ -78,27 +78,12 @@ status cuda_index_state::apply(cudaStream_t stream, table& t, const index_delta&
     }
     const staging_ring::slot slot = ring_.take();
     delta_cursor next = cursor_;
-    const delta_chunk c = fill_chunk(delta, options_.block_tokens, next, {slot.host, slot_bytes_});
-    cudaError_t failed =
-        cudaMemcpyAsync(slot.device, slot.host, c.bytes, cudaMemcpyHostToDevice, stream);
-    if (failed == cudaSuccess) {
-      kernels::index_update_arguments a;
-      a.table = t.view;
-      a.block_slots = reinterpret_cast<const std::uint32_t*>(slot.device + c.block_slots);
-      a.block_entries =
-          reinterpret_cast<const kernels::block_entry*>(slot.device + c.block_entries);
-      a.block_slot_count = c.blocks;
-      a.group_slots = reinterpret_cast<const std::uint32_t*>(slot.device + c.group_slots);
-      a.group_entries =
-          reinterpret_cast<const kernels::group_entry*>(slot.device + c.group_entries);
-      a.group_slot_count = c.groups;
-      a.token_blocks = reinterpret_cast<const std::int32_t*>(slot.device + c.token_block_ids);
-      a.tokens = reinterpret_cast<const std::uint32_t*>(slot.device + c.tokens);
-      a.token_block_count = c.token_blocks;
-      failed = kernels::index_update(stream, a);
-    }
+    // The kernel reads the slot itself, over the bus: a copy to device memory first would write
+    // there what the kernel then reads once.
+    const cudaError_t failed =
+        kernels::index_update(stream, fill_chunk(delta, t.view, next, {slot.host, slot_bytes_}));
     if (status s = order_.record(stream, ring_.last_event(), "a part of an update"); !s) return s;
-    if (failed != cudaSuccess) return device_error("uploading index changes", failed);
+    if (failed != cudaSuccess) return device_error("updating the index", failed);
     cursor_ = next;
   }
   return {};

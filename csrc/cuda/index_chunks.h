@@ -1,4 +1,4 @@
-// Cuts an index delta into pieces that fit a staging slot. Plain C++.
+// Cuts an index delta into pieces that fit a staging slot, as arguments of the update kernel.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <span>
 
 #include "csrc/cuda/index_mirror.h"
+#include "kernels/index_update.h"
 
 namespace radixkv::detail {
 
@@ -21,22 +22,20 @@ struct delta_cursor {
   }
 };
 
-// Where in a slot the arrays of a chunk lie, in bytes, and how long they are.
-struct delta_chunk {
-  std::uint32_t groups = 0, blocks = 0, token_blocks = 0;  // counts
-  std::size_t group_entries = 0, block_entries = 0, tokens = 0;
-  std::size_t group_slots = 0, block_slots = 0, token_block_ids = 0;
-  std::size_t bytes = 0;
-};
-
 // The least slot that every chunk makes progress in.
 [[nodiscard]] constexpr std::size_t least_slot_bytes(std::uint32_t block_tokens) {
-  return 256 + std::size_t{block_tokens} * 4;
+  return 1024 + std::size_t{block_tokens} * 4;
 }
 
+// A slot that holds the whole delta.
+[[nodiscard]] std::size_t whole_slot_bytes(const index_delta& delta);
+
 // Writes as much of the delta from the cursor on as fits into `slot`, and advances the cursor.
-// REQUIRES: slot.size() ≥ least_slot_bytes, !cursor.done(delta), slot 32-byte aligned.
-[[nodiscard]] delta_chunk fill_chunk(const index_delta& delta, std::uint32_t block_tokens,
-                                     delta_cursor& cursor, std::span<std::byte> slot);
+// Gives the update of `table` by what was written, whose arrays lie in the slot. REQUIRES:
+// slot.size() ≥ least_slot_bytes, slot 128-byte aligned.
+[[nodiscard]] kernels::index_update_arguments fill_chunk(const index_delta& delta,
+                                                         const kernels::prefix_table& table,
+                                                         delta_cursor& cursor,
+                                                         std::span<std::byte> slot);
 
 }  // namespace radixkv::detail

@@ -5,12 +5,12 @@
 
 namespace radixkv::detail {
 
-status staging_ring::create(std::uint32_t slots, std::uint64_t slot_bytes) {
+status staging_ring::create(std::uint32_t slots, std::uint64_t slot_bytes, bool twins) {
   slot_bytes_ = slot_bytes;
   auto host = allocate_pinned("the staging ring", slots * slot_bytes);
   if (!host) return host.error();
   host_ = std::move(*host);
-  auto device = allocate_device("the staging ring", slots * slot_bytes);
+  auto device = allocate_device("the staging ring", twins ? slots * slot_bytes : 0);
   if (!device) return device.error();
   device_ = std::move(*device);
   events_.resize(slots);
@@ -48,7 +48,8 @@ staging_ring::slot staging_ring::take() {
   last_ = next_;
   next_ = (next_ + 1) % events_.size();
   in_flight_[last_] = true;
-  return {host_.get() + last_ * slot_bytes_, device_.get() + last_ * slot_bytes_};
+  std::byte* const device = device_ ? device_.get() + last_ * slot_bytes_ : nullptr;
+  return {host_.get() + last_ * slot_bytes_, device};
 }
 
 cudaEvent_t staging_ring::last_event() const noexcept { return events_[last_].get(); }

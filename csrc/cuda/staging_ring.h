@@ -1,4 +1,5 @@
-// A ring of pinned buffers, each with its twin in device memory, for uploads that outlive the call.
+// A ring of pinned buffers for what the device takes after the call: by a copy to the buffer's twin
+// in device memory, or by kernels that read the buffer itself.
 //
 // 1. A slot is written by the host only after the device has done what was enqueued before its
 // event.
@@ -17,7 +18,8 @@ namespace radixkv::detail {
 
 class staging_ring {
  public:
-  [[nodiscard]] status create(std::uint32_t slots, std::uint64_t slot_bytes);
+  // Without twins a slot's `device` is null.
+  [[nodiscard]] status create(std::uint32_t slots, std::uint64_t slot_bytes, bool twins = true);
 
   // Whether the next `count` slots are free. Errors: busy (names the limit), device.
   [[nodiscard]] status available(std::uint64_t count);

@@ -2,7 +2,6 @@
 #include <cstdlib>
 
 #include "radixkv/cuda_executor.h"
-#include "radixkv/cuda_index.h"
 #include "radixkv/cuda_page_tables.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
@@ -182,81 +181,6 @@ TEST(cuda_executor_faults, graph_plans_fail_at_every_call) {
     RADIXKV_ASSERT_OK(e.synchronize());
   }
   EXPECT_GT(n, 5);
-}
-
-TEST(cuda_index_faults, every_call_of_the_index_may_fail) {
-  const cuda_index_options options{.blocks = 600,
-                                   .block_tokens = 4,
-                                   .max_prompts = 4,
-                                   .max_prompt_tokens = 64,
-                                   .staging_bytes = 128 << 10,
-                                   .matches_in_flight = 2};
-  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
-    ASSERT_LT(n, 200);
-    fail_cuda_call(n);
-    const auto made = cuda_index::create(options);
-    done = !cuda_call_failed();
-    fail_cuda_call(-1);
-    EXPECT_EQ(made.ok(), done != 0) << n;
-  }
-
-  cuda_index index = cuda_index::create(options).value();
-  test_stream updates, stream;
-  const std::vector<token_id> prompt(8, 3);
-  device_array<token_id> tokens(prompt);
-  device_array<std::int64_t> offsets(std::vector<std::int64_t>{0, 8});
-  device_array<std::int32_t> matched(1);
-  device_array<block_id> table(2);
-  const cuda_match_batch batch{.tokens = tokens.data(),
-                               .offsets = offsets.data(),
-                               .prompts = 1,
-                               .token_count = 8,
-                               .matched_blocks = matched.data(),
-                               .block_table = table.data()};
-  block_id block = 0;
-  std::uint64_t published = 0;
-  // The prompt's second block comes and goes; an update that failed is called again.
-  RADIXKV_ASSERT_OK(index.add(599, no_block, 0, std::span(prompt).first(4)));
-  for (std::int64_t n = 0, clean = 0; clean < 2; ++n) {
-    ASSERT_LT(n, 200);
-    const bool adds = n % 2 == 0;
-    if (adds) {
-      RADIXKV_ASSERT_OK(index.add(block, 599, 0, std::span(prompt).last(4)));
-    } else {
-      const auto removed = index.remove(block++);
-      ASSERT_TRUE(removed.ok()) << removed.error().message;
-      EXPECT_EQ(*removed, published + 1);
-    }
-    bool failed = false;
-    const auto until_done = [&](auto call) {
-      fail_cuda_call(n / 2);
-      for (int tries = 0; tries < 3; ++tries) {
-        const status s = call();
-        if (s.ok()) break;
-        ASSERT_TRUE(cuda_call_failed()) << s.error().message;
-        ASSERT_EQ(s.error().code, errc::device) << s.error().message;
-        fail_cuda_call(-1);
-        RADIXKV_ASSERT_OK(index.synchronize());
-      }
-      failed = failed || cuda_call_failed();
-      fail_cuda_call(-1);
-    };
-    until_done([&] { return index.update(updates); });
-    EXPECT_EQ(index.published(), ++published);
-    std::uint64_t ticket = 0;
-    until_done([&]() -> status {
-      const auto t = index.match(stream, batch);
-      if (!t.ok()) return t.error();
-      ticket = *t;
-      return {};
-    });
-    until_done([&] { return index.finish(stream, ticket); });
-    stream.synchronize();
-    ASSERT_EQ(matched.download()[0], adds ? 2 : 1) << n;
-    EXPECT_EQ(index.retired().value(), published);
-    clean = failed ? 0 : clean + 1;
-  }
-  EXPECT_EQ(index.check_invariants(), "");
 }
 
 TEST(cuda_page_tables_faults, every_call_of_the_tables_may_fail) {

@@ -113,9 +113,9 @@ class Registered(GuardTest):
 
 class Traffic(GuardTest):
     def entry(self, **changes):
-        good = {"kernel": "block_copy", "case": "nhd_full", "bytes_moved": 100, "bytes_minimal": 100,
-                "traffic_ratio": 1.0, "coalescing": 1.0, "thread_instructions": 10, "launches": 1,
-                "registers": 40, "spills": 0}
+        good = {"kernel": "block_copy", "case": "nhd_full", "bytes_moved": 100, "host_bytes_moved": 0,
+                "bytes_minimal": 100, "traffic_ratio": 1.0, "coalescing": 1.0,
+                "thread_instructions": 10, "launches": 1, "registers": 40, "spills": 0}
         return {**good, **changes}
 
     def checked(self, passes, *entries, says=""):
@@ -139,8 +139,12 @@ class Traffic(GuardTest):
         self.checked(True, self.entry(bytes_per_token=10.5, **match))
         self.checked(False, self.entry(bytes_per_token=10.6, **match), says="bytes_per_token is 10.6")
         self.checked(False, self.entry(**match), says="no bytes_per_token")
-        self.checked(False, self.entry(kernel="index_update", case="add", bytes_per_delta=141),
-                     says="bytes_per_delta")
+        update = {"kernel": "index_update", "case": "add"}
+        self.checked(True, self.entry(bytes_per_delta=110, host_bytes_per_delta=105, **update))
+        self.checked(False, self.entry(bytes_per_delta=111, host_bytes_per_delta=105, **update),
+                     says="add: bytes_per_delta")
+        self.checked(False, self.entry(bytes_per_delta=110, host_bytes_per_delta=106, **update),
+                     says="host_bytes_per_delta")
 
     def test_missing(self):
         self.checked(False, says="no case")

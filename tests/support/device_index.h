@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "csrc/cuda/device_memory.h"
+#include "csrc/cuda/index_chunks.h"
 #include "csrc/cuda/index_mirror.h"
 #include "kernels/index_update.h"
 #include "kernels/prefix_match.h"
@@ -38,23 +40,10 @@ class device_table {
   // The same as one launch of the update kernel, which has tests of its own.
   void apply(const detail::index_delta& delta, cudaStream_t stream,
              std::uint32_t* rejected = nullptr) {
-    const device_array<std::uint32_t> block_slots(delta.block_slots);
-    const device_array<kernels::block_entry> block_entries(delta.block_entries);
-    const device_array<std::uint32_t> group_slots(delta.group_slots);
-    const device_array<kernels::group_entry> group_entries(delta.group_entries);
-    const device_array<std::int32_t> token_blocks(delta.token_blocks);
-    const device_array<std::uint32_t> tokens(delta.tokens);
-    kernels::index_update_arguments a;
-    a.table = view();
-    a.block_slots = block_slots.data();
-    a.block_entries = block_entries.data();
-    a.block_slot_count = static_cast<std::uint32_t>(block_slots.size());
-    a.group_slots = group_slots.data();
-    a.group_entries = group_entries.data();
-    a.group_slot_count = static_cast<std::uint32_t>(group_slots.size());
-    a.token_blocks = token_blocks.data();
-    a.tokens = tokens.data();
-    a.token_block_count = static_cast<std::uint32_t>(token_blocks.size());
+    const std::size_t bytes = detail::whole_slot_bytes(delta);
+    const detail::pinned_buffer slot = detail::allocate_pinned("a delta", bytes).value();
+    detail::delta_cursor cursor;
+    auto a = detail::fill_chunk(delta, view(), cursor, {slot.get(), bytes});
     a.rejected = rejected;
     require_cuda(kernels::index_update(stream, a));
     require_cuda(cudaStreamSynchronize(stream));

@@ -1,0 +1,154 @@
+// Failures of the CUDA runtime at every single call of the device index: an error value, and a call
+// that is repeated goes on to the same result.
+#include <algorithm>
+#include <random>
+
+#include "radixkv/cuda_index.h"
+#include "tests/cuda/executor_test.h"
+#include "tests/cuda/fault_injection.h"
+
+namespace radixkv::testing {
+namespace {
+
+TEST(cuda_index_faults, every_call_of_the_index_may_fail) {
+  const cuda_index_options options{.blocks = 600,
+                                   .block_tokens = 4,
+                                   .max_prompts = 4,
+                                   .max_prompt_tokens = 64,
+                                   .staging_bytes = 128 << 10,
+                                   .matches_in_flight = 2};
+  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
+    ASSERT_LT(n, 200);
+    fail_cuda_call(n);
+    const auto made = cuda_index::create(options);
+    done = !cuda_call_failed();
+    fail_cuda_call(-1);
+    EXPECT_EQ(made.ok(), done != 0) << n;
+  }
+
+  cuda_index index = cuda_index::create(options).value();
+  test_stream updates, stream;
+  const std::vector<token_id> prompt(8, 3);
+  device_array<token_id> tokens(prompt);
+  device_array<std::int64_t> offsets(std::vector<std::int64_t>{0, 8});
+  device_array<std::int32_t> matched(1);
+  device_array<block_id> table(2);
+  const cuda_match_batch batch{.tokens = tokens.data(),
+                               .offsets = offsets.data(),
+                               .prompts = 1,
+                               .token_count = 8,
+                               .matched_blocks = matched.data(),
+                               .block_table = table.data()};
+  block_id block = 0;
+  std::uint64_t published = 0;
+  // The prompt's second block comes and goes; an update that failed is called again.
+  RADIXKV_ASSERT_OK(index.add(599, no_block, 0, std::span(prompt).first(4)));
+  for (std::int64_t n = 0, clean = 0; clean < 2; ++n) {
+    ASSERT_LT(n, 200);
+    const bool adds = n % 2 == 0;
+    if (adds) {
+      RADIXKV_ASSERT_OK(index.add(block, 599, 0, std::span(prompt).last(4)));
+    } else {
+      const auto removed = index.remove(block++);
+      ASSERT_TRUE(removed.ok()) << removed.error().message;
+      EXPECT_EQ(*removed, published + 1);
+    }
+    bool failed = false;
+    const auto until_done = [&](auto call) {
+      fail_cuda_call(n / 2);
+      for (int tries = 0; tries < 3; ++tries) {
+        const status s = call();
+        if (s.ok()) break;
+        ASSERT_TRUE(cuda_call_failed()) << s.error().message;
+        ASSERT_EQ(s.error().code, errc::device) << s.error().message;
+        fail_cuda_call(-1);
+        RADIXKV_ASSERT_OK(index.synchronize());
+      }
+      failed = failed || cuda_call_failed();
+      fail_cuda_call(-1);
+    };
+    until_done([&] { return index.update(updates); });
+    EXPECT_EQ(index.published(), ++published);
+    std::uint64_t ticket = 0;
+    until_done([&]() -> status {
+      const auto t = index.match(stream, batch);
+      if (!t.ok()) return t.error();
+      ticket = *t;
+      return {};
+    });
+    until_done([&] { return index.finish(stream, ticket); });
+    stream.synchronize();
+    ASSERT_EQ(matched.download()[0], adds ? 2 : 1) << n;
+    EXPECT_EQ(index.retired().value(), published);
+    clean = failed ? 0 : clean + 1;
+  }
+  EXPECT_EQ(index.check_invariants(), "");
+}
+
+// A path that is replaced as a whole, by ids in another order: several staging slots an update,
+// each applied to one table after the other.
+TEST(cuda_index_faults, an_update_of_many_pieces_may_fail_anywhere) {
+  constexpr std::int64_t path = 300;
+  constexpr std::uint32_t size = 16;
+  cuda_index index = cuda_index::create({.blocks = path,
+                                         .block_tokens = size,
+                                         .max_prompts = 1,
+                                         .max_prompt_tokens = path * size,
+                                         .staging_bytes = 128 << 10,
+                                         .matches_in_flight = 2})
+                         .value();
+  test_stream updates, stream;
+  std::mt19937 random(8);
+  std::vector<token_id> prompt(path * size);
+  std::vector<block_id> blocks(path);
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<block_id>(i);
+  device_array<token_id> tokens(prompt.size());
+  device_array<std::int64_t> offsets(
+      std::vector<std::int64_t>{0, static_cast<std::int64_t>(prompt.size())});
+  device_array<std::int32_t> matched(1);
+  device_array<block_id> table(blocks.size());
+  int failures = 0, clean = 0;
+  for (std::int64_t n = 0; clean < 2; ++n) {
+    ASSERT_LT(n, 400);
+    if (index.size() > 0) {
+      for (std::size_t i = blocks.size(); i-- > 0;) ASSERT_TRUE(index.remove(blocks[i]).ok());
+    }
+    std::shuffle(blocks.begin(), blocks.end(), random);
+    for (token_id& t : prompt) t = random();
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      RADIXKV_ASSERT_OK(index.add(blocks[i], i == 0 ? no_block : blocks[i - 1], 0,
+                                  std::span(prompt).subspan(i * size, size)));
+    }
+    fail_cuda_call(n);
+    status s = index.update(updates);
+    const bool failed = cuda_call_failed();
+    fail_cuda_call(-1);
+    if (failed) {
+      expect_refused(s, errc::device, "");
+      ++failures;
+    }
+    for (int tries = 0; !s && tries < 20; ++tries) {
+      RADIXKV_ASSERT_OK(index.synchronize());
+      s = index.update(updates);
+    }
+    RADIXKV_ASSERT_OK(s);
+    tokens.upload(prompt);
+    const auto ticket = index.match(stream, {.tokens = tokens.data(),
+                                             .offsets = offsets.data(),
+                                             .prompts = 1,
+                                             .token_count = path * size,
+                                             .matched_blocks = matched.data(),
+                                             .block_table = table.data()});
+    ASSERT_TRUE(ticket.ok()) << ticket.error().message;
+    RADIXKV_ASSERT_OK(index.finish(stream, *ticket));
+    stream.synchronize();
+    ASSERT_EQ(matched.download()[0], path) << n;
+    ASSERT_EQ(table.download(), blocks) << n;
+    clean = failed ? 0 : clean + 1;
+  }
+  EXPECT_GT(failures, 20);
+  EXPECT_EQ(index.check_invariants(), "");
+}
+
+}  // namespace
+}  // namespace radixkv::testing
