@@ -1,10 +1,9 @@
 // Finds prompts of a batch that share a prefix which nobody has cached yet, so that a scheduler
 // computes it once: after prefix_match, on the device, no host synchronisation.
 //
-// Every uncached whole block of the batch gets the hash of its prefix (from the last cached block
-// on); a stable sort brings equal ones together, lowest prompt first, and run-length encoding finds
-// the runs (CUB). Token comparison decides; where hashes lied, the prompt is compared with all
-// before it.
+// Every uncached whole block of the batch gets the hash of its prefix, from the last cached block
+// on (a scan by CUB); a hash table finds the lowest prompt that has it. Token comparison decides;
+// where hashes lied, the prompt is compared with all before it.
 #pragma once
 
 #include <cstddef>

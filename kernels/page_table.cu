@@ -19,6 +19,13 @@ constexpr unsigned threads = 256;
 constexpr std::int32_t chunk_blocks = 4 * threads;  // of a sequence, copied by one thread block
 constexpr unsigned max_grid_x = 64, max_grid_y = 65535;
 
+// One sequence of a batch, as its thread blocks see it.
+struct batch_sequence {
+  std::int32_t row;  // of the store, or −1
+  std::int32_t tokens;
+  std::int64_t begin;  // of its blocks in the CSR form
+};
+
 // Row of the store of sequence i of the batch, or −1.
 __device__ std::int32_t row_of(const page_table_store& s, const page_table_batch& b,
                                std::uint32_t i) {
@@ -48,9 +55,23 @@ block_counts counts_of(const page_table_store& s, const page_table_batch& b) {
   return {thrust::counting_iterator<std::uint32_t>(0u), block_count{s, b}};
 }
 
-__global__ void update_kernel(page_table_store s, const page_table_delta* deltas,
-                              std::uint32_t delta_count, const std::uint32_t* device_delta_count,
-                              std::uint32_t* rejected) {
+// Reads what is known of sequence i once for the whole thread block. indptr may be null.
+__device__ batch_sequence load_sequence(const page_table_store& s, const page_table_batch& b,
+                                        const std::int32_t* indptr, std::uint32_t i) {
+  __shared__ batch_sequence shared;
+  __syncthreads();  // of the sequence before
+  if (threadIdx.x == 0) {
+    const std::int32_t row = row_of(s, b, i);
+    shared = {row, row < 0 ? 0 : s.tokens[row], indptr == nullptr ? 0 : indptr[i]};
+  }
+  __syncthreads();
+  return shared;
+}
+
+__global__ void page_table_update_kernel(page_table_store s, const page_table_delta* deltas,
+                                         std::uint32_t delta_count,
+                                         const std::uint32_t* device_delta_count,
+                                         std::uint32_t* rejected) {
   if (device_delta_count != nullptr) delta_count = min(delta_count, *device_delta_count);
   for (std::uint32_t i = blockIdx.x * threads + threadIdx.x; i < delta_count;
        i += gridDim.x * threads) {
@@ -68,13 +89,13 @@ __global__ void update_kernel(page_table_store s, const page_table_delta* deltas
   }
 }
 
-__global__ void dense_kernel(page_table_store s, page_table_batch b, std::int32_t* out,
-                             std::int64_t out_stride, std::int32_t max_blocks,
-                             std::int32_t padding) {
+__global__ void page_table_dense_kernel(page_table_store s, page_table_batch b, std::int32_t* out,
+                                        std::int64_t out_stride, std::int32_t max_blocks,
+                                        std::int32_t padding) {
   for (std::uint32_t i = blockIdx.y; i < b.count; i += gridDim.y) {
-    const std::int32_t row = row_of(s, b, i);
-    const std::int32_t blocks = row < 0 ? 0 : blocks_of(s, s.tokens[row]);
-    const std::int32_t* from = s.blocks + std::int64_t{row} * s.row_capacity;
+    const batch_sequence sequence = load_sequence(s, b, nullptr, i);
+    const std::int32_t blocks = blocks_of(s, sequence.tokens);
+    const std::int32_t* from = s.blocks + std::int64_t{sequence.row} * s.row_capacity;
     std::int32_t* to = out + std::int64_t{i} * out_stride;
     for (std::int64_t j = std::int64_t{blockIdx.x} * threads + threadIdx.x; j < max_blocks;
          j += std::int64_t{gridDim.x} * threads) {
@@ -83,21 +104,19 @@ __global__ void dense_kernel(page_table_store s, page_table_batch b, std::int32_
   }
 }
 
-__global__ void csr_kernel(page_table_store s, page_table_batch b, const std::int32_t* indptr,
-                           std::int32_t* indices, std::int64_t index_capacity,
-                           std::int32_t* last_page_len) {
+__global__ void page_table_csr_kernel(page_table_store s, page_table_batch b,
+                                      const std::int32_t* indptr, std::int32_t* indices,
+                                      std::int64_t index_capacity, std::int32_t* last_page_len) {
   for (std::uint32_t i = blockIdx.y; i < b.count; i += gridDim.y) {
-    const std::int32_t row = row_of(s, b, i);
-    const std::int32_t tokens = row < 0 ? 0 : s.tokens[row];
-    const std::int32_t blocks = blocks_of(s, tokens);
+    const batch_sequence sequence = load_sequence(s, b, indptr, i);
+    const std::int32_t blocks = blocks_of(s, sequence.tokens);
     if (blockIdx.x == 0 && threadIdx.x == 0) {
-      last_page_len[i] = blocks == 0 ? 0 : tokens - (blocks - 1) * s.block_tokens;
+      last_page_len[i] = blocks == 0 ? 0 : sequence.tokens - (blocks - 1) * s.block_tokens;
     }
-    const std::int32_t* from = s.blocks + std::int64_t{row} * s.row_capacity;
-    const std::int64_t begin = indptr[i];
+    const std::int32_t* from = s.blocks + std::int64_t{sequence.row} * s.row_capacity;
     for (std::int64_t j = std::int64_t{blockIdx.x} * threads + threadIdx.x; j < blocks;
          j += std::int64_t{gridDim.x} * threads) {
-      if (begin + j < index_capacity) indices[begin + j] = from[j];
+      if (sequence.begin + j < index_capacity) indices[sequence.begin + j] = from[j];
     }
   }
 }
@@ -138,8 +157,8 @@ cudaError_t page_table_update(cudaStream_t stream, const page_table_store& store
   }
   if (delta_count == 0) return cudaSuccess;
   const unsigned blocks = std::min((delta_count - 1) / threads + 1, 1024u);
-  return launch(stream, update_kernel, dim3(blocks), dim3(threads), 0, store, deltas, delta_count,
-                device_delta_count, rejected);
+  return launch(stream, page_table_update_kernel, dim3(blocks), dim3(threads), 0, store, deltas,
+                delta_count, device_delta_count, rejected);
 }
 
 cudaError_t page_table_dense(cudaStream_t stream, const page_table_store& store,
@@ -150,8 +169,8 @@ cudaError_t page_table_dense(cudaStream_t stream, const page_table_store& store,
   if (out == nullptr || max_blocks <= 0 || out_stride < max_blocks) return cudaErrorInvalidValue;
   if (!is_aligned(out, 4)) return cudaErrorMisalignedAddress;
   if (batch.count == 0) return cudaSuccess;
-  return launch(stream, dense_kernel, grid_of(max_blocks, batch.count), dim3(threads), 0, store,
-                batch, out, out_stride, max_blocks, padding);
+  return launch(stream, page_table_dense_kernel, grid_of(max_blocks, batch.count), dim3(threads), 0,
+                store, batch, out, out_stride, max_blocks, padding);
 }
 
 cudaError_t page_table_scratch_bytes(std::uint32_t count, std::size_t& bytes) {
@@ -189,8 +208,9 @@ cudaError_t page_table_csr(cudaStream_t stream, const page_table_store& store,
     return error;
   }
   if (batch.count == 0) return cudaSuccess;
-  return launch(stream, csr_kernel, grid_of(store.row_capacity, batch.count), dim3(threads), 0,
-                store, batch, out.indptr, out.indices, out.index_capacity, out.last_page_len);
+  return launch(stream, page_table_csr_kernel, grid_of(store.row_capacity, batch.count),
+                dim3(threads), 0, store, batch, out.indptr, out.indices, out.index_capacity,
+                out.last_page_len);
 }
 
 }  // namespace radixkv::kernels

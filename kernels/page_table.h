@@ -24,7 +24,7 @@ struct page_table_store {
 // One change: block `position` of sequence `row` is now `block`, and the sequence has `tokens`
 // tokens. position −1: no block changes; tokens −1: the number of tokens stays. In one update no
 // (row, position) may appear twice, and at most one delta of a row may set its tokens.
-struct page_table_delta {
+struct alignas(16) page_table_delta {  // one read
   std::int32_t row;
   std::int32_t position;
   std::int32_t block;

@@ -52,13 +52,16 @@ struct host_match {
       : batch(b),
         tokens(static_cast<std::size_t>(b.offsets.back())),
         matched(std::accumulate(b.cached.begin(), b.cached.end(), std::int64_t{0})),
-        block_count(static_cast<std::int32_t>(matched / match_block_tokens)),
+        block_count(std::max(static_cast<std::int32_t>(matched / match_block_tokens), 1)),
         mirror(created(detail::index_mirror::create({block_count, match_block_tokens, 12345}))),
         blocks(std::size_t{1} << mirror.log2_slots(), {~std::uint64_t{0}, -1, -1}),
         groups(blocks.size(), {~std::uint64_t{0}, -1, {-1, -1, -1, -1}, ~0u}),
-        kept_tokens(static_cast<std::size_t>(matched)) {
+        kept_tokens(static_cast<std::size_t>(block_count) * match_block_tokens) {
     std::mt19937_64 random(1);
     for (auto& t : tokens) t = static_cast<token_id>(random() % 150'000);
+    for (const shared_prefix& s : b.shared) {
+      std::copy_n(tokens.begin() + b.offsets[s.of], s.tokens, tokens.begin() + b.offsets[s.prompt]);
+    }
     std::vector<std::int32_t> runs((block_count + b.id_run - 1) / b.id_run);
     std::iota(runs.begin(), runs.end(), 0);
     std::shuffle(runs.begin(), runs.end(), random);
@@ -150,6 +153,17 @@ match_batch tiny_prompts(int count) {
     const std::int64_t n = lengths.uniform(16, 40);
     return {n, i % 2 == 0 ? n : 0};
   });
+}
+
+match_batch burst_prompts(int count) {
+  match_batch b = batch_of(count, [](random_lengths& lengths, int) -> prompt_lengths {
+    return {lengths.uniform(1'000, 4'000), 0};
+  });
+  random_lengths lengths;
+  for (std::size_t p = 0; p < b.cached.size(); ++p) {
+    if (p % 16 != 0) b.shared.push_back({p, p / 16 * 16, lengths.uniform(800, 1'000)});
+  }
+  return b;
 }
 
 device_match::device_match(const match_batch& batch, std::int32_t multiprocessors)

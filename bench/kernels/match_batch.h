@@ -14,6 +14,13 @@ namespace radixkv::bench {
 
 inline constexpr std::uint32_t match_block_tokens = 16;
 
+// A prompt that begins with the first `tokens` tokens of an earlier one.
+struct shared_prefix {
+  std::size_t prompt;
+  std::size_t of;
+  std::int64_t tokens;
+};
+
 // How long the prompts are and how much of each is cached. Prompts follow each other without a gap,
 // so that most start unaligned.
 struct match_batch {
@@ -22,6 +29,8 @@ struct match_batch {
   // Cached blocks have consecutive ids in runs of so many, in no order otherwise. 1: the worst pool
   // that there can be; a pool hands out the longest runs that it has.
   std::int32_t id_run = 1;
+  // Of prompts of which nothing is cached. All other tokens are random.
+  std::vector<shared_prefix> shared;
 
   void add(std::int64_t tokens, std::int64_t cached_tokens) {
     offsets.push_back(offsets.back() + tokens);
@@ -45,6 +54,9 @@ match_batch chat_prompts(int count = 600);
 match_batch chat_uniform_prompts(int count = 600);
 // 16 to 40 tokens; every second prompt is cached.
 match_batch tiny_prompts(int count = 100'000);
+// Requests that come together and have much in common that nobody has cached: groups of 16, of
+// 1,000 to 4,000 tokens, of which those after a group's first share 800 to 1,000 with it.
+match_batch burst_prompts(int count = 1'000);
 
 struct host_match;
 

@@ -2,9 +2,8 @@
 
 #include <string>
 
+#include "bench/kernels/dedup_batch.h"
 #include "bench/kernels/gpu_timer.h"
-#include "bench/kernels/match_batch.h"
-#include "kernels/batch_dedup.h"
 
 namespace radixkv::bench {
 namespace {
@@ -20,32 +19,12 @@ void prefix_match(benchmark::State& state, make_batch make) {
   state.counters["tokens"] = static_cast<double>(match.matched_tokens());
 }
 
-// Of a batch in which nothing is cached beyond what its match says: sort, runs and comparison.
 void batch_dedup(benchmark::State& state, make_batch make) {
-  const device_match match(make());
-  const kernels::prefix_match_arguments& m = match.arguments();
-  kernels::batch_dedup_arguments a;
-  a.hash = m.hash;
-  a.block_tokens = match_block_tokens;
-  a.tokens = m.tokens;
-  a.token_offsets = m.token_offsets;
-  a.prompt_count = m.prompt_count;
-  a.token_count = m.token_count;
-  a.matched_blocks = m.matched_blocks;
-  a.block_table = m.block_table;
-  const bench_memory<std::int32_t> representatives(m.prompt_count), shared(m.prompt_count);
-  a.representatives = representatives.data();
-  a.shared_blocks = shared.data();
-  const bench_memory<std::byte> workspace(
-      kernels::batch_dedup_workspace_bytes(m.prompt_count, m.token_count, match_block_tokens));
-  a.workspace = workspace.data();
-  a.workspace_bytes = workspace.size();
-  require(kernels::prefix_match(nullptr, m), "prefix_match");
-  if (const std::string error = match.error(); !error.empty()) state.SkipWithError(error.c_str());
-  const double uncached = static_cast<double>(m.token_count - match.matched_tokens());
-  measure(state, uncached * sizeof(std::uint32_t),
-          [&](cudaStream_t s) { return kernels::batch_dedup(s, a); });
-  state.counters["tokens"] = uncached;
+  const device_dedup dedup(make());
+  measure(state, dedup.bytes_minimal(),
+          [&](cudaStream_t s) { return kernels::batch_dedup(s, dedup.arguments()); });
+  if (const std::string error = dedup.error(); !error.empty()) state.SkipWithError(error.c_str());
+  state.counters["tokens"] = static_cast<double>(dedup.uncached_tokens());
 }
 
 match_batch in_runs(match_batch batch) {
@@ -79,6 +58,7 @@ RADIXKV_MATCH_BENCH(prefix_match, mid_20000, mid_prompts(20'000));
 RADIXKV_MATCH_BENCH(prefix_match, chat_8000, chat_prompts(8'000));
 RADIXKV_MATCH_BENCH(batch_dedup, chat, chat_prompts());
 RADIXKV_MATCH_BENCH(batch_dedup, chat_8000, chat_prompts(8'000));
+RADIXKV_MATCH_BENCH(batch_dedup, burst, burst_prompts());
 RADIXKV_MATCH_BENCH(batch_dedup, tiny, tiny_prompts());
 
 }  // namespace

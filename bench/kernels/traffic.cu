@@ -84,6 +84,7 @@ std::string count(const nlohmann::json& report, const traffic_case& c,
                   const std::vector<compiled_kernel>& compiled, counts& sum) {
   for (const auto& [name, k] : report.at("kernels").items()) {
     if (name.find(c.entry) == std::string::npos) continue;
+    if (!c.but.empty() && name.find(c.but) != std::string::npos) continue;
     const auto& load = k.at("global_load");
     const auto& store = k.at("global_store");
     sum.sectors += load.at("sectors").get<double>() + store.at("sectors").get<double>();

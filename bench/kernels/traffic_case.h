@@ -37,10 +37,12 @@ struct traffic_case {
   std::string kernel;  // member `kernel` of the output
   std::string name;    // member `case`
   // Counted are the kernels whose (demangled) name contains this; what set-up launches is not.
-  std::string entry;
+  std::string entry;  // empty: all kernels
   // Sets up, launches the measured kernels, synchronises, checks the result. Host code and
   // cudaMemcpy for set-up: neither is counted.
   std::function<traffic_result()> run;
+  // Of them, those whose name contains this are not counted; empty: all are.
+  std::string but = {};
 };
 
 class traffic_registrar {

@@ -176,15 +176,11 @@ status cuda_page_tables_state::update(cudaStream_t stream) {
   while (!dirty_rows_.empty()) {
     if (status s = enter(stream); !s) return s;
     const staging_ring::slot slot = ring_.take();
-    const std::uint32_t n = stage_changes(reinterpret_cast<kernels::page_table_delta*>(slot.host));
-    cudaError_t failed =
-        cudaMemcpyAsync(slot.device, slot.host, n * sizeof(kernels::page_table_delta),
-                        cudaMemcpyHostToDevice, stream);
-    if (failed == cudaSuccess) {
-      failed = kernels::page_table_update(
-          stream, store_, reinterpret_cast<const kernels::page_table_delta*>(slot.device), n,
-          nullptr, nullptr);
-    }
+    auto* const changes = reinterpret_cast<kernels::page_table_delta*>(slot.host);
+    const std::uint32_t n = stage_changes(changes);
+    // Read once, so from where they are.
+    const cudaError_t failed =
+        kernels::page_table_update(stream, store_, changes, n, nullptr, nullptr);
     if (status s = leave(stream, "updating the page tables", failed); !s) return s;
     forget_changes(n);
   }

@@ -123,6 +123,40 @@ TEST(batch_dedup, many_equal_prompts) {
   EXPECT_EQ(got.shared_blocks[0], 0);
 }
 
+// More prompts than warps that look for them, and prompts that part on both sides of every read
+// ahead.
+TEST(batch_dedup, many_small_prompts_and_long_ones_that_part_anywhere) {
+  const test_stream stream;
+  std::mt19937_64 random(3);
+  device_index index(100, 4);
+  prompt_batch batch;
+  dedup_result want;
+  for (std::int32_t p = 0; p < 9000; ++p) {
+    const bool repeats = p % 3 == 2;
+    auto prompt = random_tokens(random, 4 + random() % 8);
+    if (repeats) {
+      const auto before = batch.prompt(static_cast<std::size_t>(p) - 1);
+      prompt.assign(before.begin(), before.end());
+    }
+    batch.add(prompt, 0);
+    want.representatives.push_back(repeats ? p - 1 : p);
+    want.shared_blocks.push_back(repeats ? static_cast<std::int32_t>(prompt.size() / 4) : 0);
+  }
+  const auto path = random_tokens(random, 2100);
+  batch.add(path, 0);
+  want.representatives.push_back(9000);
+  want.shared_blocks.push_back(0);
+  for (const std::size_t part : {3, 4, 127, 128, 255, 256, 257, 1023, 1024, 1500, 2050}) {
+    auto prompt = path;
+    prompt[part] ^= 1;
+    batch.add(prompt, 0);
+    // Nobody before has parted later from the path.
+    want.representatives.push_back(part < 4 ? static_cast<std::int32_t>(batch.size()) - 1 : 9000);
+    want.shared_blocks.push_back(static_cast<std::int32_t>(part / 4));
+  }
+  EXPECT_EQ(on_device(index, batch, stream), want);
+}
+
 TEST(batch_dedup, prompts_without_blocks) {
   const test_stream stream;
   device_index index(10, 16);

@@ -258,6 +258,9 @@ TEST(page_table, bad_arguments_are_refused_before_launch) {
       },
       cudaErrorMisalignedAddress);
   EXPECT_EQ(page_table_update(t.stream, good, nullptr, 1, nullptr, nullptr), cudaErrorInvalidValue);
+  const auto* misaligned = reinterpret_cast<const page_table_delta*>(out.data() + 2);
+  EXPECT_EQ(page_table_update(t.stream, good, misaligned, 1, nullptr, nullptr),
+            cudaErrorMisalignedAddress);
   EXPECT_EQ(page_table_dense(t.stream, good, {nullptr, 5}, out.data(), 8, 8, 0),
             cudaErrorInvalidValue);
   EXPECT_EQ(page_table_dense(t.stream, good, {nullptr, 1}, out.data(), 7, 8, 0),

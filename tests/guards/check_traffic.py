@@ -10,13 +10,17 @@ import json
 import re
 import sys
 
-KERNELS = ("block_copy", "logits_cache", "logits_topk", "prefix_match", "index_update")
+KERNELS = ("block_copy", "logits_cache", "logits_topk", "prefix_match", "index_update", "page_table",
+           "batch_dedup")
 # prefix_match: bytes and instructions per matched token.
 PREFIX_MATCH = {
     "long": (10.5, 33), "mixed": (10.5, 34), "one_1m": (11, 38),
     "mid": (10.5, 41), "chat": (12, 42), "chat_uniform": (12, 42),
     "tiny": (23, 79),
 }
+# Bytes moved per byte that must be.
+PAGE_TABLE = {"decode": 1.45, "prefill": 1.3, "dense": 1.05, "csr": 1.2}
+BATCH_DEDUP = {"chat": 6.5, "burst": 5.8, "tiny": 6.7}
 NUMBERS = ("bytes_moved", "host_bytes_moved", "bytes_minimal", "traffic_ratio", "coalescing",
            "thread_instructions", "launches", "registers", "spills")
 
@@ -45,6 +49,13 @@ def limits(entry):
         if case in PREFIX_MATCH:
             yield "bytes_per_token", PREFIX_MATCH[case][0], False
             yield "instructions_per_token", PREFIX_MATCH[case][1], False
+    elif kernel == "page_table":
+        yield "traffic_ratio", PAGE_TABLE.get(case, 1.05), False
+        if case in ("decode", "prefill"):
+            yield "host_bytes_per_delta", 16, False
+    elif kernel == "batch_dedup":
+        yield "traffic_ratio", BATCH_DEDUP.get(case, 5.8), False
+        yield "launches", 6, False
     elif kernel == "index_update":
         # Written at random, an entry costs a sector; a block that is added carries its tokens, of which
         # device memory is to see one write and the bus one transfer.

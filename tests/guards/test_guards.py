@@ -146,6 +146,18 @@ class Traffic(GuardTest):
         self.checked(False, self.entry(bytes_per_delta=110, host_bytes_per_delta=106, **update),
                      says="host_bytes_per_delta")
 
+    def test_limits_of_tables_and_deduplication(self):
+        self.checked(True, self.entry(kernel="page_table", case="dense", traffic_ratio=1.05))
+        self.checked(False, self.entry(kernel="page_table", case="dense", traffic_ratio=1.06),
+                     says="traffic_ratio")
+        self.checked(False, self.entry(kernel="page_table", case="decode", host_bytes_per_delta=64),
+                     says="host_bytes_per_delta is 64")
+        dedup = {"kernel": "batch_dedup", "case": "chat", "launches": 6}
+        self.checked(True, self.entry(**{**dedup, "traffic_ratio": 6.5}))
+        self.checked(False, self.entry(**{**dedup, "traffic_ratio": 6.6}), says="traffic_ratio")
+        self.checked(False, self.entry(**{**dedup, "launches": 7}), says="launches")
+        self.checked(False, self.entry(**{**dedup, "spills": 4}), says="spills")
+
     def test_missing(self):
         self.checked(False, says="no case")
         self.checked(False, self.entry(registers=None), says="no registers")
