@@ -70,6 +70,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   const auto n = static_cast<std::int64_t>(c.tokens.size());
   tree_match& m = c.found;
   const bool too_short = m.tokens > 0 && m.tokens < options_.min_prefix_tokens;
+  s.siblings = m.siblings;
   if (too_short || m.deepest == no_node) m = {};
   const auto matched = static_cast<std::int64_t>(m.tokens);
 

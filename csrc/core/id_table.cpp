@@ -58,6 +58,16 @@ void id_table::insert(std::uint32_t hash, std::uint32_t id) noexcept {
   ++size_;
 }
 
+std::uint32_t id_table::insert(const probe& end, std::uint32_t id) noexcept {
+  slot& s = tables_.back()->slots[end.at_];
+  assert(id != none && end.slots_ == tables_.back()->slots.data() &&
+         s.load(std::memory_order_relaxed) == 0);
+  write_guard writing(version_);
+  s.store(pack(end.hash_, id), std::memory_order_relaxed);
+  ++size_;
+  return end.hash_;
+}
+
 std::size_t id_table::index_of(std::uint32_t hash, std::uint32_t id) const noexcept {
   const table& t = current();
   const std::uint64_t wanted = pack(hash, id);
@@ -78,7 +88,8 @@ void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to)
 }
 
 // Backward shift (Knuth, TAOCP 3, 6.4 algorithm R): whatever follows and may move up does.
-void id_table::erase_at(std::size_t hole) noexcept {
+void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
+  std::size_t hole = index_of(hash, id);
   table& t = *tables_.back();
   write_guard writing(version_);
   for (std::size_t i = (hole + 1) & t.mask;; i = (i + 1) & t.mask) {
@@ -92,25 +103,6 @@ void id_table::erase_at(std::size_t hole) noexcept {
   }
   t.slots[hole].store(0, std::memory_order_relaxed);
   --size_;
-}
-
-void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
-  erase_at(index_of(hash, id));
-}
-
-bool id_table::erase_if_there(std::uint32_t hash, std::uint32_t id) noexcept {
-  const table& t = current();
-  const std::uint64_t wanted = pack(hash, id);
-  count_lookups();
-  for (std::size_t i = t.home(hash);; i = (i + 1) & t.mask) {
-    const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
-    if (s == 0) return false;
-    if (s == wanted) {
-      erase_at(i);
-      return true;
-    }
-    count_entries();
-  }
 }
 
 std::string id_table::check() const {

@@ -47,11 +47,11 @@ class id_table {
 
    private:
     friend class id_table;
-    const std::atomic<std::uint64_t>* slots_;
-    std::size_t mask_;
-    std::size_t at_;
+    const std::atomic<std::uint64_t>* slots_ = nullptr;
+    std::size_t mask_ = 0;
+    std::size_t at_ = 0;
     std::size_t steps_ = 0;
-    std::uint32_t hash_;
+    std::uint32_t hash_ = 0;
   };
 
   [[nodiscard]] bool create();
@@ -126,12 +126,11 @@ class id_table {
   [[nodiscard]] bool reserve(std::size_t n);
   // REQUIRES: room reserved; id != none.
   void insert(std::uint32_t hash, std::uint32_t id) noexcept;
+  // The same where a probe has come to its end. Returns the hash. REQUIRES: also that nothing was
+  // changed since the probe began.
+  std::uint32_t insert(const probe& end, std::uint32_t id) noexcept;
   // REQUIRES: (hash, id) is there.
   void erase(std::uint32_t hash, std::uint32_t id) noexcept;
-  // The same, unless it is not there: then false.
-  [[nodiscard]] bool erase_if_there(std::uint32_t hash, std::uint32_t id) noexcept;
-  // Erases what the probe has returned last. REQUIRES: nothing was changed since.
-  void erase(const probe& p) noexcept { erase_at((p.at_ - 1) & p.mask_); }
   // Puts `to` in the place of `from`. REQUIRES: (hash, from) is there.
   void replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to) noexcept;
 
@@ -155,7 +154,6 @@ class id_table {
     return *current_.load(std::memory_order_acquire);
   }
   [[nodiscard]] std::size_t index_of(std::uint32_t hash, std::uint32_t id) const noexcept;
-  void erase_at(std::size_t hole) noexcept;
   [[nodiscard]] bool grow(int log2_slots);
   static void place(table& t, std::uint64_t packed) noexcept;
 

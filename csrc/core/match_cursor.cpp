@@ -58,6 +58,7 @@ match_cursor::outcome match_cursor::look_up() noexcept {
   const tree_node& x = tree_.nodes_[node_];
   best_ = no_node;
   best_common_ = 0;
+  siblings_fork_ = no_node;
   sibling_ = false;
   searched_ = false;
   grouped_ = false;
@@ -107,6 +108,7 @@ match_cursor::outcome match_cursor::probe() noexcept {
       const sibling_trie::found best = tree_.siblings_.find(node_, n, tokens_ + at_, reach);
       if (best.conflict) return again();
       n = best.node;
+      siblings_fork_ = best.fork;
       if (n == no_node) return outcome::more;  // another node's
     }
   }
@@ -182,6 +184,8 @@ match_cursor::outcome match_cursor::settle(node_id deepest, std::uint32_t versio
   match_.deepest = deepest;
   match_.version = version;
   match_.partial_block = best_common_ ? best_block_ : no_block;
+  const bool parted = best_common_ != 0 && match_.tokens < count_;
+  match_.siblings = {siblings_fork_, parted ? deepest : no_node, version, best_common_};
   return outcome::found;
 }
 

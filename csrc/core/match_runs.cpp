@@ -119,6 +119,7 @@ match_cursor::outcome match_cursor::run() noexcept {
   best_ = child_;
   best_version_ = version_;
   best_common_ = 0;
+  siblings_fork_ = no_node;
   const std::uint64_t left = count_ - at_ - (std::uint64_t{k} << shift);
   const std::uint32_t run_left = run_tokens_ - (k << shift);
   if (left > 0 && run_left > 0) {

@@ -162,7 +162,7 @@ void radix_tree::fetch_for_split(node_id n, std::uint32_t count) const noexcept 
   const bool leaf = x.children == 0;
   const table_hashes h = leaf ? known_hashes(x) : table_hashes{};
   detail::prefetch(&nodes_[x.parent]);
-  if (h.child != 0) child_table_.prefetch_slot(h.child);
+  if (h.child != 0 && is_alone(x)) child_table_.prefetch_slot(h.child);
   if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
   const std::uint32_t hashed = hashed_blocks(count);
   if (hashed != 0 || h.child == 0) detail::prefetch(first_row(x));
@@ -196,7 +196,7 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   tree_node& y = nodes_[u];
   const bool grouped = nodes_[up].children >= 2;
   const table_hashes old = hashes_of(n);
-  if (grouped) child_table_.prefetch_slot(old.child);
+  if (grouped && is_alone(x)) child_table_.prefetch_slot(old.child);
   jump_table_.prefetch_slot(old.jump);
 
   // The new node first, which nobody knows of yet.
@@ -226,7 +226,7 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
       jumps ? hasher_.jump_hash(path_with(y.path_hash, split_id, x.first_block + count)) : 0;
 
   write_guard writing_up(nodes_[up].child_changes);
-  if (grouped) replace_in_group(old.child, up, n, u);  // reads x
+  if (grouped) replace_sibling(up, n, u);  // reads x
   write_guard writing_x(x.changes);
   jump_table_.replace(old.jump, n, u);
   if (!chunked) {

@@ -61,6 +61,7 @@ struct tree_match {
   node_id deepest = no_node;  // node whose version validates the match
   std::uint32_t version = 0;
   block_id partial_block = no_block;  // block that holds the remainder
+  sibling_trie::trail siblings;       // for the publication that may follow
 };
 
 struct tree_publication {
@@ -133,9 +134,11 @@ class radix_tree final : public tree_view {
   [[nodiscard]] tree_place locate(node_id pinned, std::uint64_t depth) const noexcept;
 
   // Publishes `tokens` tokens held in `mine` (their rows are written) below `at`. `grow`: `at.node`
-  // is a leaf of the caller's own making and may be lengthened instead of getting a child.
+  // is a leaf of the caller's own making and may be lengthened instead of getting a child. `trail`:
+  // of a match of these tokens, of whatever age.
   [[nodiscard]] tree_publication publish(tree_place at, std::span<const block_id> mine,
-                                         std::uint64_t tokens, bool grow);
+                                         std::uint64_t tokens, bool grow,
+                                         const sibling_trie::trail& trail = {});
   // Makes the place the end of a node by a split if needed. False if memory is refused.
   [[nodiscard]] bool split_after(node_id n, std::uint32_t blocks);
 
@@ -246,24 +249,29 @@ class radix_tree final : public tree_view {
   void complete_tail(node_id n, block_id own, std::uint32_t tokens);
 
   // tree_children.cpp
-  [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens,
-                                       std::uint32_t n) const noexcept;
+  [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens, std::uint32_t n,
+                                       const sibling_trie::trail& trail = {}) const noexcept;
   // The child whose first block is these n tokens, if they are a whole block; no_node if the jump
   // table names none, which does not mean that there is none.
   [[nodiscard]] node_id sibling_that_begins_with(node_id parent, const std::uint32_t* tokens,
                                                  std::uint32_t n) const noexcept;
   void link_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
-  void remove_from_group(node_id parent, node_id child);
-  void replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to);
+  void remove_sibling(node_id parent, node_id child) noexcept;
+  void replace_sibling(node_id parent, node_id from, node_id to) noexcept;
+  [[nodiscard]] sibling_trie::ref group_of(node_id parent, std::uint32_t first) const noexcept;
   [[nodiscard]] bool is_group(sibling_trie::ref group, node_id parent,
                               std::uint32_t first) const noexcept;
+  // Whether no sibling of a child begins with the same token.
+  [[nodiscard]] static bool is_alone(const tree_node& child) noexcept {
+    return child.previous == no_node;
+  }
 
   // tree_leaf.cpp: what the tables know a leaf by lies in the leaf, so that neither a split nor its
   // end has to read a row for it. 0: not known, to be computed from the row.
   struct table_hashes {
     std::uint32_t jump = 0;
-    std::uint32_t child = 0;
+    std::uint32_t child = 0;  // in the child table if it is alone, else in that of siblings, if any
   };
   [[nodiscard]] static table_hashes known_hashes(const tree_node& leaf) noexcept {
     const std::uint64_t both = leaf.path_hash;
@@ -277,8 +285,6 @@ class radix_tree final : public tree_view {
   void register_jump(std::uint32_t hash, node_id n) noexcept;
   void settle_jumps() noexcept;
   void unregister_leaf(node_id n) noexcept;
-  [[nodiscard]] bool erase_if_alone(std::uint32_t hash, node_id child) noexcept;
-  void remove_sibling(node_id parent, node_id child) noexcept;
 
   // What the jump table knows n by: the hash of the path up to and including its first block.
   [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept {

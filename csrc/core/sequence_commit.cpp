@@ -65,8 +65,8 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
   const auto blocks = static_cast<std::size_t>((n + b - 1) / b);
   const std::span<const block_id> mine = std::span(s.table).subspan(path, blocks - path);
   const tree_place at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
-  const tree_publication done =
-      tree_.publish(at, mine, static_cast<std::uint64_t>(n - s.path_blocks * b), s.grows_leaf);
+  const tree_publication done = tree_.publish(
+      at, mine, static_cast<std::uint64_t>(n - s.path_blocks * b), s.grows_leaf, s.siblings);
   if (!done.ok) {
     out_of_memory = true;
     return;

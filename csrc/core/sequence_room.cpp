@@ -188,7 +188,10 @@ status cache_core::truncate(sequence_state& s, std::int64_t n) try {
     s.table.resize(keep);
     s.borrowed_tail = false;
   }
-  if (n < s.tokens) forget_logits(slots_ ? &*slots_ : nullptr, s);
+  if (n < s.tokens) {
+    forget_logits(slots_ ? &*slots_ : nullptr, s);
+    s.siblings = {};
+  }
   s.tokens = n;
   s.filled = std::min(s.filled, n);
   s.writable = n;

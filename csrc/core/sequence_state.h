@@ -40,6 +40,7 @@ struct sequence_state {
   node_id pinned = no_node;  // node of the pin; a root when nothing matched
   std::int64_t path_blocks = 0;  // whole blocks of the pinned path
   std::vector<block_id> duplicates;
+  sibling_trie::trail siblings;  // of the prompt, to publish from
   bool borrowed_tail = false;
   bool grows_leaf = false;  // the pinned leaf is of this sequence's making
   bool failed = false;      // a plan that fills its blocks could not be run

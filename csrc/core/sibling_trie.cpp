@@ -33,20 +33,20 @@ sibling_trie::ref sibling_trie::next(ref r) const noexcept {
   return is_fork(r) ? forks_[index(r)].next : tree_.nodes_[r].next;
 }
 
+void sibling_trie::prefetch_erase(node_id n, std::uint32_t known) const noexcept {
+  if (known != 0) table_.prefetch_slots(known);
+  for (const ref r : {tree_.nodes_[n].previous.load(), tree_.nodes_[n].next.load()}) {
+    if (r == none) continue;
+    if (is_fork(r)) {
+      detail::prefetch(&forks_[index(r)]);
+    } else {
+      detail::prefetch(&tree_.nodes_[r]);
+    }
+  }
+}
+
 const std::uint32_t* sibling_trie::row(node_id n) const noexcept {
   return tree_.first_row(tree_.nodes_[n]);
-}
-
-std::uint32_t sibling_trie::handle_hash(node_id parent, const std::uint32_t* tokens,
-                                        std::uint32_t length) const noexcept {
-  count_hashed();
-  return tree_.hasher_.prefix_hash(parent, tree_.hasher_.digest(tokens, length), 0);
-}
-
-std::uint32_t sibling_trie::edge_hash(node_id parent, const std::uint32_t* tokens,
-                                      std::uint32_t length) const noexcept {
-  count_hashed();
-  return tree_.hasher_.prefix_hash(parent, tree_.hasher_.digest(tokens, length), 1);
 }
 
 node_id sibling_trie::member(ref group) const noexcept {
@@ -116,7 +116,7 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
                                       place& to) const noexcept {
   const fork& f = forks_[index(above.at)];
   const std::uint32_t end = f.end;
-  to = {none, index(above.at), none, 0};
+  to = {none, index(above.at), none, 0, {}};
   if (hashed(f)) {
     id_table::probe p = table_.find(edge_hash(parent, tokens, end + 1));
     for (ref r = p.next(); r != none; r = p.next()) {
@@ -128,9 +128,10 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
       if (common <= end) continue;
       if (common == conflict) return conflicting(to);
       // A node that is under this hash by a longer prefix lies below a fork that is under it too.
-      if (to.at == none || is_fork(r)) to = {r, to.up, w, common};
+      if (to.at == none || is_fork(r)) to = {r, to.up, w, common, {}};
       if (is_fork(r)) break;
     }
+    if (to.at == none) to.gap = p;
     return to.at;
   }
   std::uint32_t looked = 0;
@@ -138,7 +139,7 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
     const node_id w = member(r);
     if (w == above.witness) {
       if (above.common <= end) continue;
-      to = {r, to.up, w, above.common};
+      to = {r, to.up, w, above.common, {}};
       return r;
     }
     if (w >= limit_) return conflicting(to);
@@ -153,39 +154,59 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
     const std::size_t common = alike ? common_prefix(tokens, theirs, reach) : 0;
     if (!x.changes.read_valid(seen)) return conflicting(to);
     if (!alike) continue;
-    to = {r, to.up, w, static_cast<std::uint32_t>(common)};
+    to = {r, to.up, w, static_cast<std::uint32_t>(common), {}};
     return r;
   }
   return none;
 }
 
-sibling_trie::place sibling_trie::descend(node_id parent, ref group, const std::uint32_t* tokens,
-                                          std::uint32_t n) const noexcept {
-  place p{group, none, member(group), 0};
-  p.common = common_with(p.witness, tokens, n);
-  // First along the path of the node known above, then along any other, and then step by step.
-  for (int jumps = 0; is_fork(p.at);) {
-    const fork& f = forks_[index(p.at)];
-    const std::uint32_t end = f.end;
-    if (p.common == conflict || p.common < end || end >= n) break;
-    if (jumps < 2 && (f.inner & ~hashed_bit) != 0) {
-      const std::uint32_t most = std::min(n, tree_.block_tokens() - 1);
-      const ref r = jump(parent, end, tokens, jumps++ == 0 ? std::min(p.common, most) : most);
-      if (r != none) {
-        const fork& deeper = forks_[index(r)];
-        const node_id w = deeper.witness;
-        const std::uint32_t common = w == p.witness ? p.common : common_with(w, tokens, n);
-        if (common == conflict) return {r, none, none, conflict};
-        // Equal hashes of other tokens lead astray: then step by step.
-        if (common >= deeper.top) {
-          p = {r, deeper.up, w, common};
-          continue;
-        }
+// The tokens at the fork or node itself.
+sibling_trie::place sibling_trie::place_at(ref r, const std::uint32_t* tokens,
+                                           std::uint32_t n) const noexcept {
+  const std::uint32_t up = is_fork(r) ? forks_[index(r)].up.load() : none;
+  const node_id w = is_fork(r) ? forks_[index(r)].witness.load() : r;
+  return {r, up, w, common_with(w, tokens, n), {}};
+}
+
+// From a fork that is on the way to the last one, by hashes alone: tokens are compared once, there.
+// Whoever goes on from a fork with many children goes by its own; most that come there do not.
+sibling_trie::place sibling_trie::leap(node_id parent, ref start, const std::uint32_t* tokens,
+                                       std::uint32_t n) const noexcept {
+  count_nodes();
+  const fork& f = forks_[index(start)];
+  ref at = start;
+  std::uint32_t from = f.end;
+  if (from < n && (f.inner & ~hashed_bit) != 0) {
+    if (hashed(f)) {
+      id_table::probe p = table_.find(edge_hash(parent, tokens, from + 1));
+      for (ref r = p.next(); r != none; r = p.next()) {
+        if (!is_fork(r) || !valid(r)) continue;
+        count_nodes();
+        const fork& below = forks_[index(r)];
+        if (below.up != index(start) || below.top != from + 1) continue;
+        at = r;
+        from = below.end;
+        break;
       }
     }
+    if (at != start || !hashed(f)) {
+      const ref last = jump(parent, from, tokens, std::min(n, tree_.block_tokens() - 1));
+      if (last != none) at = last;
+    }
+  }
+  return place_at(at, tokens, n);
+}
+
+// Goes on from child to child.
+sibling_trie::place sibling_trie::descend(node_id parent, place p, const std::uint32_t* tokens,
+                                          std::uint32_t n) const noexcept {
+  while (is_fork(p.at)) {
+    const std::uint32_t end = forks_[index(p.at)].end;
+    if (p.common == conflict || p.common < end || end >= n) break;
     place below;
     const ref r = child(parent, p, tokens, n, below);
     if (below.common == conflict) return below;
+    if (r == none) p.gap = below.gap;
     if (r == none || below.common <= end) break;
     if (is_fork(below.at) && forks_[index(below.at)].end <= end) break;  // a writer came in the way
     p = below;
@@ -193,15 +214,34 @@ sibling_trie::place sibling_trie::descend(node_id parent, ref group, const std::
   return p;
 }
 
+sibling_trie::place sibling_trie::search_from(node_id parent, ref start,
+                                              const std::uint32_t* tokens,
+                                              std::uint32_t n) const noexcept {
+  if (!is_fork(start)) return place_at(start, tokens, n);
+  place p = leap(parent, start, tokens, n);
+  // Equal hashes of other tokens lead astray: then step by step.
+  if (p.at != start && p.common != conflict && p.common < forks_[index(p.at)].top) {
+    p = place_at(start, tokens, n);
+  }
+  return descend(parent, p, tokens, n);
+}
+
+bool sibling_trie::leads_to_end(const place& p) const noexcept {
+  return is_fork(p.at) && p.common >= forks_[index(p.at)].end;
+}
+
+sibling_trie::found sibling_trie::to_found(const place& p) const noexcept {
+  if (p.common == conflict) return {no_node, 0, true, none};
+  if (p.common == 0) return {};
+  return {p.witness, p.common, false, leads_to_end(p) ? index(p.at) : p.up};
+}
+
 sibling_trie::found sibling_trie::find(node_id parent, ref group, const std::uint32_t* tokens,
                                        std::uint32_t n) const noexcept {
   if (!valid(group)) return {};
   const node_id named = is_fork(group) ? forks_[index(group)].parent : tree_.nodes_[group].parent;
   if (named != parent) return {};
-  const place p = descend(parent, group, tokens, n);
-  if (p.common == conflict) return {no_node, 0, true};
-  if (p.common == 0) return {};
-  return {p.witness, p.common, false};
+  return to_found(search_from(parent, group, tokens, n));
 }
 
 sibling_trie::found sibling_trie::find_for_insert(node_id parent, ref group,
@@ -209,10 +249,37 @@ sibling_trie::found sibling_trie::find_for_insert(node_id parent, ref group,
                                                   std::uint32_t n) const noexcept {
   const node_id some = member(group);
   if (tree_.nodes_[some].parent != parent) return {};
-  const place p = descend(parent, group, tokens, n);
+  const place p = search_from(parent, group, tokens, n);
   if (p.common == 0) return {};
   last_ = {parent, group, tokens, n, p};
-  return {p.witness, p.common, false};
+  return to_found(p);
+}
+
+sibling_trie::found sibling_trie::resume(node_id parent, const trail& t,
+                                         const std::uint32_t* tokens,
+                                         std::uint32_t n) const noexcept {
+  if (t.fork >= fresh_) return {};
+  count_nodes();
+  const fork& f = forks_[t.fork];
+  if (f.parent != parent || f.end >= n) return {};
+  place p{t.fork | fork_bit, f.up, f.witness, t.common, {}};
+  count_nodes();
+  if (p.witness == t.node && tree_.nodes_[t.node].changes.read_valid(t.version) && t.common < n) {
+    assert(common_prefix(tokens, row(t.node), std::min(n, t.common + 1)) == t.common ||
+           tree_.first_block_tokens(tree_.nodes_[t.node]) == t.common);
+  } else {
+    p = place_at(p.at, tokens, n);
+  }
+  if (!leads_to_end(p)) return {};
+  place below;
+  if (child(parent, p, tokens, n, below) == none) {
+    p.gap = below.gap;
+  } else {
+    // What came since may go on as the tokens do.
+    p = leads_to_end(below) ? search_from(parent, below.at, tokens, n) : below;
+  }
+  last_ = {parent, none, tokens, n, p};
+  return to_found(p);
 }
 
 }  // namespace radixkv::detail

@@ -12,9 +12,11 @@
 //    fork, and every fork has at least two children, which differ in the token behind its end.
 // 2. All nodes below a fork agree in its first `end` tokens, and all that agree in the first `top`
 //    of them lie below it; top is one more than the end of the fork above.
-// 3. Every fork but the top one is in the table under its handle; so are the children of a fork
-//    that is `hashed`, as every fork is that has ever had more than scanned_children.
-// 4. The forks that know a node are the fork above it and the next ones up, without a gap.
+// 3. Every fork but the top one is in the table under its handle. So are, under their edges, the
+//    children of a fork that is `hashed`, as every fork is that has ever had more than
+//    scanned_children; leaves among them know by what hash, others may not.
+// 4. A fork knows the node that its first child is or knows. So whoever is not a first child is
+//    known to no fork, and goes without a look at any.
 //
 // Thread-safety: one writer; a reader may search at any time and validates what it was told with
 // the parent's child_changes and with read_valid. Forks are never unmapped.
@@ -45,6 +47,21 @@ class sibling_trie {
     node_id node = no_node;
     std::uint32_t common = 0;  // leading tokens of its first block that match
     bool conflict = false;     // a writer came in the way: nothing was found out
+    // The fork up to whose end the tokens led, or no_node: where to resume.
+    std::uint32_t fork = no_node;
+  };
+  // Where tokens have led, for whoever inserts them later. As long as the node's version is this
+  // one, its first `common` tokens are theirs, and a next one of it, if there is any, is not.
+  struct trail {
+    std::uint32_t fork = no_node;  // found::fork
+    node_id node = no_node;        // no_node: only the fork is known
+    std::uint32_t version = 0;
+    std::uint32_t common = 0;
+  };
+  // What stands for a group has changed; from == to: nothing did.
+  struct change {
+    ref from = no_node;
+    ref to = no_node;
   };
 
   explicit sibling_trie(radix_tree& tree) noexcept : tree_(tree) {}
@@ -61,14 +78,22 @@ class sibling_trie {
   // The same for the writer, who may insert these tokens next, in the same change.
   [[nodiscard]] found find_for_insert(node_id parent, ref group, const std::uint32_t* tokens,
                                       std::uint32_t n) const noexcept;
-  // Each returns what stands for the group from now on.
+  // The same from where an earlier search ended, in whatever change; none, if these tokens do not
+  // lead there (any more). REQUIRES: the tokens are those that left the trail, or others behind
+  // them.
+  [[nodiscard]] found resume(node_id parent, const trail& t, const std::uint32_t* tokens,
+                             std::uint32_t n) const noexcept;
+  // Returns what stands for the group from now on.
   // REQUIRES: room reserved; the parent's child_changes are being written; no first block in the
   // group is a prefix of n's or the reverse.
   [[nodiscard]] ref insert(node_id parent, ref group, node_id n) noexcept;
-  // REQUIRES: as above; n is in the group and not alone.
-  [[nodiscard]] ref erase(node_id parent, ref group, node_id n) noexcept;
+  // The same where the last search has ended, if it was for n's first block and what stands for the
+  // group will not change; else false, with nothing done.
+  [[nodiscard]] bool insert_where_found(node_id parent, node_id n) noexcept;
+  // REQUIRES: as above; n is not alone in its group.
+  [[nodiscard]] change erase(node_id parent, node_id n) noexcept;
   // Puts `to` in the place of `from`. REQUIRES: as above; the same first block.
-  [[nodiscard]] ref replace(node_id parent, ref group, node_id from, node_id to) noexcept;
+  void replace(node_id parent, node_id from, node_id to) noexcept;
 
   // Leading tokens of n's first block that match, or `conflict` where a writer came in the way.
   static constexpr std::uint32_t conflict = 0xffffffffu;
@@ -76,6 +101,9 @@ class sibling_trie {
                                           std::uint32_t count) const noexcept;
   // A node of the group.
   [[nodiscard]] node_id member(ref group) const noexcept;
+
+  // Fetches what erasing n, which is not alone and knows that hash, will look at first.
+  void prefetch_erase(node_id n, std::uint32_t known) const noexcept;
 
   [[nodiscard]] std::uint32_t read_begin() const noexcept { return table_.read_begin(); }
   [[nodiscard]] bool read_valid(std::uint32_t v) const noexcept { return table_.read_valid(v); }
@@ -104,7 +132,7 @@ class sibling_trie {
     // `next`.
     relaxed<ref> previous, next;
     relaxed<ref> head;         // its first child
-    relaxed<node_id> witness;  // some node below
+    relaxed<node_id> witness;  // that it or the first child of it, and so on, is
     relaxed<std::uint16_t> top, end;
     relaxed<std::uint32_t> inner;  // children that are forks, and hashed_bit
   };
@@ -117,6 +145,7 @@ class sibling_trie {
     std::uint32_t up;      // the fork whose child `at` is, or none
     node_id witness;       // at or below `at`
     std::uint32_t common;  // its leading tokens that match, or conflict
+    id_table::probe gap;   // where in the table a child that went on would be, if `at` is hashed
   };
   // The number in (a, b] that is divided by the highest power of two.
   [[nodiscard]] static std::uint32_t fattest(std::uint32_t a, std::uint32_t b) noexcept {
@@ -139,9 +168,27 @@ class sibling_trie {
     return is_fork(before) && forks_[index(before)].head == r;
   }
 
-  [[nodiscard]] place descend(node_id parent, ref group, const std::uint32_t* tokens,
+  [[nodiscard]] place place_at(ref r, const std::uint32_t* tokens, std::uint32_t n) const noexcept;
+  [[nodiscard]] place leap(node_id parent, ref start, const std::uint32_t* tokens,
+                           std::uint32_t n) const noexcept;
+  [[nodiscard]] place descend(node_id parent, place p, const std::uint32_t* tokens,
                               std::uint32_t n) const noexcept;
-  [[nodiscard]] std::uint32_t fork_of(node_id parent, ref group, node_id n) const noexcept;
+  // REQUIRES: start is the group's top, or the tokens lead to its end.
+  [[nodiscard]] place search_from(node_id parent, ref start, const std::uint32_t* tokens,
+                                  std::uint32_t n) const noexcept;
+  // Whether the tokens lead to the end of a fork, and not into an edge.
+  [[nodiscard]] bool leads_to_end(const place& p) const noexcept;
+  [[nodiscard]] found to_found(const place& p) const noexcept;
+  [[nodiscard]] std::uint32_t near_fork(ref r, std::uint32_t steps) const noexcept;
+  [[nodiscard]] bool is_filed(std::uint32_t hash, ref r) const noexcept;
+  void tell_edge(ref r, std::uint32_t hash) noexcept;
+  [[nodiscard]] std::uint32_t find_edge(node_id parent, node_id n) const noexcept;
+  struct standing {
+    std::uint32_t fork;  // above it, if it is among the first children
+    std::uint32_t edge;  // under which it is in the table, if `hashed`
+    bool hashed;
+  };
+  [[nodiscard]] standing standing_of(node_id parent, node_id n) const noexcept;
   // REQUIRES: `from` is the end of a fork on the way.
   [[nodiscard]] ref jump(node_id parent, std::uint32_t from, const std::uint32_t* tokens,
                          std::uint32_t to) const noexcept;
@@ -157,12 +204,16 @@ class sibling_trie {
   [[nodiscard]] std::uint32_t take_fork(node_id parent, std::uint32_t up, std::uint32_t end,
                                         node_id witness) noexcept;
   void push_child(std::uint32_t f, ref r) noexcept;
-  void add_child(node_id parent, std::uint32_t f, node_id n) noexcept;
+  void put_second_first(std::uint32_t f) noexcept;
+  void add_child(node_id parent, const place& where, node_id n) noexcept;
+  [[nodiscard]] ref insert_at(node_id parent, ref group, const place& where, node_id n) noexcept;
+  void link_in_place(ref from, ref to) noexcept;
   void put_in_place(node_id parent, std::uint32_t up, ref from, ref to,
                     const std::uint32_t* tokens) noexcept;
-  void file(node_id parent, std::uint32_t f) noexcept;
-  void unfile(node_id parent, std::uint32_t f) noexcept;
-  [[nodiscard]] ref dissolve(node_id parent, ref group, std::uint32_t f) noexcept;
+  void know_others(std::uint32_t f, node_id gone) noexcept;
+  void file_divided(node_id parent, std::uint32_t upper, ref lower) noexcept;
+  void file_joined(node_id parent, std::uint32_t upper, ref lower) noexcept;
+  [[nodiscard]] change dissolve(node_id parent, std::uint32_t f) noexcept;
 
   radix_tree& tree_;
   stable_array<fork> forks_;

@@ -16,20 +16,14 @@ std::string sibling_trie::check(node_id parent, ref group, counts& seen) const {
   if (x.parent != parent) return name + "another parent";
   if (x.top > x.end) return name + "begins behind its end";
   if (x.top != (x.up == none ? 1u : forks_[x.up].end + 1u)) return name + "begins elsewhere";
-  const auto is_filed = [&](std::uint32_t hash, ref r) {
+  if (x.up != none) {
     ++seen.entries;
-    id_table::probe p = table_.find(hash);
-    for (ref c = p.next(); c != none; c = p.next()) {
-      if (c == r) return true;
+    if (!is_filed(handle_hash(parent, row(x.witness), handle_of(x)), group)) {
+      return name + "not under its handle";
     }
-    return false;
-  };
-  if (x.up != none && !is_filed(handle_hash(parent, row(x.witness), handle_of(x)), group)) {
-    return name + "not under its handle";
   }
   std::uint32_t children = 0;
   std::uint32_t inner = 0;
-  bool knows_one_below = false;
   ref before = group;
   for (ref r = x.head; r != none; before = r, r = next(r)) {
     ++children;
@@ -48,23 +42,21 @@ std::string sibling_trie::check(node_id parent, ref group, counts& seen) const {
         return name + "two children go on alike";
       }
     }
-    if (hashed(x) && !is_filed(edge_hash(parent, row(w), x.end + 1u), r)) {
-      return name + "a child is not in the table";
+    const std::uint32_t edge = hashed(x) ? edge_hash(parent, row(w), x.end + 1u) : 0;
+    if (hashed(x)) {
+      ++seen.entries;
+      if (!is_filed(edge, r)) return name + "a child is not in the table";
     }
-    knows_one_below |= common_prefix(row(w), row(x.witness), x.end + 1u) > x.end;
+    if (!is_fork(r) && tree_.nodes_[r].children == 0) {
+      const std::uint32_t known = radix_tree::known_hashes(tree_.nodes_[r]).child;
+      if (known != 0 && known != edge) return name + "a child remembers another edge";
+    }
     if (std::string wrong = check(parent, r, seen); !wrong.empty()) return wrong;
   }
   if (children < 2) return name + "fewer than two children";
   if (inner != (x.inner & ~hashed_bit)) return name + "forks miscounted";
   if (!hashed(x) && children > scanned_children) return name + "too many children";
-  if (const std::uint32_t up = x.up; up != none) {
-    // Who is known above a fork, and lies below it, is known to it.
-    const node_id above = forks_[up].witness;
-    if (above != x.witness && common_prefix(row(above), row(x.witness), x.top) == x.top) {
-      return name + "does not know whom the one above knows";
-    }
-  }
-  if (!knows_one_below) return name + "knows no node below it";
+  if (x.witness != member(x.head)) return name + "does not know whom its first child knows";
   return {};
 }
 

@@ -7,10 +7,15 @@
 namespace radixkv::detail {
 
 radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32_t* tokens,
-                                               std::uint32_t n) const noexcept {
+                                               std::uint32_t n,
+                                               const sibling_trie::trail& trail) const noexcept {
   const tree_node& x = nodes_[parent];
   if (x.children == 0) return {};
   if (x.children == 1) return siblings_.find_for_insert(parent, x.child, tokens, n);
+  if (trail.fork != no_node) {
+    const found_child best = siblings_.resume(parent, trail, tokens, n);
+    if (best.node != no_node) return best;
+  }
   id_table::probe p = child_table_.find(hasher_.child_hash(parent, tokens[0]));
   for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
     const found_child best = siblings_.find_for_insert(parent, g, tokens, n);
@@ -38,48 +43,47 @@ bool radix_tree::is_group(sibling_trie::ref group, node_id parent,
   return some.parent == parent && load_word(first_row(some)) == first;
 }
 
+// The children of the parent that begin with this token; no_node if there are none.
+sibling_trie::ref radix_tree::group_of(node_id parent, std::uint32_t first) const noexcept {
+  id_table::probe p = child_table_.find(hasher_.child_hash(parent, first));
+  sibling_trie::ref g = p.next();
+  while (g != no_node && !is_group(g, parent, first)) g = p.next();
+  return g;
+}
+
 // REQUIRES: the group's members have their runs set.
 void radix_tree::add_to_group(node_id parent, node_id child) {
   const std::uint32_t first = load_word(first_row(nodes_[child]));
   const std::uint32_t hash = hasher_.child_hash(parent, first);
-  id_table::probe p = child_table_.find(hash);
-  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
-    if (!is_group(g, parent, first)) continue;
-    const sibling_trie::ref now = siblings_.insert(parent, g, child);
-    if (now != g) child_table_.replace(hash, g, now);
+  const sibling_trie::ref g = group_of(parent, first);
+  if (g == no_node) {
+    child_table_.insert(hash, child);
     return;
   }
-  child_table_.insert(hash, child);
+  const sibling_trie::ref now = siblings_.insert(parent, g, child);
+  if (now != g) child_table_.replace(hash, g, now);
 }
 
-void radix_tree::remove_from_group(node_id parent, node_id child) {
+// Takes a child that has siblings out of the tables.
+void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
+  if (is_alone(nodes_[child])) {
+    child_table_.erase(hashes_of(child).child, child);
+    return;
+  }
   const std::uint32_t first = load_word(first_row(nodes_[child]));
-  const std::uint32_t hash = hasher_.child_hash(parent, first);
-  id_table::probe p = child_table_.find(hash);
-  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
-    if (!is_group(g, parent, first)) continue;
-    if (g == child) {
-      child_table_.erase(p);  // it was alone
-      return;
-    }
-    const sibling_trie::ref now = siblings_.erase(parent, g, child);
-    if (now != g) child_table_.replace(hash, g, now);
-    return;
+  const sibling_trie::change group = siblings_.erase(parent, child);
+  if (group.from != group.to) {
+    child_table_.replace(hasher_.child_hash(parent, first), group.from, group.to);
   }
-  assert(false && "child is not in the child table");
 }
 
-// Puts `to` in the place of `from`, both with the same first block, in the group of that hash.
-void radix_tree::replace_in_group(std::uint32_t hash, node_id parent, node_id from, node_id to) {
-  const std::uint32_t first = load_word(first_row(nodes_[from]));
-  id_table::probe p = child_table_.find(hash);
-  for (sibling_trie::ref g = p.next(); g != no_node; g = p.next()) {
-    if (!is_group(g, parent, first)) continue;
-    const sibling_trie::ref now = siblings_.replace(parent, g, from, to);
-    if (now != g) child_table_.replace(hash, g, now);
-    return;
+// Puts `to` in the place of `from`, both with the same first block, which has siblings.
+void radix_tree::replace_sibling(node_id parent, node_id from, node_id to) noexcept {
+  if (is_alone(nodes_[from])) {
+    child_table_.replace(hashes_of(from).child, from, to);
+  } else {
+    siblings_.replace(parent, from, to);
   }
-  assert(false && "child is not in the child table");
 }
 
 // REQUIRES: room in both tables; child's parent, first_block and run are set.
@@ -89,7 +93,7 @@ void radix_tree::link_child(node_id parent, node_id child) {
   const std::uint32_t before = x.children;
   if (before == 0) x.path_hash = end_path(parent);
   if (before == 1) add_to_group(parent, x.child);
-  if (before >= 1) add_to_group(parent, child);
+  if (before >= 1 && !siblings_.insert_where_found(parent, child)) add_to_group(parent, child);
   x.child = x.child ^ child;
   x.children = before + 1;
 }

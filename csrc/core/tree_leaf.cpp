@@ -10,14 +10,15 @@ radix_tree::table_hashes radix_tree::hashes_of(node_id n) const noexcept {
   table_hashes h;
   if (x.children == 0) h = known_hashes(x);
   if (h.jump == 0 && x.tokens >> block_shift_ != 0) h.jump = hasher_.jump_hash(jump_path(n));
-  if (h.child == 0) h.child = hasher_.child_hash(x.parent, load_word(first_row(x)));
+  if (h.child == 0 && is_alone(x)) {
+    h.child = hasher_.child_hash(x.parent, load_word(first_row(x)));
+  }
   return h;
 }
 
 // Makes leaf n known to the jump table once its first block is whole, and n remember by what.
 void radix_tree::register_leaf(node_id n) noexcept {
   tree_node& x = nodes_[n];
-  know_hashes(x, {});
   const table_hashes h = hashes_of(n);
   know_hashes(x, h);
   if (x.tokens >> block_shift_ != 0) register_jump(h.jump, n);
@@ -53,29 +54,6 @@ void radix_tree::unregister_leaf(node_id n) noexcept {
   up.children = before - 1;
   if (before == 2) remove_sibling(x.parent, up.child);
   if (before == 1) know_hashes(up, {});
-}
-
-// Takes a child that had siblings out of the child table.
-void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
-  const tree_node& x = nodes_[child];
-  if (x.children == 0) {
-    const std::uint32_t hash = known_hashes(x).child;
-    if (hash != 0 && erase_if_alone(hash, child)) return;
-  }
-  remove_from_group(parent, child);
-}
-
-// Erases the group of that hash which is `child` alone; false if there is none.
-bool radix_tree::erase_if_alone(std::uint32_t hash, node_id child) noexcept {
-  const tree_node& x = nodes_[child];
-  if (x.previous != no_node) return false;  // one of several
-  id_table::probe p = child_table_.find(hash);
-  for (node_id c = p.next(); c != no_node; c = p.next()) {
-    if (c != child) continue;
-    child_table_.erase(p);
-    return true;
-  }
-  return false;
 }
 
 }  // namespace radixkv::detail

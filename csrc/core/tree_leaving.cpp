@@ -36,7 +36,11 @@ void radix_tree::prefetch(node_id n) const noexcept {
     const std::uint32_t count = blocks_of(x.tokens);
     const table_hashes h = known_hashes(x);
     detail::prefetch(&nodes_[x.parent]);
-    if (h.child != 0) child_table_.prefetch_slots(h.child);
+    if (is_alone(x)) {
+      if (h.child != 0) child_table_.prefetch_slots(h.child);
+    } else {
+      siblings_.prefetch_erase(m, h.child);
+    }
     if (h.jump != 0) jump_table_.prefetch_slots(h.jump);
     if (h.child == 0 || h.jump == 0) detail::prefetch(first_row(x));
     l.block = static_cast<block_id>(first_id(x));
@@ -49,14 +53,11 @@ void radix_tree::prefetch(node_id n) const noexcept {
       m != no_node && may_go(nodes_[m])) {
     const tree_node& x = nodes_[m];
     const table_hashes h = known_hashes(x);
-    if (h.child == 0 || h.jump == 0) {
+    if (h.jump == 0 || (h.child == 0 && is_alone(x))) {
       const table_hashes now = hashes_of(m);
       know_hashes(x, now);
-      child_table_.prefetch_slots(now.child);
+      if (is_alone(x)) child_table_.prefetch_slots(now.child);
       jump_table_.prefetch_slots(now.jump);
-    } else if (nodes_[x.parent].children >= 2 &&
-               (x.previous != no_node || child_table_.read().first(h.child) != m)) {
-      detail::prefetch(first_row(x));  // one of a group of siblings, which tokens find
     }
   }
 }

@@ -27,7 +27,8 @@ void radix_tree::complete_tail(node_id n, block_id own, std::uint32_t tokens) {
 }
 
 tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mine,
-                                     std::uint64_t tokens, bool grow) {
+                                     std::uint64_t tokens, bool grow,
+                                     const sibling_trie::trail& trail) {
   const std::uint32_t full = 1u << block_shift_;
   tree_publication done;
   done.place = at;
@@ -55,7 +56,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
     std::uint32_t k = done.place.blocks;
     std::uint32_t common = 0;
     if (k == blocks(n)) {
-      const found_child c = find_child(n, own, wanted);
+      const found_child c = find_child(n, own, wanted, trail);
       if (c.node == no_node) break;
       n = c.node;
       k = 0;
