@@ -26,6 +26,10 @@ class position_ring {
     const std::uint64_t i = position - base_;
     return ring_[i < ring_.size() ? i : i - ring_.size()];
   }
+  [[nodiscard]] const T& operator[](std::uint64_t position) const {
+    const std::uint64_t i = position - base_;
+    return ring_[i < ring_.size() ? i : i - ring_.size()];
+  }
   // Hint; a position that is not there does no harm.
   void prefetch(std::uint64_t position) const {
     std::uint64_t i = position - base_;

@@ -146,10 +146,12 @@ victim reuse_index_policy::next_victim() {
 // The victim by recency. The log is in order of recency, children before their parents.
 run_id reuse_index_policy::least_recent() {
   settle_release();
-  for (oldest_ = std::max(oldest_, log_.begin()); oldest_ != log_.end(); ++oldest_) {
+  oldest_ = std::max(oldest_, log_.begin());
+  while (oldest_ != log_.end()) {
     count_entries();
     const log_entry& e = log_[oldest_];
     if (e.run != no_run && e.candidate && tree_->evictable(runs_[e.run].node)) return e.run;
+    oldest_ = std::max(oldest_ + 1, log_.cleared_until(oldest_));
   }
   return no_run;
 }

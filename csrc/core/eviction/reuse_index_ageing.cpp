@@ -113,7 +113,8 @@ status reuse_index_policy::load(std::span<const std::byte> bytes) {
 }
 
 void reuse_index_policy::unnote(run_id r) {
-  if (log_entry* const e = log_.find(r, runs_[r].log)) e->run = no_run;
+  const std::uint32_t noted = runs_[r].log;
+  if (log_.find(r, noted) != nullptr) log_.clear(log_.position(noted));
 }
 
 // After a request.
@@ -132,24 +133,35 @@ void reuse_index_policy::tick() {
 // Moves every run whose age has reached the bin there.
 void reuse_index_policy::age(std::uint32_t bin) {
   std::array<log_entry*, 64> grown;
-  for (;;) {
+  // Between two looks for a cleared stretch: shorter ones are as quickly walked through.
+  constexpr std::size_t two_lines = 2 * 64 / sizeof(log_entry);
+  std::uint64_t& at = cursors_[bin];
+  at = std::max(at, log_.begin());  // an older bin may have passed by cleared ones, now dropped
+  for (bool more = true; more;) {
     // Which are to move is as good as random, so first they are gathered without a branch.
-    const std::span<log_entry> entries = log_.stretch(cursors_[bin]);
-    const std::size_t most = std::min(entries.size(), grown.size());
-    std::size_t seen = 0, moved = 0;
-    for (; seen < most && now_ - entries[seen].turn >= edges_[bin]; ++seen) {
-      grown[moved] = &entries[seen];
-      moved += (entries[seen].run != no_run) & (entries[seen].bin == bin - 1);
+    std::size_t moved = 0;
+    while (more && moved + two_lines <= grown.size()) {
+      if (const std::uint64_t past = log_.cleared_until(at); past != at) {
+        // Not beyond what is too young: something older may have come behind it (cut).
+        if (now_ - log_[past - 1].turn >= edges_[bin]) at = past;
+      }
+      const std::span<log_entry> entries = log_.stretch(at);
+      const std::size_t most = std::min(entries.size(), two_lines);
+      std::size_t seen = 0;
+      for (; seen < most && now_ - entries[seen].turn >= edges_[bin]; ++seen) {
+        grown[moved] = &entries[seen];
+        moved += (entries[seen].run != no_run) & (entries[seen].bin == bin - 1);
+      }
+      count_entries(seen);
+      at += seen;
+      more = seen != 0 && seen == most;
     }
-    count_entries(seen);
-    cursors_[bin] += seen;
     for (log_entry* const e : std::span(grown).first(moved)) {
       outlived(*e, bin - 1);
       e->bin = bin & 31;
       if (bin != bins && e->candidate)
         rank_soon(e->run, e->last_is_tail ? run_features::of_tail() : e->features, bin);
     }
-    if (seen == 0 || seen < most) return;
   }
 }
 

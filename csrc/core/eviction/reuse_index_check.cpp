@@ -6,7 +6,8 @@
 namespace radixkv::detail {
 
 std::string reuse_index_policy::check() const {
-  if (std::string wrong = runs_.check(); !wrong.empty()) return "reuse_index: " + wrong;
+  for (const std::string& wrong : {runs_.check(), log_.check()})
+    if (!wrong.empty()) return "reuse_index: " + wrong;
   std::int64_t missing = 0;
   for (run_id r = 1; r < runs_.limit(); ++r)
     if (runs_[r].blocks > 0 && runs_[r].uses > 0 && shadow_.holds(runs_[r].turn))

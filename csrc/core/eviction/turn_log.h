@@ -2,22 +2,34 @@
 //
 // An entry carries what the lessons of its run need, so that ageing reads this log alone, in
 // sequence, instead of runs all over memory. A run has at most one entry; its older ones are
-// cleared when it is used again.
+// cleared when it is used again. Where many runs were used together, many are cleared together:
+// such stretches are passed in one step. Their first and last entry know their length (boundary
+// tags; Knuth, TAOCP 1, 2.5), those inside may know less.
 //
 // Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "csrc/core/eviction/position_ring.h"
 #include "csrc/core/eviction/run_history.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
+
+struct cleared_stretch {
+  std::uint16_t ahead, behind;  // entries that are cleared for sure, with this one; saturating
+};
 
 struct log_entry {
   run_id run = no_run;  // no_run: cleared
   std::uint32_t turn = 0;
-  run_features features;  // of the run's body
+  union {
+    run_features features{};  // of the run's body
+    cleared_stretch cleared;
+  };
   // Tokens of its body and of its tail, at most so many; 0 where there is nothing to learn.
   std::uint32_t body : 13, tail : 12;
   std::uint32_t bin : 5;           // up to which it has taught
@@ -42,6 +54,47 @@ class turn_log : public position_ring<log_entry> {
   // Of an entry that `find` finds.
   [[nodiscard]] std::uint64_t position(std::uint32_t place) const {
     return end() - (static_cast<std::uint32_t>(end()) - place);
+  }
+  // REQUIRES: the entry at the position is a run's.
+  void clear(std::uint64_t position) {
+    std::uint64_t first = position, last = position;
+    if (position > begin() && (*this)[position - 1].run == no_run) {
+      first = std::max(begin(), position - (*this)[position - 1].cleared.behind);
+    }
+    if (position + 1 < end() && (*this)[position + 1].run == no_run) {
+      last += (*this)[position + 1].cleared.ahead;
+    }
+    (*this)[position].run = no_run;
+    (*this)[position].cleared = {saturated(last - position + 1), saturated(position - first + 1)};
+    (*this)[first].cleared.ahead = saturated(last - first + 1);
+    (*this)[last].cleared.behind = saturated(last - first + 1);
+  }
+  // How far entries are cleared from this position on, as far as it is known: the position itself
+  // if it is a run's or the end. What lies inside a stretch that grew at its end knows how far back
+  // its first is, which knows how far it reaches.
+  [[nodiscard]] std::uint64_t cleared_until(std::uint64_t position) const {
+    if (position == end() || (*this)[position].run != no_run) return position;
+    count_entries(2);
+    const cleared_stretch here = (*this)[position].cleared;
+    const std::uint64_t first = std::max(begin(), position + 1 - here.behind);
+    return std::max(position + here.ahead, first + (*this)[first].cleared.ahead);
+  }
+  // Empty if no entry of a run would be passed. O(size).
+  [[nodiscard]] std::string check() const {
+    std::uint64_t cleared = 0;  // from the position on
+    for (std::uint64_t p = end(); p-- != begin();) {
+      const log_entry& e = (*this)[p];
+      cleared = e.run == no_run ? cleared + 1 : 0;
+      if (e.run == no_run && (e.cleared.ahead == 0 || e.cleared.ahead > cleared)) {
+        return "entry " + std::to_string(p) + " of the log counts too many cleared ones";
+      }
+    }
+    return {};
+  }
+
+ private:
+  [[nodiscard]] static std::uint16_t saturated(std::uint64_t n) {
+    return static_cast<std::uint16_t>(std::min<std::uint64_t>(n, 0xffff));
   }
 };
 
