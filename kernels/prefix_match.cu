@@ -6,10 +6,10 @@
 
 #include "kernels/launch.h"
 #include "kernels/pointer_check.h"
+#include "kernels/prefix_job.cuh"
 #include "kernels/prefix_long.cuh"
 #include "kernels/prefix_match.h"
-#include "kernels/prefix_resolve.cuh"
-#include "kernels/prefix_schedule.cuh"
+#include "kernels/prefix_settle.cuh"
 #include "kernels/prefix_short.cuh"
 
 namespace radixkv::kernels {
@@ -17,44 +17,8 @@ namespace {
 
 using namespace detail;
 
-// 28 warps a multiprocessor, as many as the shared memory of one has room for since sm_90. On an
-// H100 24 took 2 % longer, and 32, with the registers that are left then, 5 %.
-constexpr std::uint32_t block_warps = 4;
-constexpr std::uint32_t blocks_per_multiprocessor = 7;
-
 // So that blocks and offsets fit a word.
 constexpr std::int64_t max_match_tokens = std::int64_t{1} << 31;
-
-struct match_job {
-  prefix_table table;
-  prefix_hash_key hash;
-  token_source source;
-  const std::int64_t* token_offsets;
-  const std::int32_t* namespace_ids;
-  std::int64_t token_count;
-  std::int32_t* matched_blocks;
-  std::int32_t* block_table;
-  match_workspace work;
-  std::uint32_t prompt_count;
-  std::uint32_t log2_block_tokens;
-  std::uint32_t log2_block_units;
-};
-
-// Whole blocks of the prompt begin … end; none if the offsets are outside of the batch.
-__device__ std::uint32_t whole_blocks(const match_job& job, std::int64_t begin, std::int64_t end) {
-  const bool valid = begin >= 0 && begin <= end && end <= job.token_count;
-  return valid ? static_cast<std::uint32_t>((end - begin) >> job.log2_block_tokens) : 0;
-}
-
-__device__ std::int32_t namespace_of(const match_job& job, std::uint32_t prompt) {
-  return job.namespace_ids == nullptr ? 0 : __ldg(job.namespace_ids + prompt);
-}
-
-// First tile slot of a prompt: slots of different prompts never overlap.
-__device__ std::uint64_t tile_slot(const match_job& job, std::int64_t begin, std::uint32_t prompt) {
-  const std::uint32_t log2_tile_tokens = job.log2_block_tokens - job.log2_block_units + 6;
-  return (static_cast<std::uint64_t>(begin) >> log2_tile_tokens) + prompt;
-}
 
 __device__ void queue_first_tiles(const match_job& job, std::uint32_t prompt, bool is_long,
                                   std::uint32_t units, std::uint32_t lane) {
@@ -122,81 +86,6 @@ __device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, 
   const std::uint32_t settled = __ballot_sync(full_warp, valid && !is_long);
   if (lane == 0 && settled != 0) {
     atomicAdd(&job.work.control->resolved_prompts, static_cast<std::uint32_t>(__popc(settled)));
-  }
-}
-
-// The prompt, tile by tile. Reads the offsets: kept in registers from a tile's begin to its end,
-// all this would have to be spilled.
-struct tiled_prompt {
-  std::uint32_t prompt;
-  std::uint32_t tiles;
-  std::uint64_t slot;  // of the first tile
-  prompt_view view;
-
-  __device__ tiled_prompt(const match_job& job, std::uint32_t prompt) : prompt(prompt) {
-    const std::int64_t begin = __ldg(job.token_offsets + prompt);
-    const std::int64_t end = __ldg(job.token_offsets + prompt + 1);
-    view = {job.source.begin + begin, job.block_table + (begin >> job.log2_block_tokens),
-            whole_blocks(job, begin, end), namespace_of(job, prompt)};
-    slot = tile_slot(job, begin, prompt);
-    const std::uint32_t tile_blocks = tile_units >> job.log2_block_units;
-    tiles = (view.blocks + tile_blocks - 1) / tile_blocks;
-  }
-};
-
-// Settles a prompt whose tiles are done.
-__device__ void settle(const match_job& job, const tiled_prompt& of, std::uint32_t matched,
-                       std::uint32_t released, std::uint32_t lane) {
-  // A tile's last word may still be on its way: the zero must come after it.
-  for (std::uint32_t t = lane; t < released; t += warp_lanes) {
-    while ((atomicExch(job.work.sums + of.slot + t, 0) & 3) != state_prefix) {
-    }
-  }
-  if (lane == 0) {
-    job.matched_blocks[of.prompt] = static_cast<std::int32_t>(matched);
-    store_relaxed(job.work.prompts + of.prompt, 0);
-  }
-}
-
-// All tiles released so far are done: release more, or settle the prompt. `miss`: the first one.
-__device__ __noinline__ void finish_segment(const match_job& job, std::uint32_t prompt,
-                                            std::uint32_t miss, std::uint32_t released,
-                                            std::uint32_t lane) {
-  const tiled_prompt of(job, prompt);
-  if (miss == 0 && released < of.tiles) {
-    queue_tiles(job.work, prompt, released, next_release(released, of.tiles), lane);
-    return;
-  }
-  const bool settles = !is_mismatch(miss);
-  if (settles) settle(job, of, miss != 0 ? missed_block(miss) : of.view.blocks, released, lane);
-  if (lane == 0) {
-    if (!settles) add_relaxed(&job.work.control->unresolved, 1);
-    add_relaxed(&job.work.control->resolved_prompts, 1);
-  }
-}
-
-// Settles what is left of all prompts with a hash collision. A whole thread block, after all
-// others.
-__device__ __noinline__ void resolve_prompts(const match_job& job, warp_memory& memory,
-                                             std::uint32_t warp, std::uint32_t lane) {
-  for (std::uint32_t first = warp * warp_lanes; first < job.prompt_count;
-       first += block_warps * warp_lanes) {
-    word64 mine = 0;
-    if (first + lane < job.prompt_count) mine = load_relaxed(job.work.prompts + first + lane);
-    for (std::uint32_t left = __ballot_sync(full_warp, mine != 0); left != 0; left &= left - 1) {
-      const int who = __ffs(left) - 1;
-      const word64 state = __shfl_sync(full_warp, mine, who);
-      const tiled_prompt of(job, first + static_cast<std::uint32_t>(who));
-      const std::uint32_t begin = missed_block(static_cast<std::uint32_t>(state >> 32));
-      const std::uint32_t tile = begin / (tile_units >> job.log2_block_units);
-      const std::int32_t parent =
-          begin == 0 ? root_parent(of.view.namespace_id) : __ldcg(of.view.row + (begin - 1));
-      const std::uint64_t sum = tile == 0 ? root_sum(job.hash, of.view.namespace_id)
-                                          : load_relaxed(job.work.sums + of.slot + tile - 1) >> 2;
-      const std::uint32_t matched =
-          resolve(job.table, job.hash, job.source, of.view, begin, parent, sum, memory, lane);
-      settle(job, of, matched, static_cast<std::uint32_t>(state), lane);
-    }
   }
 }
 
