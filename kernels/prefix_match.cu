@@ -38,24 +38,26 @@ __device__ void queue_first_tiles(const match_job& job, std::uint32_t prompt, bo
   if (units > tile_units) store_relaxed(job.work.queue + slot + 1, entry + 1);
 }
 
-// 32 prompts, one a lane.
+// 32 prompts, one a lane: memory.entry is their pack.
 template <block_kind Kind>
-__device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, warp_memory& memory,
-                              std::uint32_t lane) {
-  const std::uint32_t prompt = first_prompt + lane;
+__device__ void match_prompts(const match_job& job, warp_memory& memory, std::uint32_t lane) {
+  const auto first_prompt = [&memory] {
+    return static_cast<std::uint32_t>(memory.entry) * warp_lanes;
+  };
+  const std::uint32_t prompt = first_prompt() + lane;
   const bool valid = prompt < job.prompt_count;
-  short_prompt mine = {};
-  if (prompt <= job.prompt_count) mine.begin = __ldg(job.token_offsets + prompt);
-  std::int64_t end = __shfl_down_sync(full_warp, mine.begin, 1);
+  std::int64_t begin = 0;
+  if (prompt <= job.prompt_count) begin = __ldg(job.token_offsets + prompt);
+  std::int64_t end = __shfl_down_sync(full_warp, begin, 1);
   if (valid && lane == warp_lanes - 1) end = __ldg(job.token_offsets + prompt + 1);
-  const std::uint32_t all_blocks = valid ? whole_blocks(job, mine.begin, end) : 0;
+  const std::uint32_t all_blocks = valid ? whole_blocks(job, begin, end) : 0;
   const bool is_long = all_blocks > (short_units >> job.log2_block_units);
   queue_first_tiles(job, prompt, is_long, is_long ? all_blocks << job.log2_block_units : 0, lane);
 
-  const std::int64_t row = mine.begin >> job.log2_block_tokens;
+  short_prompt mine;
   mine.units = is_long ? 0 : all_blocks << job.log2_block_units;
-  mine.offset = static_cast<std::uint32_t>(mine.begin);
-  mine.row = static_cast<std::uint32_t>(row);
+  mine.offset = static_cast<std::uint32_t>(begin);
+  mine.row = static_cast<std::uint32_t>(begin >> job.log2_block_tokens);
   mine.namespace_id = mine.units > 0 ? namespace_of(job, prompt) : 0;
   const std::uint32_t unit = Kind != block_kind::small ? max_unit_tokens : job.table.block_tokens;
   std::uint32_t matched = 0;
@@ -65,19 +67,14 @@ __device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, 
     std::uint32_t first_unit;
     const std::uint32_t pack = pack_end(mine, first, unit, lane, first_unit);
     bool mismatch;
-    const std::uint32_t found = match_pack<Kind>(
-        job.table, job.hash, job.source, mine, first, pack, first_unit,
-        job.block_table + __shfl_sync(full_warp, row, first), memory, lane, mismatch);
+    const std::uint32_t found =
+        match_pack<Kind>(job.table, job.hash, job.source, mine, first, pack, first_unit,
+                         job.block_table, memory, lane, mismatch);
     if (lane >= first && lane < pack) matched = found;
     for (std::uint32_t wrong = __ballot_sync(full_warp, mismatch); wrong != 0; wrong &= wrong - 1) {
       const int who = __ffs(wrong) - 1;
-      const std::int64_t begin = __shfl_sync(full_warp, mine.begin, who);
-      const prompt_view view = {
-          job.source.begin + begin, job.block_table + __shfl_sync(full_warp, row, who),
-          __shfl_sync(full_warp, all_blocks, who), __shfl_sync(full_warp, mine.namespace_id, who)};
       const std::uint32_t exact =
-          resolve(job.table, job.hash, job.source, view, 0, root_parent(view.namespace_id),
-                  root_sum(job.hash, view.namespace_id), memory, lane);
+          resolve_whole(job, first_prompt() + static_cast<std::uint32_t>(who), memory, lane);
       if (lane == static_cast<std::uint32_t>(who)) matched = exact;
     }
     left = pack < warp_lanes ? left >> pack << pack : 0;
@@ -91,10 +88,9 @@ __device__ void match_prompts(const match_job& job, std::uint32_t first_prompt, 
 
 // Leaves in memory.next what comes next.
 template <block_kind Kind>
-__device__ void match_queued_tile(const match_job& job, word64 entry, warp_memory& memory,
-                                  std::uint32_t lane) {
-  const std::uint32_t prompt = static_cast<std::uint32_t>((entry - 1) >> 32);
-  const std::uint32_t tile = static_cast<std::uint32_t>(entry - 1);
+__device__ void match_queued_tile(const match_job& job, warp_memory& memory, std::uint32_t lane) {
+  const auto prompt = static_cast<std::uint32_t>((memory.entry - 1) >> 32);
+  const auto tile = static_cast<std::uint32_t>(memory.entry - 1);
   const tiled_prompt of(job, prompt);
   const std::uint32_t tiles = of.tiles;
   const std::uint32_t tile_blocks = tile_units >> job.log2_block_units;
@@ -165,16 +161,20 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
   // Packs are taken, not dealt: the grid may be larger than what the device holds at once, and
   // blocks that have not started would keep theirs while all others wait for them.
   const std::uint32_t packs = (job.prompt_count - 1) / warp_lanes + 1;
-  word64 entry = pack_entry(first_pack + threadIdx.x / warp_lanes);
-  while (entry != 0) {
-    if (is_pack(entry)) {
-      const auto pack = static_cast<std::uint32_t>(entry);
-      if (pack < packs) match_prompts<Kind>(job, pack * warp_lanes, memory(), lane());
-    } else {
-      match_queued_tile<Kind>(job, entry, memory(), lane());
+  if (lane() == 0) memory().entry = pack_entry(first_pack + threadIdx.x / warp_lanes);
+  __syncwarp();
+  while (const word64 entry = memory().entry) {
+    if (!is_pack(entry)) {
+      match_queued_tile<Kind>(job, memory(), lane());
+    } else if (static_cast<std::uint32_t>(entry) < packs) {
+      match_prompts<Kind>(job, memory(), lane());
     }
-    if (lane() == 0) entry = take_entry(job.work, memory(), packs, job.prompt_count);
-    entry = __shfl_sync(full_warp, entry, 0);
+    __syncwarp();
+    if (lane() == 0) {
+      warp_memory& mine = memory();
+      mine.entry = take_entry(job.work, mine, packs, job.prompt_count);
+    }
+    __syncwarp();
   }
   // The last block to come here sees all that the others wrote.
   __syncthreads();

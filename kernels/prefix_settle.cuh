@@ -39,6 +39,14 @@ __device__ __noinline__ void finish_segment(const match_job& job, std::uint32_t 
   }
 }
 
+// The exact answer for a prompt of which nothing is known.
+__device__ __noinline__ std::uint32_t resolve_whole(const match_job& job, std::uint32_t prompt,
+                                                    warp_memory& memory, std::uint32_t lane) {
+  const tiled_prompt of(job, prompt);
+  return resolve(job.table, job.hash, job.source, of.view, 0, root_parent(of.view.namespace_id),
+                 root_sum(job.hash, of.view.namespace_id), memory, lane);
+}
+
 // Settles what is left of all prompts with a hash collision. A whole thread block, after all
 // others.
 __device__ __noinline__ void resolve_prompts(const match_job& job, warp_memory& memory,

@@ -12,12 +12,11 @@ namespace radixkv::kernels::detail {
 
 inline constexpr std::uint32_t short_units = 32;
 
-// A lane's prompt.
+// A lane's prompt. A batch has fewer than 2³¹ tokens.
 struct short_prompt {
-  std::int64_t begin;    // its first token in the batch
-  std::uint32_t offset;  // the same, from the first lane's prompt, modulo 2³²
-  std::uint32_t row;     // its row in the block table, from the first lane's, modulo 2³²
-  std::uint32_t units;   // of its whole blocks; 0: nothing to match here
+  std::uint32_t offset;  // its first token in the batch
+  std::uint32_t row;     // its row in the block table
+  std::uint32_t units;   // of its whole blocks; 0: nothing to match here, and no more is known
   std::int32_t namespace_id;
 };
 
@@ -51,14 +50,13 @@ __device__ inline std::uint32_t first_set(std::uint32_t even, std::uint32_t odd,
   return first_unit & 1 ? min(e + 1, o - 1) : min(e, o);
 }
 
-// Matches the prompts of lanes first … end − 1, the first one's row being `rows`; returns how many
-// blocks of the lane's prompt match, and sets `mismatch` where a candidate failed and the prompt
-// must be resolved.
+// Matches the prompts of lanes first … end − 1; returns how many blocks of the lane's prompt match,
+// and sets `mismatch` where a candidate failed and the prompt must be resolved.
 template <block_kind Kind>
 __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash_key& key,
                                     const token_source& source, const short_prompt& mine,
                                     std::uint32_t first, std::uint32_t end,
-                                    std::uint32_t first_unit, std::int32_t* rows,
+                                    std::uint32_t first_unit, std::int32_t* block_table,
                                     warp_memory& memory, std::uint32_t lane, bool& mismatch) {
   const std::uint32_t unit = Kind != block_kind::small ? max_unit_tokens : table.block_tokens;
   const std::uint32_t log2_block_units = block_log2_units<Kind>(table.block_tokens);
@@ -69,8 +67,7 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
   const std::uint32_t begin = __shfl_sync(full_warp, mine.offset, first);
   const std::uint32_t all_units = __shfl_sync(full_warp, first_unit + mine.units, last);
   const std::uint32_t words = __shfl_sync(full_warp, mine.offset + mine.units * unit, last) - begin;
-  const std::uint32_t* tokens = source.begin + __shfl_sync(full_warp, mine.begin, first);
-  const std::uint32_t shift = stage<false>(memory, source, tokens, words, lane);
+  const std::uint32_t shift = stage<false>(memory, source, source.begin + begin, words, lane);
   if (in_pack) {
     for (std::uint32_t u = 0; u < mine.units; ++u) {
       memory.owners[first_unit + u] = lane;
@@ -141,8 +138,9 @@ __device__ std::uint32_t match_pack(const prefix_table& table, const prefix_hash
 
   // Parents and tokens of what is below each prompt's first miss.
   std::uint32_t failed = 0;  // bits of lanes whose prompts failed
-  const std::uint32_t row = mine.row - __shfl_sync(full_warp, mine.row, first);
-  const std::uint32_t summary = row << 8 | blocks;
+  const std::uint32_t first_row = __shfl_sync(full_warp, mine.row, first);
+  std::int32_t* const rows = block_table + first_row;
+  const std::uint32_t summary = (mine.row - first_row) << 8 | blocks;
 #pragma unroll
   for (std::uint32_t e = 0; e < 2; ++e) {
     const std::uint32_t u = 2 * lane + e;

@@ -59,7 +59,9 @@ struct warp_memory {
   alignas(16) std::uint32_t words[staged_words];
   std::int32_t ids[tile_units + 4];  // of the tile's blocks, after the id of the block before them
   next_tile next;
-  match_control* control;  // the job's: here it is not spilled
+  // What the warp is at, and the job's control: here they are not spilled.
+  std::uint64_t entry;
+  match_control* control;
   bool packs_left, has_ticket;
   union {
     // Long prompts: what the index has for a tile.

@@ -139,6 +139,9 @@ class Traffic(GuardTest):
         self.checked(True, self.entry(bytes_per_token=10.5, **match))
         self.checked(False, self.entry(bytes_per_token=10.6, **match), says="bytes_per_token is 10.6")
         self.checked(False, self.entry(**match), says="no bytes_per_token")
+        self.checked(True, self.entry(bytes_per_token=10.5, **{**match, "spills": 424}))
+        self.checked(False, self.entry(bytes_per_token=10.5, **{**match, "spills": 428}),
+                     says="spills is 428")
         update = {"kernel": "index_update", "case": "add"}
         self.checked(True, self.entry(bytes_per_delta=110, host_bytes_per_delta=105, **update))
         self.checked(False, self.entry(bytes_per_delta=111, host_bytes_per_delta=105, **update),
