@@ -1,11 +1,10 @@
 // Times of moving rows of logits between a batch and the store, and of top-k.
 
-#include <algorithm>
 #include <random>
 
 #include "bench/kernels/gpu_timer.h"
+#include "bench/kernels/topk_batch.h"
 #include "kernels/logits_cache.h"
-#include "kernels/logits_topk.h"
 
 namespace radixkv::bench {
 namespace {
@@ -39,30 +38,13 @@ BENCHMARK(logits_scatter)
 
 void logits_topk(benchmark::State& state) {
   const auto rows = static_cast<std::uint32_t>(state.range(0));
-  constexpr std::uint32_t k = 64;
-  bench_memory<float> batch(std::size_t{rows} * vocabulary), values(std::size_t{rows} * k),
-      sums(rows);
-  bench_memory<std::int32_t> ids(std::size_t{rows} * k);
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0, 3);
-  std::vector<float> content(batch.size());
+  std::vector<float> content(std::size_t{rows} * vocabulary);
   for (float& f : content) f = normal(random);
-  batch.upload(content.data(), content.size());
-  const std::size_t scratch_bytes = kernels::logits_topk_scratch_bytes(rows, vocabulary, k);
-  bench_memory<std::byte> scratch(std::max<std::size_t>(scratch_bytes, 1));
-  kernels::logits_topk_arguments a;
-  a.rows = batch.data();
-  a.row_stride = a.vocabulary = vocabulary;
-  a.row_count = rows;
-  a.k = k;
-  a.slot_count = static_cast<std::int32_t>(rows);
-  a.values = values.data();
-  a.ids = ids.data();
-  a.log_sum_exp = sums.data();
-  a.scratch = scratch.data();
-  a.scratch_bytes = scratch_bytes;
-  measure(state, static_cast<double>(batch.size()) * sizeof(float),
-          [&](cudaStream_t s) { return kernels::logits_topk(s, a); });
+  const device_topk batch(content, vocabulary, 64);
+  measure(state, static_cast<double>(content.size()) * sizeof(float),
+          [&](cudaStream_t s) { return kernels::logits_topk(s, batch.arguments()); });
 }
 BENCHMARK(logits_topk)->ArgName("rows")->Arg(1)->Arg(16)->Arg(512)->UseManualTime();
 

@@ -5,9 +5,8 @@
 #include <numeric>
 #include <random>
 
-#include "bench/kernels/bench_memory.h"
+#include "bench/kernels/topk_batch.h"
 #include "bench/kernels/traffic_case.h"
-#include "kernels/logits_topk.h"
 
 namespace radixkv::bench {
 namespace {
@@ -20,31 +19,16 @@ traffic_result run(std::uint32_t row_count, row_maker make) {
   std::mt19937 random(1);
   std::vector<float> content(std::size_t{row_count} * vocabulary);
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = make(i % vocabulary, random);
-  bench_memory<float> rows(content.size()), values(std::size_t{row_count} * k), sums(row_count);
-  bench_memory<std::int32_t> ids(values.size());
-  rows.upload(content.data(), content.size());
-  const std::size_t scratch_bytes = kernels::logits_topk_scratch_bytes(row_count, vocabulary, k);
-  bench_memory<std::byte> scratch(std::max<std::size_t>(scratch_bytes, 1));
-  kernels::logits_topk_arguments a;
-  a.rows = rows.data();
-  a.row_stride = vocabulary;
-  a.row_count = row_count;
-  a.vocabulary = vocabulary;
-  a.k = k;
-  a.slot_count = static_cast<std::int32_t>(row_count);
-  a.values = values.data();
-  a.ids = ids.data();
-  a.log_sum_exp = sums.data();
-  a.scratch = scratch.data();
-  a.scratch_bytes = scratch_bytes;
+  const device_topk batch(content, vocabulary, k);
   traffic_result result;
   result.bytes_minimal = static_cast<double>(row_count) * (vocabulary * 4.0 + k * 8.0 + 4);
   result.elements = static_cast<double>(content.size());
-  if (const cudaError_t error = kernels::logits_topk(nullptr, a); error != cudaSuccess) {
+  if (const cudaError_t error = kernels::logits_topk(nullptr, batch.arguments());
+      error != cudaSuccess) {
     result.error = cudaGetErrorString(error);
     return result;
   }
-  const std::vector<std::int32_t> got = ids.download();
+  const std::vector<std::int32_t> got = batch.ids();
   for (std::uint32_t r = 0; r < row_count; ++r) {
     const float* row = content.data() + std::size_t{r} * vocabulary;
     const auto first = [row](std::int32_t a, std::int32_t b) {
