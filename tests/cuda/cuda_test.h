@@ -58,6 +58,11 @@ class device_array {
     // do not wait for the default one.
     require_cuda(cudaDeviceSynchronize());
   }
+  // Every byte, so that what is copied later was written, as compute-sanitizer wants it.
+  void fill(int byte) {
+    require_cuda(cudaMemset(data_, byte, size_ * sizeof(T)));
+    require_cuda(cudaDeviceSynchronize());
+  }
   std::vector<T> download() const { return download(0, size_); }
   std::vector<T> download(std::size_t at, std::size_t count) const {
     std::vector<T> host(count);

@@ -17,6 +17,9 @@
 
 namespace radixkv::testing {
 
+// Bytes of what nobody has written: no token, and as a block's id out of range.
+inline constexpr int poison = 0x80;
+
 // A device table, empty at first.
 class device_table {
  public:
@@ -27,9 +30,9 @@ class device_table {
         blocks_(std::size_t{1} << log2_slots_),
         groups_(std::size_t{1} << log2_slots_),
         tokens_(static_cast<std::size_t>(block_count) * block_tokens) {
-    require_cuda(cudaMemset(blocks_.data(), 0xff, blocks_.size() * sizeof(kernels::block_entry)));
-    require_cuda(cudaMemset(groups_.data(), 0xff, groups_.size() * sizeof(kernels::group_entry)));
-    require_cuda(cudaDeviceSynchronize());
+    blocks_.fill(0xff);
+    groups_.fill(0xff);
+    tokens_.fill(poison);
   }
 
   [[nodiscard]] kernels::prefix_table view() const {
@@ -157,8 +160,8 @@ struct device_batch {
         first_token(misalignment),
         token_count(static_cast<std::int64_t>(batch.tokens.size())) {
     if (!batch.tokens.empty()) tokens.upload(batch.tokens, misalignment);
-    require_cuda(cudaMemset(workspace.data(), 0, workspace.size()));
-    require_cuda(cudaDeviceSynchronize());
+    block_table.fill(poison);
+    workspace.fill(0);
   }
 
   [[nodiscard]] kernels::prefix_match_arguments arguments(const device_index& index) const {
