@@ -1,10 +1,42 @@
 #include "csrc/core/block_pool.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
 namespace radixkv::detail {
+
+namespace {
+
+// Blocks that are looked at together: a line of states.
+constexpr std::size_t group = 16;
+
+// Whether `group` ids follow one another and the states of these blocks, without the bits outside
+// of `mask`, are `wanted`. All of it before the first decision, so that loads overlap. REQUIRES:
+// there are states for ids[0] … ids[0] + group − 1.
+bool is_plain_group(const block_id* ids, const std::uint32_t* states, std::uint32_t mask,
+                    std::uint32_t wanted) noexcept {
+  using four = std::uint32_t __attribute__((vector_size(16)));
+  constexpr int parts = static_cast<int>(group) / 4;
+  const auto first = static_cast<std::uint32_t>(ids[0]);
+  const std::uint32_t* const of_first = states + first;
+  four next = four{0, 1, 2, 3} + first;
+  four wrong{};
+  for (int i = 0; i < parts; ++i) {
+    four id;
+    four state;
+    std::memcpy(&id, ids + 4 * i, sizeof id);
+    std::memcpy(&state, of_first + 4 * i, sizeof state);
+    wrong |= (id ^ next) | ((state & mask) ^ wanted);
+    next += 4;
+  }
+  using two = std::uint64_t __attribute__((vector_size(16)));
+  const auto w = reinterpret_cast<two>(wrong);
+  return (w[0] | w[1]) == 0;
+}
+
+}  // namespace
 
 bool block_pool::create(std::int64_t blocks, bool lists) {
   blocks_ = blocks;
@@ -23,6 +55,7 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
     run& top = stack_[runs_ - 1];
     const auto take = static_cast<std::int32_t>(std::min<std::int64_t>(left, top.count));
     std::iota(to, to + take, top.first);
+    std::fill_n(states + top.first, take, 1u);
     to += take;
     left -= take;
     top.first += take;
@@ -30,9 +63,10 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
     if (top.count == 0) --runs_;
   }
   const std::int64_t first = fresh_;
-  fresh_ += out.data() + n - to;
+  const std::ptrdiff_t untouched = out.data() + n - to;
+  fresh_ += untouched;
   std::iota(to, out.data() + n, static_cast<block_id>(first));
-  for (const block_id b : out) states[b] = 1;
+  std::fill_n(states + first, untouched, 1u);
   return true;
 }
 
@@ -85,28 +119,48 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t a
   const std::int64_t before = freed_ + retiring_;
   std::uint32_t* const states = state_.data();
   run pushed{0, 0};  // not on the stack yet
-  for (std::size_t i = held.size(); i-- > 0;) {
-    const block_id b = held[i];
-    std::uint32_t& state = states[index(b)];
-    const std::uint32_t was = state;
-    if (((was & (holders_mask | named_bit)) ^ alone) != 0) [[unlikely]] {
-      if (((was & holders_mask) ^ alone) != 0) {
-        state = drop(was);
-        shared_ -= holders(state) == 1;
+  // Whether they go on from what came before.
+  const auto push = [&](block_id first, std::int32_t count) {
+    const bool goes_on = first + count == pushed.first;
+    if (!goes_on) {
+      if (pushed.count > 0) push_run(pushed.first, pushed.count);
+      pushed.count = 0;
+    }
+    pushed = {first, pushed.count + count};
+    return goes_on;
+  };
+  const block_id* const begin = held.data();
+  std::size_t left = held.size();
+  bool whole = true;  // the blocks before were one run: the next may be, too
+  while (left > 0) {
+    if (left >= 3 * group) prefetch(begin[left - 3 * group]);
+    if (whole && left >= group) {
+      const block_id* const ids = begin + left - group;
+      if (ids[0] <= fresh_ - static_cast<std::int64_t>(group) &&
+          is_plain_group(ids, states, holders_mask | named_bit, alone)) {
+        std::fill_n(states + ids[0], group, 0u);
+        (void)push(ids[0], static_cast<std::int32_t>(group));
+        left -= group;
         continue;
       }
-      state = 0;
-      push_retiring(b, 1);
-      continue;
     }
-    state = 0;
-    if (b + 1 == pushed.first) {
-      pushed.first = b;
-      ++pushed.count;
-      continue;
+    whole = true;
+    const std::size_t until = left > group ? left - group : 0;
+    for (; left > until; --left) {
+      const block_id b = begin[left - 1];
+      std::uint32_t& state = states[index(b)];
+      const std::uint32_t was = state;
+      if (((was & (holders_mask | named_bit)) ^ alone) == 0) [[likely]] {
+        state = 0;
+        if (!push(b, 1)) whole = false;
+      } else if (((was & holders_mask) ^ alone) != 0) {
+        state = drop(was);
+        shared_ -= holders(state) == 1;
+      } else {
+        state = 0;
+        push_retiring(b, 1);
+      }
     }
-    if (pushed.count > 0) push_run(pushed.first, pushed.count);
-    pushed = {b, 1};
   }
   if (pushed.count > 0) push_run(pushed.first, pushed.count);
   return freed_ + retiring_ - before;

@@ -19,7 +19,11 @@ bool radix_tree::create(const options& o) {
       !child_table_.create() || !jump_table_.create() || !siblings_.create(max_nodes_)) {
     return false;
   }
-  return !o.prefault || (rows_.populate(tokens) && lists_.prefault(o.blocks));
+  // Nodes hold this many blocks or more in most trees; those beyond come when they are needed.
+  constexpr std::int64_t usual_run = 4;
+  const auto usual_nodes = static_cast<std::size_t>(std::min(most, o.blocks / usual_run + 1));
+  return !o.prefault ||
+         (rows_.populate(tokens) && lists_.prefault(o.blocks) && nodes_.populate(usual_nodes));
 }
 
 node_id radix_tree::take_node() {

@@ -41,9 +41,9 @@ struct cache_options {
   std::int64_t max_sequence_hints = 1 << 20;
   std::string policy = "reuse_index";  // what to evict: see make_policy, docs/eviction.md
 
-  // Takes the memory of the pool's tokens and blocks, blocks × (block_tokens × 4 + 8) bytes, at
-  // creation, so that no request waits for the system to find and clear it. Otherwise memory is
-  // taken as blocks are used.
+  // Takes the memory of the pool's tokens, blocks and nodes (one for four blocks), blocks ×
+  // (block_tokens × 4 + 24) bytes, at creation, so that no request waits for the system to find and
+  // clear it. Otherwise memory is taken as blocks are used.
   bool prefault = false;
 
   // Called, under no lock, by the thread whose operation took the number of free blocks across a
