@@ -177,6 +177,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   // For errors: how many blocks are free or can be evicted, or what the quota leaves.
   [[nodiscard]] std::string room_locked(std::int64_t wanted, node_id root,
                                         block_id spared = no_block) const;
+  void look_ahead_locked(node_id next);
   std::int64_t give_up_locked(const victim& v, std::int64_t most);
   std::int64_t evict_locked(std::int64_t n);
   void evict_of_locked(node_id root, std::int64_t n);
@@ -232,6 +233,8 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::uint64_t next_id_ = 1;
   std::uint64_t requests_ = 0;
   pressure pressure_ = pressure::none;
+  node_id named_ = no_node;    // the last victim
+  std::uint32_t turn_ = 0;     // counts victims
   bool streams_rows_ = false;  // the rows are too many to stay in the processor's caches
   cache_statistics counted_;   // the members that only ever grow
 };

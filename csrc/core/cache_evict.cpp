@@ -1,5 +1,6 @@
 // Giving up cached blocks: leaf tails, in the policy's order, never what an open sequence uses.
 #include <algorithm>
+#include <array>
 #include <new>
 #include <unordered_map>
 #include <unordered_set>
@@ -32,10 +33,19 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
   if (all && tree_.is_root(up)) forget_root_locked(up);
 }
 
+// Fetches ahead what evicting the leaves that come up will touch. To be called with every victim.
+void cache_core::look_ahead_locked(node_id next) {
+  if (next == named_) return;  // a long leaf is named again and again
+  named_ = next;
+  if (turn_++ % radix_tree::leaving_group != 0) return;
+  std::array<node_id, radix_tree::leaving_group> leaves;
+  const std::size_t found = policy_->upcoming(3 * radix_tree::leaving_group, leaves);
+  for (const block_id b : tree_.look_ahead(std::span(leaves).first(found))) pool_.prefetch(b);
+}
+
 // Evicts a victim's blocks, at most `most` of them; gives their number.
 std::int64_t cache_core::give_up_locked(const victim& v, std::int64_t most) {
   count_nodes();
-  if (const block_id b = tree_.leaving_block(); b != no_block) pool_.prefetch(b);
   const std::int64_t count = std::min<std::int64_t>(v.blocks, most);
   trim_locked(v.node, static_cast<std::uint32_t>(count), true);
   counted_.evicted_blocks += count;
@@ -50,6 +60,7 @@ std::int64_t cache_core::evict_locked(std::int64_t n) {
     if (missing <= 0) return n - missing;
     const victim v = policy_->next_victim();
     if (v.node == no_node) return n - missing;
+    look_ahead_locked(v.node);
     (void)give_up_locked(v, missing);
   }
 }

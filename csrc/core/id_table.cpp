@@ -12,8 +12,8 @@ bool id_table::grow(int log2_slots) {
   std::unique_ptr<table> t(new (std::nothrow) table);
   const std::size_t slots = std::size_t{1} << log2_slots;
   if (!t || !t->slots.reserve(slots)) return false;
-  t->mask = slots - 1;
-  t->shift = 32 - log2_slots;
+  t->line_mask = slots / slot_line::size - 1;
+  t->shift = 32 - std::countr_zero(t->line_mask + 1);
   table* old = current_.load(std::memory_order_relaxed);
   try {
     tables_.push_back(std::move(t));
@@ -22,7 +22,8 @@ bool id_table::grow(int log2_slots) {
   }
   table& grown = *tables_.back();
   if (old) {
-    for (std::size_t i = 0; i <= old->mask; ++i) {
+    const std::size_t all = (old->line_mask + 1) * slot_line::size;
+    for (std::size_t i = 0; i < all; ++i) {
       const std::uint64_t s = old->slots[i].load(std::memory_order_relaxed);
       if (s) place(grown, s);
     }
@@ -35,86 +36,97 @@ bool id_table::grow(int log2_slots) {
 }
 
 void id_table::place(table& t, std::uint64_t packed) noexcept {
-  std::size_t i = t.home(static_cast<std::uint32_t>(packed >> 32));
-  while (t.slots[i].load(std::memory_order_relaxed) != 0) {
-    count_entries();
-    i = (i + 1) & t.mask;
+  std::size_t line = t.home(slot_line::hash(packed));
+  std::uint32_t empty;
+  while ((empty = slot_line::empty(&t.slots[line * slot_line::size])) == 0) {
+    count_entries(slot_line::entries_counted);
+    line = (line + 1) & t.line_mask;
   }
-  t.slots[i].store(packed, std::memory_order_relaxed);
+  t.slots[line * slot_line::size + slot_line::first(empty)].store(packed,
+                                                                  std::memory_order_relaxed);
 }
 
 bool id_table::reserve(std::size_t n) {
-  while ((size_ + n) * 4 > (current().mask + 1) * 3) {
-    if (!grow(32 - current().shift + 1)) return false;
+  for (;;) {
+    const std::size_t slots = (current().line_mask + 1) * slot_line::size;
+    if ((size_ + n) * 4 <= slots * 3) return true;
+    if (!grow(std::countr_zero(slots) + 1)) return false;
   }
-  return true;
 }
 
 void id_table::insert(std::uint32_t hash, std::uint32_t id) noexcept {
-  assert(id != none && size_ <= current().mask);
+  assert(id != none && size_ < (current().line_mask + 1) * slot_line::size);
   count_lookups();
   write_guard writing(version_);
-  place(*tables_.back(), pack(hash, id));
+  place(*tables_.back(), slot_line::pack(hash, id));
   ++size_;
 }
 
 std::uint32_t id_table::insert(const probe& end, std::uint32_t id) noexcept {
-  slot& s = tables_.back()->slots[end.at_];
-  assert(id != none && end.slots_ == tables_.back()->slots.data() &&
-         s.load(std::memory_order_relaxed) == 0);
+  table& t = *tables_.back();
+  assert(id != none && end.slots_ == t.slots.data());
+  slot_line::slot* const line = &t.slots[end.line_ * slot_line::size];
+  const std::uint32_t empty = slot_line::empty(line);
+  assert(empty != 0);
   write_guard writing(version_);
-  s.store(pack(end.hash_, id), std::memory_order_relaxed);
+  line[slot_line::first(empty)].store(slot_line::pack(end.hash_, id), std::memory_order_relaxed);
   ++size_;
   return end.hash_;
 }
 
 std::size_t id_table::index_of(std::uint32_t hash, std::uint32_t id) const noexcept {
-  const table& t = current();
-  const std::uint64_t wanted = pack(hash, id);
-  count_lookups();
-  std::size_t i = t.home(hash);
-  while (t.slots[i].load(std::memory_order_relaxed) != wanted) {
-    assert(t.slots[i].load(std::memory_order_relaxed) != 0);
-    count_entries();
-    i = (i + 1) & t.mask;
-  }
-  return i;
+  probe p = find(hash);
+  for (std::uint32_t found = p.next(); found != id; found = p.next()) assert(found != none);
+  return p.at_;
 }
 
 void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to) noexcept {
-  const std::size_t i = index_of(hash, from);
+  const std::size_t at = index_of(hash, from);
   write_guard writing(version_);
-  tables_.back()->slots[i].store(pack(hash, to), std::memory_order_relaxed);
+  tables_.back()->slots[at].store(slot_line::pack(hash, to), std::memory_order_relaxed);
 }
 
-// Backward shift (Knuth, TAOCP 3, 6.4 algorithm R): whatever follows and may move up does.
+// Where the line was full, what went past it and may lie in it moves up, and so on: the backward
+// shift of linear probing (Knuth, TAOCP 3, 6.4 algorithm R), by lines.
 void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
-  std::size_t hole = index_of(hash, id);
+  constexpr std::size_t nothing = ~std::size_t{0};
+  std::size_t at = index_of(hash, id);
   table& t = *tables_.back();
+  slot_line::slot* const slots = t.slots.data();
   write_guard writing(version_);
-  for (std::size_t i = (hole + 1) & t.mask;; i = (i + 1) & t.mask) {
-    const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
-    if (s == 0) break;
-    count_entries();
-    const std::size_t home = t.home(static_cast<std::uint32_t>(s >> 32));
-    if (((i - home) & t.mask) < ((i - hole) & t.mask)) continue;  // home lies after the hole
-    t.slots[hole].store(s, std::memory_order_relaxed);
-    hole = i;
-  }
-  t.slots[hole].store(0, std::memory_order_relaxed);
   --size_;
+  std::size_t line = at / slot_line::size;
+  while (slot_line::empty(slots + line * slot_line::size) == 0) {
+    std::size_t from = line;
+    std::size_t moves = nothing;
+    do {
+      from = (from + 1) & t.line_mask;
+      count_entries(slot_line::entries_counted);
+      for (std::size_t i = from * slot_line::size; i < (from + 1) * slot_line::size; ++i) {
+        const std::uint64_t s = slots[i].load(std::memory_order_relaxed);
+        if (s == 0) continue;
+        const std::size_t way = (from - t.home(slot_line::hash(s))) & t.line_mask;
+        if (way >= ((from - line) & t.line_mask)) moves = i;  // its home is not after the hole
+      }
+    } while (moves == nothing && slot_line::empty(slots + from * slot_line::size) == 0);
+    if (moves == nothing) break;
+    slots[at].store(slots[moves].load(std::memory_order_relaxed), std::memory_order_relaxed);
+    at = moves;
+    line = from;
+  }
+  slots[at].store(0, std::memory_order_relaxed);
 }
 
 std::string id_table::check() const {
   const table& t = current();
   std::size_t found = 0;
-  for (std::size_t i = 0; i <= t.mask; ++i) {
+  for (std::size_t i = 0; i < (t.line_mask + 1) * slot_line::size; ++i) {
     const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
     if (s == 0) continue;
     ++found;
-    for (std::size_t j = t.home(static_cast<std::uint32_t>(s >> 32)); j != i;
-         j = (j + 1) & t.mask) {
-      if (t.slots[j].load(std::memory_order_relaxed) == 0) {
+    for (std::size_t line = t.home(slot_line::hash(s)); line != i / slot_line::size;
+         line = (line + 1) & t.line_mask) {
+      if (slot_line::empty(&t.slots[line * slot_line::size]) != 0) {
         return "slot " + std::to_string(i) + " is not reachable from its home";
       }
     }

@@ -1,21 +1,25 @@
 // Hash table from a 32-bit hash to candidate node ids: what the key really was, the caller checks
-// at the node. Open addressing, 8-byte slots, linear probing, no tombstones.
+// at the node. Open addressing by cache lines: an entry lies in its home line or, if that is full,
+// in the next one that is not. No tombstones. A look-up mostly takes one line, whose slots are
+// compared at once, and so does an erasure: only what was full has to be filled up again.
 //
 // Readers need no lock. A hit is a candidate, verified at the node; a miss counts only if the table
 // was not changed meanwhile (read_begin / read_valid). A grown table's predecessor stays mapped,
 // empty.
 //
-// 1. Every id in the table is reachable from its home slot without crossing an empty slot.
+// 1. All lines from an entry's home to the one before it are full.
 // 2. size() ≤ 3/4 of the slots.
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "csrc/core/relaxed.h"
+#include "csrc/core/slot_line.h"
 #include "csrc/core/stable_array.h"
 #include "csrc/core/step_count.h"
 #include "csrc/core/token_ops.h"
@@ -26,98 +30,97 @@ class id_table {
  public:
   static constexpr std::uint32_t none = 0xffffffffu;
 
-  // Walks the candidates of a hash in probing order.
+  // Walks the candidates of a hash.
   class probe {
    public:
     // The next id stored under the hash, or none.
     std::uint32_t next() noexcept {
-      if (steps_ == 0) count_lookups();
-      for (; steps_ <= mask_; ++steps_) {
-        count_entries();
-        const std::uint64_t s = slots_[at_].load(std::memory_order_relaxed);
-        if (s == 0) return none;
-        at_ = (at_ + 1) & mask_;
-        if (static_cast<std::uint32_t>(s >> 32) == hash_) {
-          ++steps_;
-          return ~static_cast<std::uint32_t>(s);
+      for (;;) {
+        while (same_ != 0) {
+          at_ = line_ * slot_line::size + slot_line::first(same_);
+          same_ &= same_ - 1;
+          const std::uint64_t s = slots_[at_].load(std::memory_order_relaxed);
+          if (slot_line::is(s, hash_)) return slot_line::id(s);
         }
+        if (left_ == 0 || slot_line::empty(slots_ + line_ * slot_line::size) != 0) return none;
+        --left_;
+        line_ = (line_ + 1) & line_mask_;
+        count_entries(slot_line::entries_counted);
+        same_ = slot_line::same(slots_ + line_ * slot_line::size, hash_);
       }
-      return none;
     }
 
    private:
     friend class id_table;
-    const std::atomic<std::uint64_t>* slots_ = nullptr;
-    std::size_t mask_ = 0;
-    std::size_t at_ = 0;
-    std::size_t steps_ = 0;
+    const slot_line::slot* slots_ = nullptr;
+    std::size_t line_mask_ = 0;
+    std::size_t line_ = 0;
+    std::size_t left_ = 0;  // lines that were not looked at yet
+    std::size_t at_ = 0;    // of the slot returned last
+    std::uint32_t same_ = 0;
     std::uint32_t hash_ = 0;
   };
 
   [[nodiscard]] bool create();
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return (current().mask + 1) * sizeof(std::uint64_t);
+    return (current().line_mask + 1) * slot_line::size * sizeof(std::uint64_t);
   }
 
   [[nodiscard]] probe find(std::uint32_t hash) const noexcept {
     const table& t = current();
     probe p;
     p.slots_ = t.slots.data();
-    p.mask_ = t.mask;
-    p.at_ = t.home(hash);
+    p.line_mask_ = t.line_mask;
+    p.line_ = t.home(hash);
+    p.left_ = t.line_mask;
     p.hash_ = hash;
+    count_lookups();
+    p.same_ = slot_line::same(p.slots_ + p.line_ * slot_line::size, hash);
     return p;
   }
   // The slots as they are now, for many look-ups of guesses: in a table that has grown meanwhile
   // they find nothing.
   class reader {
    public:
-    void prefetch_slot(std::uint32_t hash) const noexcept { prefetch(slots_ + home(hash)); }
+    void prefetch_slot(std::uint32_t hash) const noexcept { prefetch(line(hash >> shift_)); }
     // The first candidate of a hash, or none.
     [[nodiscard]] std::uint32_t first(std::uint32_t hash) const noexcept {
-      std::size_t i = home(hash);
+      std::size_t at = hash >> shift_;
       count_lookups();
-      for (std::size_t left = mask_ + 1; left > 0; --left) {
-        count_entries();
-        const std::uint64_t s = slots_[i].load(std::memory_order_relaxed);
-        if (static_cast<std::uint32_t>(s >> 32) == hash && s != 0) {
-          return ~static_cast<std::uint32_t>(s);
+      for (std::size_t left = line_mask_ + 1; left > 0; --left) {
+        const slot_line::slot* const slots = line(at);
+        for (std::uint32_t same = slot_line::same(slots, hash); same != 0; same &= same - 1) {
+          const std::uint64_t s = slots[slot_line::first(same)].load(std::memory_order_relaxed);
+          if (slot_line::is(s, hash)) return slot_line::id(s);
         }
-        if (s == 0) break;
-        i = (i + 1) & mask_;
+        if (slot_line::empty(slots) != 0) break;
+        at = (at + 1) & line_mask_;
+        count_entries(slot_line::entries_counted);
       }
       return none;
     }
 
    private:
     friend class id_table;
-    [[nodiscard]] std::size_t home(std::uint32_t hash) const noexcept {
-      return static_cast<std::size_t>(std::uint64_t{hash} >> shift_);
+    [[nodiscard]] const slot_line::slot* line(std::size_t i) const noexcept {
+      return slots_ + i * slot_line::size;
     }
-    const std::atomic<std::uint64_t>* slots_;
-    std::size_t mask_;
+    const slot_line::slot* slots_;
+    std::size_t line_mask_;
     int shift_;
   };
   [[nodiscard]] reader read() const noexcept {
     const table& t = current();
     reader r;
     r.slots_ = t.slots.data();
-    r.mask_ = t.mask;
+    r.line_mask_ = t.line_mask;
     r.shift_ = t.shift;
     return r;
   }
   void prefetch_slot(std::uint32_t hash) const noexcept {
     const table& t = current();
-    prefetch(t.slots.data() + t.home(hash));
-  }
-  // The same for an erasure, which reads on to the next empty slot: it often lies a line further.
-  void prefetch_slots(std::uint32_t hash) const noexcept {
-    const table& t = current();
-    constexpr std::size_t usual_reach = 5;
-    const std::size_t home = t.home(hash);
-    prefetch(t.slots.data() + home);
-    prefetch(t.slots.data() + ((home + usual_reach) & t.mask));
+    prefetch(t.slots.data() + t.home(hash) * slot_line::size);
   }
   [[nodiscard]] std::uint32_t read_begin() const noexcept { return version_.read_begin(); }
   [[nodiscard]] bool read_valid(std::uint32_t v) const noexcept { return version_.read_valid(v); }
@@ -138,18 +141,14 @@ class id_table {
   [[nodiscard]] std::string check() const;
 
  private:
-  using slot = std::atomic<std::uint64_t>;  // 0: empty; else hash, and the complement of the id
   struct table {
-    stable_array<slot> slots;
-    std::size_t mask = 0;
-    int shift = 0;  // the home slot is given by the hash's upper bits
+    stable_array<slot_line::slot> slots;
+    std::size_t line_mask = 0;
+    int shift = 0;  // the home line is given by the hash's upper bits
     [[nodiscard]] std::size_t home(std::uint32_t hash) const noexcept {
-      return static_cast<std::size_t>(std::uint64_t{hash} >> shift);
+      return static_cast<std::size_t>(hash >> shift);
     }
   };
-  static std::uint64_t pack(std::uint32_t hash, std::uint32_t id) noexcept {
-    return std::uint64_t{hash} << 32 | static_cast<std::uint32_t>(~id);
-  }
   [[nodiscard]] const table& current() const noexcept {
     return *current_.load(std::memory_order_acquire);
   }

@@ -157,6 +157,10 @@ class radix_tree final : public tree_view {
 
   // Ids of the last n blocks of a node, valid until the next change.
   [[nodiscard]] std::span<const block_id> tail(node_id n, std::uint32_t count) const noexcept;
+  // Leaves that are to go when two groups more have been named: fetches what removing them takes.
+  // Gives the first blocks of the group before, of which others may fetch what they keep.
+  static constexpr std::size_t leaving_group = 8;
+  std::span<const block_id> look_ahead(std::span<const node_id> leaves) noexcept;
   // Gives up the last `count` blocks of a leaf; all of them: removes it. REQUIRES: not pinned.
   void trim(node_id n, std::uint32_t count, bool evicted);
 
@@ -186,10 +190,6 @@ class radix_tree final : public tree_view {
     const std::uint32_t pinned = radix_tree::pinned_blocks(n);
     return all > pinned ? all - pinned : 0;
   }
-  void prefetch(node_id n) const noexcept override;
-  // First block of a leaf that goes soon, as the last prefetch() found it; no_block if it found
-  // none. What others know of the block will be read when it goes.
-  [[nodiscard]] block_id leaving_block() const noexcept { return leaving_.block; }
 
   [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
   [[nodiscard]] std::uint32_t tokens(node_id n) const noexcept { return nodes_[n].tokens; }
@@ -314,14 +314,17 @@ class radix_tree final : public tree_view {
   void drop_run(node_id n) noexcept;
   void compact(node_id lowest, block_lists::chunk c);
 
-  // Leaves that policies have named as going soon, the last ones (tree_leaving.cpp).
+  // tree_leaving.cpp: leaves that go soon; no_node where there is none.
   struct leaving_nodes {
-    static constexpr std::uint32_t ring = 32;
-    leaving_nodes() noexcept { node.fill(no_node); }
-    std::array<node_id, ring> node;
-    std::uint32_t last = 0;
-    block_id block = no_block;
+    leaving_nodes() noexcept {
+      named.fill(no_node);
+      fetched.fill(no_node);
+    }
+    std::array<node_id, leaving_group> named;    // the last group
+    std::array<node_id, leaving_group> fetched;  // the one before
+    std::array<block_id, leaving_group> blocks{};
   };
+  [[nodiscard]] bool may_leave(node_id n) const noexcept;
 
   std::uint32_t block_shift_ = 4;
   stable_array<std::uint32_t> rows_;
@@ -349,7 +352,7 @@ class radix_tree final : public tree_view {
   std::int64_t leaf_count_ = 0;
   std::atomic<std::uint32_t> leaves_added_{0};  // counted when the leaf is there
   std::int64_t token_count_ = 0;
-  mutable leaving_nodes leaving_;
+  leaving_nodes leaving_;
 };
 
 }  // namespace radixkv::detail

@@ -34,7 +34,7 @@ sibling_trie::ref sibling_trie::next(ref r) const noexcept {
 }
 
 void sibling_trie::prefetch_erase(node_id n, std::uint32_t known) const noexcept {
-  if (known != 0) table_.prefetch_slots(known);
+  if (known != 0) table_.prefetch_slot(known);
   for (const ref r : {tree_.nodes_[n].previous.load(), tree_.nodes_[n].next.load()}) {
     if (r == none) continue;
     if (is_fork(r)) {

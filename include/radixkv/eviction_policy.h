@@ -39,10 +39,6 @@ class tree_view {
   [[nodiscard]] virtual std::uint32_t pinned_blocks(node_id n) const noexcept = 0;
   // Roots (one per namespace) hold no block and are never victims.
   [[nodiscard]] virtual bool is_root(node_id n) const noexcept = 0;
-  // Hint that leaf n will be named a victim after about prefetch_distance others, so that what
-  // removing it touches is fetched meanwhile.
-  static constexpr std::size_t prefetch_distance = 24;
-  virtual void prefetch(node_id) const noexcept {}
   // Tail blocks of n that may be evicted now; 0 unless n is a leaf.
   [[nodiscard]] virtual std::uint32_t evictable_blocks(node_id n) const noexcept {
     if (is_root(n) || children(n) != 0) return 0;
@@ -124,6 +120,15 @@ class eviction_policy {
   // May be called repeatedly; the caller evicts at most `blocks` tail blocks (via on_trim or
   // on_remove) before it asks again, and may also stop.
   [[nodiscard]] virtual victim next_victim() = 0;
+  // Hint, by which what removing them touches is fetched ahead: the leaves that next_victim would
+  // name after `skip` others, as many as fit and as are known without a search. Gives their number.
+  // Some may never be named, or be gone.
+  [[nodiscard]] virtual std::size_t upcoming(std::size_t skip,
+                                             std::span<node_id> out) const noexcept {
+    static_cast<void>(skip);
+    static_cast<void>(out);
+    return 0;
+  }
   // Bytes of policy state that grow with the cache.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
   // Zeros where the policy keeps no statistics.

@@ -127,14 +127,24 @@ node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
     }
     count_nodes();
     const node_queue::entry e = q.front();
-    if (const auto later = q.peek(tree_view::prefetch_distance); later.node != no_node)
-      tree_->prefetch(later.node);
     if (valid(e) && states_[e.node].segment == segment) {
       if (tree_->evictable(e.node)) return e.node;
       unqueue(e.node);  // comes back when it is let go, or its last child goes
     }
     q.pop_front();
   }
+}
+
+std::size_t counted_policy::peek(const node_queue& q, std::size_t skip,
+                                 std::span<node_id> out) const noexcept {
+  std::size_t found = 0;
+  for (; found < out.size(); ++found) {
+    const node_id n = q.peek(skip + found).node;
+    if (n == no_node) break;
+    __builtin_prefetch(&states_[n], 1);
+    out[found] = n;
+  }
+  return found;
 }
 
 // Ticks 1, 2, … in the same order; equal ones stay equal. Without memory all become equal.

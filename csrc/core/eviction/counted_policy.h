@@ -73,6 +73,9 @@ class counted_policy : public eviction_policy {
   [[nodiscard]] node_id find_lost(std::uint32_t segment);
   // The first entry of q that is valid, in `segment` and evictable; drops those before it.
   [[nodiscard]] node_id first_evictable(node_queue& q, std::uint32_t segment);
+  // Nodes of q behind the first `skip` entries, for upcoming().
+  [[nodiscard]] std::size_t peek(const node_queue& q, std::size_t skip,
+                                 std::span<node_id> out) const noexcept;
   [[nodiscard]] victim whole(node_id n) const {
     return {n, tree_->blocks(n) - tree_->pinned_blocks(n)};
   }

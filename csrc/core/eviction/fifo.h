@@ -13,6 +13,10 @@ class fifo_policy final : public counted_policy {
   [[nodiscard]] std::string_view name() const noexcept override { return "fifo"; }
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
+  [[nodiscard]] std::size_t upcoming(std::size_t skip,
+                                     std::span<node_id> out) const noexcept override {
+    return peek(queue_, skip, out);
+  }
 
  protected:
   [[nodiscard]] bool put(node_id n) noexcept override { return queue_.insert({n, state(n).tick}); }

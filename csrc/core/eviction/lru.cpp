@@ -15,9 +15,6 @@ void lru_policy::attach(const tree_view& tree, std::int64_t) {
   heap_live_ = 0;
   lost_ = false;
   tick_ = 0;
-  named_ = no_node;
-  ahead_.fill(no_node);
-  later_.fill(no_node);
 }
 
 bool lru_policy::make_room(node_id limit) noexcept { return grow_to(states_, limit); }
@@ -84,13 +81,7 @@ victim lru_policy::next_victim() {
       continue;
     }
     count_nodes();
-    if (const std::uint32_t count = tree_->evictable_blocks(n); count > 0) {
-      if (n != named_) {  // a long one is named again and again
-        named_ = n;
-        fetch_ahead();
-      }
-      return {n, count};
-    }
+    if (const std::uint32_t count = tree_->evictable_blocks(n); count > 0) return {n, count};
     // A pinned leaf comes back when it is let go; an inner node when its last child goes.
     unqueue(states_[n]);
   }
@@ -107,21 +98,10 @@ node_id lru_policy::next_in_order() {
   return !heap_.empty() && heap_.front().tick < states_[n].tick ? heap_.front().node : n;
 }
 
-// Tells the tree of one victim that comes tree_view::prefetch_distance after the next one, and
-// fetches what is known here of one that it will be told of later: one of each a victim, since the
-// processor has only so many misses under way.
-void lru_policy::fetch_ahead() {
-  constexpr std::size_t ahead = tree_view::prefetch_distance;
-  if (turn_ == turns) {
-    ahead_ = later_;
-    const std::size_t found = queue_.copy(ahead + turns, later_);
-    std::fill(later_.begin() + static_cast<std::ptrdiff_t>(found), later_.end(), no_node);
-    turn_ = 0;
-  }
-  // Ids stay below the tree's limit whatever has become of the node meanwhile.
-  if (const node_id n = ahead_[turn_]; n != no_node) tree_->prefetch(n);
-  if (const node_id n = later_[turn_]; n != no_node) __builtin_prefetch(&states_[n]);
-  ++turn_;
+std::size_t lru_policy::upcoming(std::size_t skip, std::span<node_id> out) const noexcept {
+  const std::size_t found = queue_.copy(skip, out);
+  for (const node_id n : out.first(found)) __builtin_prefetch(&states_[n], 1);
+  return found;
 }
 
 // Queues what there was no memory to queue. Returns the oldest leaf for which there still is none.

@@ -19,7 +19,6 @@
 //    when they are the most of it.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -48,6 +47,8 @@ class lru_policy final : public eviction_policy {
   void on_unpin(node_id n) override;
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
+  [[nodiscard]] std::size_t upcoming(std::size_t skip,
+                                     std::span<node_id> out) const noexcept override;
   [[nodiscard]] std::size_t bytes() const noexcept override;
   [[nodiscard]] std::string check() const override;
 
@@ -78,7 +79,6 @@ class lru_policy final : public eviction_policy {
   [[nodiscard]] bool put_in_heap(node_id n, std::uint32_t tick) noexcept;
   void tidy_heap();
   [[nodiscard]] node_id next_in_order();
-  void fetch_ahead();
   std::uint32_t next_tick();
   void renumber();
   [[nodiscard]] node_id find_lost();
@@ -91,12 +91,6 @@ class lru_policy final : public eviction_policy {
   bool lost_ = false;
   std::uint32_t tick_ = 0;
   std::uint32_t tick_limit_;
-  node_id named_ = no_node;  // the last victim
-  // Nodes that come up, as it was when the queue was looked at last.
-  static constexpr std::size_t turns = 8;
-  std::array<node_id, turns> ahead_{};
-  std::array<node_id, turns> later_{};
-  std::size_t turn_ = turns;
 };
 
 }  // namespace radixkv::detail

@@ -82,6 +82,10 @@ class recency_queue {
       return;
     }
     entry(c, at) = no_node;
+    if (c == first_ && at == x.begin) {  // the usual end
+      while (entry(c, x.begin) == no_node) ++x.begin;
+      return;
+    }
     if (at == x.begin) {
       while (entry(c, x.begin) == no_node) ++x.begin;
     } else if (at + 1u == x.end) {

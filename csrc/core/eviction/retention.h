@@ -107,6 +107,11 @@ class retention final : public eviction_policy, private tree_view {
   void on_unpin(node_id n) override;
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
+  // What the policy says; discards and what gives way are too few to count.
+  [[nodiscard]] std::size_t upcoming(std::size_t skip,
+                                     std::span<node_id> out) const noexcept override {
+    return policy_->upcoming(skip, out);
+  }
   [[nodiscard]] std::size_t bytes() const noexcept override;
   [[nodiscard]] std::string check() const override;
   [[nodiscard]] policy_statistics statistics() const noexcept override {
@@ -124,7 +129,6 @@ class retention final : public eviction_policy, private tree_view {
   std::uint32_t children(node_id n) const noexcept override { return tree_->children(n); }
   std::uint32_t pinned_blocks(node_id n) const noexcept override;
   bool is_root(node_id n) const noexcept override { return tree_->is_root(n); }
-  void prefetch(node_id n) const noexcept override { tree_->prefetch(n); }
   std::uint32_t evictable_blocks(node_id n) const noexcept override {
     return holds_ == 0 ? tree_->evictable_blocks(n) : tree_view::evictable_blocks(n);
   }

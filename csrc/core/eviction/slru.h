@@ -21,6 +21,10 @@ class slru_policy final : public counted_policy {
   void on_trim(node_id n, std::uint32_t blocks) override;
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
+  [[nodiscard]] std::size_t upcoming(std::size_t skip,
+                                     std::span<node_id> out) const noexcept override {
+    return peek(queues_[probation], skip, out);
+  }
   [[nodiscard]] std::string check() const override;
 
  protected:
