@@ -204,7 +204,6 @@ class sibling_trie {
   [[nodiscard]] std::uint32_t take_fork(node_id parent, std::uint32_t up, std::uint32_t end,
                                         node_id witness) noexcept;
   void push_child(std::uint32_t f, ref r) noexcept;
-  void put_second_first(std::uint32_t f) noexcept;
   void add_child(node_id parent, const place& where, node_id n) noexcept;
   [[nodiscard]] ref insert_at(node_id parent, ref group, const place& where, node_id n) noexcept;
   void link_in_place(ref from, ref to) noexcept;

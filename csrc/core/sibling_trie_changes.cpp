@@ -24,7 +24,8 @@ sibling_trie::standing sibling_trie::standing_of(node_id parent, node_id n) cons
   const tree_node& x = tree_.nodes_[n];
   const std::uint32_t known = x.children == 0 ? radix_tree::known_hashes(x).child : 0;
   // Who knows its edge needs the fork only if it is the first child, or the second and last.
-  const std::uint32_t f = near_fork(n, known != 0 ? 2 : scanned_children);
+  const std::uint32_t near = x.next == none ? 2 : 1;
+  const std::uint32_t f = near_fork(n, known != 0 ? near : scanned_children);
   if (known != 0) return {f, known, true};
   if (f == none) return {f, find_edge(parent, n), true};
   if (!hashed(forks_[f])) return {f, 0, false};
@@ -71,18 +72,6 @@ void sibling_trie::push_child(std::uint32_t f, ref r) noexcept {
     forks_[f].inner = forks_[f].inner + 1;
     forks_[index(r)].up = f;
   }
-}
-
-void sibling_trie::put_second_first(std::uint32_t f) noexcept {
-  const ref first = forks_[f].head;
-  const ref second = next(first);
-  const ref third = next(second);
-  forks_[f].head = second;
-  previous(second) = f | fork_bit;
-  next(second) = first;
-  previous(first) = second;
-  next(first) = third;
-  if (third != none) previous(third) = first;
 }
 
 // REQUIRES: n's tokens lead to the end of the fork `where.at` and no further.
@@ -195,15 +184,12 @@ sibling_trie::change sibling_trie::erase(node_id parent, node_id n) noexcept {
   return next(forks_[s.fork].head) == none ? dissolve(parent, s.fork) : change{};
 }
 
-// Each fork that knew this node takes one from another of its children, so that the next one to go
-// is not again known to them all.
+// The forks that knew this node know another one that lies below them all.
 void sibling_trie::know_others(std::uint32_t f, node_id gone) noexcept {
-  count_nodes();
   forks_[f].witness = member(forks_[f].head);
   for (std::uint32_t a = forks_[f].up; a != none && forks_[a].witness == gone; a = forks_[a].up) {
     count_nodes();
-    put_second_first(a);
-    forks_[a].witness = member(forks_[a].head);
+    forks_[a].witness = forks_[f].witness;
   }
 }
 
