@@ -169,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(policies, hostile_cost,
                          ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t many = 100'000;
+constexpr std::size_t many = 200'000;
 #else
 constexpr std::size_t many = 1'000'000;
 #endif
