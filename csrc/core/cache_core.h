@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -233,10 +234,11 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::uint64_t next_id_ = 1;
   std::uint64_t requests_ = 0;
   pressure pressure_ = pressure::none;
-  node_id named_ = no_node;    // the last victim
-  std::uint32_t turn_ = 0;     // counts victims
-  bool streams_rows_ = false;  // the rows are too many to stay in the processor's caches
-  cache_statistics counted_;   // the members that only ever grow
+  node_id named_ = no_node;            // the last victim
+  std::uint32_t turn_ = 0;             // counts victims
+  std::array<node_id, 8> upcoming_{};  // victims to come, as the policy saw it some turns ago
+  bool streams_rows_ = false;          // the rows are too many to stay in the processor's caches
+  cache_statistics counted_;           // the members that only ever grow
 };
 
 class cache_core::guard {

@@ -1,6 +1,5 @@
 // Giving up cached blocks: leaf tails, in the policy's order, never what an open sequence uses.
 #include <algorithm>
-#include <array>
 #include <new>
 #include <unordered_map>
 #include <unordered_set>
@@ -37,10 +36,13 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
 void cache_core::look_ahead_locked(node_id next) {
   if (next == named_) return;  // a long leaf is named again and again
   named_ = next;
-  if (turn_++ % radix_tree::leaving_group != 0) return;
-  std::array<node_id, radix_tree::leaving_group> leaves;
-  const std::size_t found = policy_->upcoming(3 * radix_tree::leaving_group, leaves);
-  for (const block_id b : tree_.look_ahead(std::span(leaves).first(found))) pool_.prefetch(b);
+  const std::size_t turn = turn_++ % upcoming_.size();
+  if (turn == 0) {
+    upcoming_.fill(no_node);
+    (void)policy_->upcoming(radix_tree::leaving_distance, upcoming_);
+  }
+  if (upcoming_[turn] != no_node) policy_->prefetch(upcoming_[turn]);
+  if (const block_id b = tree_.look_ahead(upcoming_[turn]); b != no_block) pool_.prefetch(b);
 }
 
 // Evicts a victim's blocks, at most `most` of them; gives their number.
@@ -217,6 +219,7 @@ void cache_core::keep_prefix_limit_locked() {
   while (tree_.leaves() > options_.max_prefixes) {
     const victim v = policy_->next_victim();
     if (v.node == no_node) return;
+    look_ahead_locked(v.node);
     trim_locked(v.node, v.blocks, true);
     counted_.evicted_blocks += v.blocks;
   }

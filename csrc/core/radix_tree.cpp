@@ -158,33 +158,34 @@ bool radix_tree::split_after(node_id n, std::uint32_t count) {
 }
 
 // Fetches what splitting n after `count` blocks will read, as far as the node tells: the misses
-// overlap instead of following one another.
+// overlap instead of following one another. What is waited for first comes first, since where page
+// tables are cold, too, the processor has only a few of them under way.
 void radix_tree::fetch_for_split(node_id n, std::uint32_t count) const noexcept {
-  detail::prefetch(&nodes_[free_node_ != no_node ? free_node_ : fresh_node_]);
   const tree_node& x = nodes_[n];
   const std::uint32_t total = blocks_of(x.tokens);
   const bool leaf = x.children == 0;
   const table_hashes h = leaf ? known_hashes(x) : table_hashes{};
-  detail::prefetch(&nodes_[x.parent]);
-  if (h.child != 0 && is_alone(x)) child_table_.prefetch_slot(h.child);
-  if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
   const std::uint32_t hashed = hashed_blocks(count);
-  if (hashed != 0 || h.child == 0) detail::prefetch(first_row(x));
   if (total <= tree_node::inline_blocks) {
-    for (std::uint32_t i = 1; i <= count; ++i) {
+    for (std::uint32_t i = hashed != 0 || h.child == 0 ? 0 : count; i <= count; ++i) {
       detail::prefetch(row(static_cast<block_id>(x.list[i].load())));
     }
-    return;
+  } else {
+    detail::prefetch(lists_.at(x.list[0]));
+    lists_.prefetch_header(x.list[1]);
+    // Blocks of a run mostly have ids in a row: fetch rows before the ids are there.
+    const std::uint32_t first = x.list[2];
+    if (hashed == 0 && h.child == 0) detail::prefetch(row(static_cast<block_id>(first)));
+    for (std::uint32_t i = 0; i < hashed; ++i) {
+      detail::prefetch(row(static_cast<block_id>(first + i)));
+    }
+    detail::prefetch(row(static_cast<block_id>(first + count)));
+    detail::prefetch(lists_.at(x.list[0] + count));
   }
-  lists_.prefetch_header(x.list[1]);
-  detail::prefetch(lists_.at(x.list[0]));
-  detail::prefetch(lists_.at(x.list[0] + count));
-  // Blocks of a run mostly have ids in a row: fetch rows before the ids are there.
-  const std::uint32_t first = x.list[2];
-  for (std::uint32_t i = 1; i < hashed; ++i) {
-    detail::prefetch(row(static_cast<block_id>(first + i)));
-  }
-  detail::prefetch(row(static_cast<block_id>(first + count)));
+  if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
+  detail::prefetch(&nodes_[x.parent]);
+  if (h.child != 0 && is_alone(x)) child_table_.prefetch_slot(h.child);
+  detail::prefetch(&nodes_[free_node_ != no_node ? free_node_ : fresh_node_]);
 }
 
 // The first `count` blocks of n become a node of their own, n's new parent. REQUIRES: room

@@ -157,10 +157,11 @@ class radix_tree final : public tree_view {
 
   // Ids of the last n blocks of a node, valid until the next change.
   [[nodiscard]] std::span<const block_id> tail(node_id n, std::uint32_t count) const noexcept;
-  // Leaves that are to go when two groups more have been named: fetches what removing them takes.
-  // Gives the first blocks of the group before, of which others may fetch what they keep.
-  static constexpr std::size_t leaving_group = 8;
-  std::span<const block_id> look_ahead(std::span<const node_id> leaves) noexcept;
+  // A leaf that is to go after about leaving_distance others, or no_node: fetches what removing it
+  // and those named before will take. Gives the first block of one of them, of which others may
+  // fetch what they keep, or no_block.
+  static constexpr std::uint32_t leaving_distance = 24;
+  block_id look_ahead(node_id leaf) noexcept;
   // Gives up the last `count` blocks of a leaf; all of them: removes it. REQUIRES: not pinned.
   void trim(node_id n, std::uint32_t count, bool evicted);
 
@@ -314,17 +315,13 @@ class radix_tree final : public tree_view {
   void drop_run(node_id n) noexcept;
   void compact(node_id lowest, block_lists::chunk c);
 
-  // tree_leaving.cpp: leaves that go soon; no_node where there is none.
+  // tree_leaving.cpp: the leaves named last.
   struct leaving_nodes {
-    leaving_nodes() noexcept {
-      named.fill(no_node);
-      fetched.fill(no_node);
-    }
-    std::array<node_id, leaving_group> named;    // the last group
-    std::array<node_id, leaving_group> fetched;  // the one before
-    std::array<block_id, leaving_group> blocks{};
+    static constexpr std::uint32_t ring = 32;
+    leaving_nodes() noexcept { node.fill(no_node); }
+    std::array<node_id, ring> node;
+    std::uint32_t last = 0;
   };
-  [[nodiscard]] bool may_leave(node_id n) const noexcept;
 
   std::uint32_t block_shift_ = 4;
   stable_array<std::uint32_t> rows_;

@@ -117,6 +117,7 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
   const fork& f = forks_[index(above.at)];
   const std::uint32_t end = f.end;
   to = {none, index(above.at), none, 0, {}};
+  if (end >= n) return conflicting(to);  // a writer has made another fork of it
   if (hashed(f)) {
     id_table::probe p = table_.find(edge_hash(parent, tokens, end + 1));
     for (ref r = p.next(); r != none; r = p.next()) {

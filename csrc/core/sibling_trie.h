@@ -204,12 +204,13 @@ class sibling_trie {
   [[nodiscard]] std::uint32_t take_fork(node_id parent, std::uint32_t up, std::uint32_t end,
                                         node_id witness) noexcept;
   void push_child(std::uint32_t f, ref r) noexcept;
+  void put_second_first(std::uint32_t f) noexcept;
   void add_child(node_id parent, const place& where, node_id n) noexcept;
   [[nodiscard]] ref insert_at(node_id parent, ref group, const place& where, node_id n) noexcept;
   void link_in_place(ref from, ref to) noexcept;
   void put_in_place(node_id parent, std::uint32_t up, ref from, ref to,
                     const std::uint32_t* tokens) noexcept;
-  void know_others(std::uint32_t f, node_id gone) noexcept;
+  void know_instead(std::uint32_t f, node_id gone, node_id w) noexcept;
   void file_divided(node_id parent, std::uint32_t upper, ref lower) noexcept;
   void file_joined(node_id parent, std::uint32_t upper, ref lower) noexcept;
   [[nodiscard]] change dissolve(node_id parent, std::uint32_t f) noexcept;

@@ -74,6 +74,18 @@ void sibling_trie::push_child(std::uint32_t f, ref r) noexcept {
   }
 }
 
+void sibling_trie::put_second_first(std::uint32_t f) noexcept {
+  const ref first = forks_[f].head;
+  const ref second = next(first);
+  const ref third = next(second);
+  forks_[f].head = second;
+  previous(second) = f | fork_bit;
+  next(second) = first;
+  previous(first) = second;
+  next(first) = third;
+  if (third != none) previous(third) = first;
+}
+
 // REQUIRES: n's tokens lead to the end of the fork `where.at` and no further.
 void sibling_trie::add_child(node_id parent, const place& where, node_id n) noexcept {
   const std::uint32_t f = index(where.at);
@@ -180,16 +192,24 @@ sibling_trie::change sibling_trie::erase(node_id parent, node_id n) noexcept {
   previous(n) = none;
   next(n) = none;
   if (s.fork == none) return {};
-  if (forks_[s.fork].witness == n) know_others(s.fork, n);
+  if (forks_[s.fork].witness == n) know_instead(s.fork, n, member(forks_[s.fork].head));
   return next(forks_[s.fork].head) == none ? dissolve(parent, s.fork) : change{};
 }
 
-// The forks that knew this node know another one that lies below them all.
-void sibling_trie::know_others(std::uint32_t f, node_id gone) noexcept {
-  forks_[f].witness = member(forks_[f].head);
-  for (std::uint32_t a = forks_[f].up; a != none && forks_[a].witness == gone; a = forks_[a].up) {
+// The forks that knew a node, from f upwards: the lowest ones know w instead, which lies below them
+// all; each further one takes one from another of its children, so that the next one to go is not
+// again known to all of a long chain.
+void sibling_trie::know_instead(std::uint32_t f, node_id gone, node_id w) noexcept {
+  constexpr int lowest = 4;
+  int seen = 0;
+  for (std::uint32_t a = f; a != none && forks_[a].witness == gone; a = forks_[a].up) {
     count_nodes();
-    forks_[a].witness = forks_[f].witness;
+    if (seen++ < lowest) {
+      forks_[a].witness = w;
+    } else {
+      put_second_first(a);
+      forks_[a].witness = member(forks_[a].head);
+    }
   }
 }
 
@@ -217,10 +237,7 @@ void sibling_trie::replace(node_id parent, node_id from, node_id to) noexcept {
   link_in_place(from, to);
   previous(from) = none;
   next(from) = none;
-  for (std::uint32_t a = s.fork; a != none && forks_[a].witness == from; a = forks_[a].up) {
-    count_nodes();
-    forks_[a].witness = to;
-  }
+  know_instead(s.fork, from, to);
 }
 
 }  // namespace radixkv::detail

@@ -129,6 +129,8 @@ class eviction_policy {
     static_cast<void>(out);
     return 0;
   }
+  // Hint that n, which upcoming() gave, will go soon: fetches what the policy knows of it.
+  virtual void prefetch(node_id n) const noexcept { static_cast<void>(n); }
   // Bytes of policy state that grow with the cache.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
   // Zeros where the policy keeps no statistics.

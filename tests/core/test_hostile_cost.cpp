@@ -54,10 +54,10 @@ std::int64_t blocks_of(const prompts& all) {
   return static_cast<std::int64_t>(blocks);
 }
 
-kv_cache make_cache(std::int64_t blocks, const char* policy) {
+kv_cache make_cache(std::int64_t blocks, const char* policy, std::uint32_t tokens = block_tokens) {
   cache_options o;
   o.blocks = blocks;
-  o.block_tokens = block_tokens;
+  o.block_tokens = tokens;
   o.policy = policy;
   return kv_cache::create(std::move(o)).value();
 }
@@ -205,6 +205,35 @@ TEST(hostile_cost_siblings, a_million) {
 // length, whatever their number.
 TEST(hostile_cost_siblings, a_million_that_part_everywhere) {
   compare_siblings("parting everywhere", siblings_parting_everywhere);
+}
+
+// Prompts of one block that share 1, 2, … tokens with one of them, which every fork knows, and
+// leave in the order in which the next to go is the one that all that are left know.
+TEST(hostile_cost_siblings, one_that_all_forks_know) {
+  constexpr std::uint32_t length = 256;
+  std::mt19937 random(10);
+  prompts chain;
+  const tokens all = random_tokens(random, length);
+  for (std::size_t shared = 1; shared < length; ++shared) {
+    chain.push_back(all);
+    chain.back()[shared] = ~all[shared];
+    if (shared == 1) chain.push_back(all);
+  }
+  const auto evict_lines = [](const prompts& in_order) {
+    kv_cache cache = make_cache(1000, "lru", length);
+    for (const tokens& t : in_order) EXPECT_TRUE(publish(cache, t));
+    std::vector<const tokens*> used = {&in_order[0], &in_order[1]};
+    for (std::size_t i = in_order.size(); i-- > 2;) used.push_back(&in_order[i]);
+    for (const tokens* t : used) EXPECT_TRUE(publish(cache, *t));
+    const step_counts before = steps_of_thread();
+    const auto blocks = static_cast<std::int64_t>(in_order.size());
+    EXPECT_EQ(cache.evict(blocks), blocks);
+    return lines(before) / static_cast<double>(blocks);
+  };
+  const double hostile = evict_lines(chain);
+  const double normal = evict_lines(as_long_as(chain));
+  std::printf("evict %.2f/%.2f lines per block\n", hostile, normal);
+  EXPECT_LE(hostile, most * normal);
 }
 
 std::vector<step_counts> steps_of_calls(kv_cache& cache, const prompts& mine) {

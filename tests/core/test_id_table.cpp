@@ -1,6 +1,7 @@
 // The table against a multimap, with hashes that collide.
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <map>
 #include <random>
 #include <thread>
@@ -66,36 +67,66 @@ TEST(id_table, finds_what_a_multimap_finds) {
   }
 }
 
-// A reader either finds an id that is there all the time, or learns that its miss does not count.
-TEST(id_table, readers_do_not_miss_beside_a_writer) {
+// A reader either finds an id that is there all the time, or learns that its miss does not count:
+// while what lies before it goes and it moves up, and while the table grows.
+void move_beside_a_reader(std::uint32_t fillers, int rounds, bool grow) {
   id_table table;
   ASSERT_TRUE(table.create());
-  ASSERT_TRUE(table.reserve(1));
+  ASSERT_TRUE(table.reserve(fillers + 1));
   constexpr std::uint32_t hash = 0x80000000u;
-  table.insert(hash, 7);
+  constexpr std::uint32_t watched = 1'000'000;
+  std::atomic<std::uint32_t> phase{0};  // odd: watched + phase is there
   std::atomic<bool> stop{false};
   std::thread writer([&] {
     std::mt19937 random(1);
-    for (int round = 0; round < 200; ++round) {
-      std::vector<std::pair<std::uint32_t, std::uint32_t>> mine;
-      for (std::uint32_t i = 0; i < 100; ++i) {
-        mine.emplace_back(hash + (random() % 64 << 20) - (32u << 20), 100 + i);
-        ASSERT_TRUE(table.reserve(1));
-        table.insert(mine.back().first, mine.back().second);
+    std::vector<std::uint32_t> hashes(fillers);
+    std::uint32_t others = fillers;
+    for (int round = 0; round < rounds; ++round) {
+      // All of its home line, which holds a third of them.
+      for (std::uint32_t i = 0; i < fillers; ++i) {
+        hashes[i] = hash + (random() % 2 << 25) + i;
+        table.insert(hashes[i], i);
       }
-      for (const auto& [h, id] : mine) table.erase(h, id);
+      const std::uint32_t now = phase + 1;
+      table.insert(hash + fillers, watched + now);
+      phase.store(now, std::memory_order_release);
+      if (grow && round % 10'000 == 0) {
+        for (int i = 0; i < 100; ++i) {
+          ASSERT_TRUE(table.reserve(fillers + 2));
+          table.insert(static_cast<std::uint32_t>(random()), others++);
+        }
+      }
+      for (std::uint32_t i = 0; i < fillers; ++i) table.erase(hashes[i], i);
+      phase.store(now + 1, std::memory_order_release);
+      table.erase(hash + fillers, watched + now);
     }
     stop = true;
   });
+  std::size_t read = 0;
+  std::size_t missed = 0;
   while (!stop) {
+    const std::uint32_t now = phase.load(std::memory_order_acquire);
+    if (now % 2 == 0) continue;
     const std::uint32_t version = table.read_begin();
-    const std::vector<std::uint32_t> found = candidates(table, hash);
-    if (std::find(found.begin(), found.end(), 7u) == found.end()) {
-      ASSERT_FALSE(table.read_valid(version));
+    id_table::probe p = table.find(hash + fillers);
+    std::uint32_t id = p.next();
+    while (id != id_table::none && id != watched + now) id = p.next();
+    const bool valid = table.read_valid(version);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (phase.load(std::memory_order_relaxed) != now) continue;
+    ++read;
+    if (id == id_table::none) {
+      ++missed;
+      ASSERT_FALSE(valid);
     }
   }
   writer.join();
+  EXPECT_EQ(table.check(), "");
+  std::printf("%zu reads, %zu missed\n", read, missed);
 }
+
+TEST(id_table, readers_do_not_miss_what_moves) { move_beside_a_reader(24, 300'000, false); }
+TEST(id_table, readers_do_not_miss_beside_growth) { move_beside_a_reader(24, 300'000, true); }
 
 }  // namespace
 }  // namespace radixkv::detail

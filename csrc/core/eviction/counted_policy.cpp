@@ -141,7 +141,6 @@ std::size_t counted_policy::peek(const node_queue& q, std::size_t skip,
   for (; found < out.size(); ++found) {
     const node_id n = q.peek(skip + found).node;
     if (n == no_node) break;
-    __builtin_prefetch(&states_[n], 1);
     out[found] = n;
   }
   return found;

@@ -99,9 +99,7 @@ node_id lru_policy::next_in_order() {
 }
 
 std::size_t lru_policy::upcoming(std::size_t skip, std::span<node_id> out) const noexcept {
-  const std::size_t found = queue_.copy(skip, out);
-  for (const node_id n : out.first(found)) __builtin_prefetch(&states_[n], 1);
-  return found;
+  return queue_.copy(skip, out);
 }
 
 // Queues what there was no memory to queue. Returns the oldest leaf for which there still is none.

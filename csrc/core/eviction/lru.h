@@ -49,6 +49,7 @@ class lru_policy final : public eviction_policy {
   [[nodiscard]] victim next_victim() override;
   [[nodiscard]] std::size_t upcoming(std::size_t skip,
                                      std::span<node_id> out) const noexcept override;
+  void prefetch(node_id n) const noexcept override { __builtin_prefetch(&states_[n], 1); }
   [[nodiscard]] std::size_t bytes() const noexcept override;
   [[nodiscard]] std::string check() const override;
 

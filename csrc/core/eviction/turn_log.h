@@ -89,6 +89,16 @@ class turn_log : public position_ring<log_entry> {
         return "entry " + std::to_string(p) + " of the log counts too many cleared ones";
       }
     }
+    cleared = 0;  // up to the position
+    for (std::uint64_t p = begin(); p != end(); ++p) {
+      const log_entry& e = (*this)[p];
+      cleared = e.run == no_run ? cleared + 1 : 0;
+      // What was dropped before the first may have been cleared, too.
+      const std::uint64_t behind = std::min<std::uint64_t>(e.cleared.behind, p - begin() + 1);
+      if (e.run == no_run && (e.cleared.behind == 0 || behind > cleared)) {
+        return "entry " + std::to_string(p) + " of the log counts too many cleared before it";
+      }
+    }
     return {};
   }
 
