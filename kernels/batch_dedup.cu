@@ -157,18 +157,17 @@ __global__ void dedup_verify_kernel(const __grid_constant__ dedup_job job, std::
   }
 }
 
-std::size_t cub_bytes(std::uint32_t slots) {
-  std::size_t bytes = 0;
-  const cudaError_t error = cub_call([&] {
+cudaError_t cub_bytes(std::uint32_t slots, std::size_t& bytes) {
+  bytes = 0;
+  return cub_call([&] {
     return cub::DeviceScan::InclusiveSumByKey(
         nullptr, bytes, static_cast<std::uint32_t*>(nullptr), static_cast<std::uint64_t*>(nullptr),
         static_cast<std::uint64_t*>(nullptr), static_cast<int>(slots));
   });
-  return error == cudaSuccess ? bytes : 0;
 }
 
 // Lays the arrays out from `base` on.
-dedup_memory lay_out(void* base, std::uint32_t prompts, std::uint32_t slots) {
+cudaError_t lay_out(void* base, std::uint32_t prompts, std::uint32_t slots, dedup_memory& m) {
   auto* at = static_cast<std::byte*>(base);
   std::size_t used = 0;
   const auto take = [&](auto*& array, std::size_t count) {
@@ -176,17 +175,17 @@ dedup_memory lay_out(void* base, std::uint32_t prompts, std::uint32_t slots) {
         reinterpret_cast<std::uintptr_t>(at) + used);
     used += (count * sizeof(*array) + 255) / 256 * 256;
   };
-  dedup_memory m = {};
+  m = {};
   take(m.prompts, slots);
   take(m.sums, slots);
   take(m.heads, std::size_t{1} << table_log2_slots(slots));
   take(m.best, prompts);
-  m.temporary_bytes = cub_bytes(slots);
+  const cudaError_t error = cub_bytes(slots, m.temporary_bytes);
   std::byte* temporary = nullptr;
   take(temporary, m.temporary_bytes);
   m.temporary = temporary;
   m.bytes = used;
-  return m;
+  return error;
 }
 
 bool valid_sizes(std::uint32_t prompts, std::int64_t tokens, std::uint32_t block_tokens) {
@@ -223,11 +222,15 @@ cudaError_t find_candidates(cudaStream_t stream, const dedup_job& job) {
 
 }  // namespace
 
-std::size_t batch_dedup_workspace_bytes(std::uint32_t prompt_count, std::int64_t token_count,
-                                        std::uint32_t block_tokens) {
-  if (!valid_sizes(prompt_count, token_count, block_tokens)) return 0;
-  return lay_out(nullptr, prompt_count, static_cast<std::uint32_t>(token_count / block_tokens))
-      .bytes;
+cudaError_t batch_dedup_workspace_bytes(std::uint32_t prompt_count, std::int64_t token_count,
+                                        std::uint32_t block_tokens, std::size_t& bytes) {
+  bytes = 0;
+  if (!valid_sizes(prompt_count, token_count, block_tokens)) return cudaErrorInvalidValue;
+  dedup_memory memory;
+  const cudaError_t error = lay_out(nullptr, prompt_count,
+                                    static_cast<std::uint32_t>(token_count / block_tokens), memory);
+  if (error == cudaSuccess) bytes = memory.bytes;
+  return error;
 }
 
 cudaError_t batch_dedup(cudaStream_t stream, const batch_dedup_arguments& a) {
@@ -238,7 +241,10 @@ cudaError_t batch_dedup(cudaStream_t stream, const batch_dedup_arguments& a) {
   job.slot_count = static_cast<std::uint32_t>(a.token_count / a.block_tokens);
   while ((1u << job.log2_block_tokens) < a.block_tokens) ++job.log2_block_tokens;
   job.log2_heads = table_log2_slots(job.slot_count);
-  job.memory = lay_out(a.workspace, a.prompt_count, job.slot_count);
+  if (const cudaError_t error = lay_out(a.workspace, a.prompt_count, job.slot_count, job.memory);
+      error != cudaSuccess) {
+    return error;
+  }
   if (a.token_offsets == nullptr || a.matched_blocks == nullptr || a.representatives == nullptr ||
       a.shared_blocks == nullptr || a.workspace == nullptr || a.hash.mask == 0 ||
       (job.slot_count > 0 && (a.tokens == nullptr || a.block_table == nullptr)) ||

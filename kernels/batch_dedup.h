@@ -40,14 +40,18 @@ struct batch_dedup_arguments {
   std::size_t workspace_bytes = 0;
 };
 
-// Bytes of workspace for at most so many prompts and tokens, 0 if that is more than there may be.
-[[nodiscard]] std::size_t batch_dedup_workspace_bytes(std::uint32_t prompt_count,
+// Bytes of workspace for at most so many prompts and tokens. Errors, with `bytes` 0:
+// cudaErrorInvalidValue (more prompts or blocks than there may be, an invalid block_tokens),
+// others if the device could not be asked.
+[[nodiscard]] cudaError_t batch_dedup_workspace_bytes(std::uint32_t prompt_count,
                                                       std::int64_t token_count,
-                                                      std::uint32_t block_tokens);
+                                                      std::uint32_t block_tokens,
+                                                      std::size_t& bytes);
 
 // Enqueues the search on `stream` (several launches); never synchronises, allocates nothing, may be
 // captured. Errors, before anything is launched: cudaErrorInvalidValue (null pointers, sizes out of
-// range, a workspace that is too small), cudaErrorMisalignedAddress. No prompt is success.
+// range, a workspace that is too small), cudaErrorMisalignedAddress, others if the device could not
+// be asked. After the error of a launch, those before it are enqueued. No prompt is success.
 [[nodiscard]] cudaError_t batch_dedup(cudaStream_t stream, const batch_dedup_arguments& arguments);
 
 }  // namespace radixkv::kernels

@@ -2,15 +2,24 @@
 #include "bench/kernels/dedup_batch.h"
 
 namespace radixkv::bench {
+namespace {
+
+std::size_t workspace_bytes(const match_batch& batch) {
+  std::size_t bytes = 0;
+  require(kernels::batch_dedup_workspace_bytes(static_cast<std::uint32_t>(batch.cached.size()),
+                                               batch.offsets.back(), match_block_tokens, bytes),
+          "batch_dedup_workspace_bytes");
+  return bytes;
+}
+
+}  // namespace
 
 device_dedup::device_dedup(const match_batch& batch)
     : batch_(batch),
       match_(batch),
       representatives_(batch.cached.size()),
       shared_(batch.cached.size()),
-      workspace_(
-          kernels::batch_dedup_workspace_bytes(static_cast<std::uint32_t>(batch.cached.size()),
-                                               batch.offsets.back(), match_block_tokens)) {
+      workspace_(workspace_bytes(batch)) {
   const kernels::prefix_match_arguments& m = match_.arguments();
   arguments_.hash = m.hash;
   arguments_.block_tokens = match_block_tokens;

@@ -198,11 +198,11 @@ status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch
   a.workspace = shared_workspace_.get();
   a.workspace_bytes = shared_workspace_bytes_;
   const cudaError_t failed = kernels::batch_dedup(stream, a);
+  // Whatever it says: some of its launches may have been enqueued before one failed.
+  if (status s = order_.record(stream, shared_.get(), "a search for shared prefixes"); !s) return s;
   if (failed == cudaErrorInvalidValue || failed == cudaErrorMisalignedAddress) {
     return {errc::invalid_argument, std::string("find_shared: ") + cudaGetErrorString(failed)};
   }
-  // Some of its launches may have been enqueued even if one failed.
-  if (status s = order_.record(stream, shared_.get(), "a search for shared prefixes"); !s) return s;
   if (failed != cudaSuccess) return device_error("launching a search for shared prefixes", failed);
   return {};
 }

@@ -47,13 +47,15 @@ status cuda_index_state::create(const cuda_index_options& options) {
   if (!workspace) return workspace.error();
   workspace_ = std::move(*workspace);
   if (options.find_shared) {
-    shared_workspace_bytes_ = kernels::batch_dedup_workspace_bytes(
-        options.max_prompts, options.max_prompt_tokens, options.block_tokens);
-    if (shared_workspace_bytes_ == 0) {
+    const cudaError_t asked =
+        kernels::batch_dedup_workspace_bytes(options.max_prompts, options.max_prompt_tokens,
+                                             options.block_tokens, shared_workspace_bytes_);
+    if (asked == cudaErrorInvalidValue) {
       return {errc::invalid_argument, "cuda_index: max_prompt_tokens " +
                                           std::to_string(options.max_prompt_tokens) +
                                           " are more blocks than find_shared can number"};
     }
+    if (asked != cudaSuccess) return device_error("asking for the workspace of find_shared", asked);
     auto shared = allocate_device("the workspace of find_shared", shared_workspace_bytes_);
     if (!shared) return shared.error();
     shared_workspace_ = std::move(*shared);

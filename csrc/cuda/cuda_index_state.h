@@ -95,7 +95,7 @@ class cuda_index_state {
   std::uint64_t tickets_ = 0;
   call_order order_{"the index"};   // of matches, which share the workspace
   device_buffer shared_workspace_;  // of find_shared, which its calls share
-  std::uint64_t shared_workspace_bytes_ = 0;
+  std::size_t shared_workspace_bytes_ = 0;
   device_event shared_;  // after the last of them
 };
 

@@ -22,6 +22,12 @@ inline void require_cuda(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
 
+// Leaves an error on the thread, as somebody else's refused call does.
+inline void leave_last_error() {
+  (void)cudaSetDevice(-1);
+  if (cudaPeekAtLastError() == cudaSuccess) throw std::runtime_error("no last error was left");
+}
+
 class test_stream {
  public:
   test_stream() { require_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }

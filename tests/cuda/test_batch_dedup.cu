@@ -47,8 +47,10 @@ dedup_result on_device(const device_index& index, const prompt_batch& batch, cud
   require_cuda(kernels::prefix_match(stream, match));
   const device_array<std::int32_t> representatives(batch.size());
   const device_array<std::int32_t> shared(batch.size());
-  const device_array<std::byte> workspace(kernels::batch_dedup_workspace_bytes(
-      match.prompt_count, match.token_count, index.block_tokens()));
+  std::size_t workspace_bytes = 0;
+  require_cuda(kernels::batch_dedup_workspace_bytes(match.prompt_count, match.token_count,
+                                                    index.block_tokens(), workspace_bytes));
+  const device_array<std::byte> workspace(workspace_bytes);
   kernels::batch_dedup_arguments a;
   a.hash = match.hash;
   a.block_tokens = index.block_tokens();
@@ -180,8 +182,13 @@ TEST(batch_dedup, refuses_bad_arguments) {
   EXPECT_EQ(cudaErrorInvalidValue, kernels::batch_dedup(stream, a));
   a.token_count = -1;
   EXPECT_EQ(cudaErrorInvalidValue, kernels::batch_dedup(stream, a));
-  EXPECT_EQ(0u, kernels::batch_dedup_workspace_bytes(1, std::int64_t{1} << 50, 16));
-  EXPECT_EQ(0u, kernels::batch_dedup_workspace_bytes(1, 100, 48));
+  for (const auto& [tokens, block_tokens] :
+       {std::pair{std::int64_t{1} << 50, 16u}, std::pair{std::int64_t{100}, 48u}}) {
+    std::size_t bytes = 1;
+    EXPECT_EQ(cudaErrorInvalidValue,
+              kernels::batch_dedup_workspace_bytes(1, tokens, block_tokens, bytes));
+    EXPECT_EQ(0u, bytes);
+  }
 }
 
 }  // namespace

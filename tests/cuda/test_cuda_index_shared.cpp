@@ -29,6 +29,36 @@ TEST(cuda_index_shared, prompts_share_what_nobody_has_cached) {
   EXPECT_GT(found, 100);
 }
 
+// CUB takes the thread's last error for its own.
+TEST(cuda_index_shared, what_others_left_as_last_error_fails_nothing) {
+  cuda_index_options options = small_options();
+  options.find_shared = true;
+  leave_last_error();
+  auto made = cuda_index::create(options);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  (void)cudaGetLastError();
+  device_array<token_id> prompts(tokens(2 * block_tokens, 5));
+  device_array<std::int64_t> offsets(std::vector<std::int64_t>{0, block_tokens, 2 * block_tokens});
+  device_array<std::int32_t> matched(2), representatives(2), shared(2);
+  device_array<block_id> table(2);
+  test_stream stream;
+  const cuda_match_batch batch{.tokens = prompts.data(),
+                               .offsets = offsets.data(),
+                               .prompts = 2,
+                               .token_count = 2 * block_tokens,
+                               .matched_blocks = matched.data(),
+                               .block_table = table.data()};
+  const auto ticket = made->match(stream, batch);
+  ASSERT_TRUE(ticket.ok()) << ticket.error().message;
+  leave_last_error();
+  RADIXKV_ASSERT_OK(made->find_shared(stream, batch, {representatives.data(), shared.data()}));
+  (void)cudaGetLastError();
+  RADIXKV_ASSERT_OK(made->finish(stream, *ticket));
+  RADIXKV_ASSERT_OK(made->synchronize());
+  EXPECT_EQ(representatives.download(), (std::vector<std::int32_t>{0, 0}));
+  EXPECT_EQ(shared.download(), (std::vector<std::int32_t>{0, 1}));
+}
+
 TEST(cuda_index_shared, find_shared_refuses_what_it_was_not_made_for) {
   device_array<std::int32_t> results(2);
   device_array<token_id> prompt(tokens(block_tokens, 5));

@@ -90,6 +90,25 @@ TEST(cuda_page_tables, random_sequences) {
   }
 }
 
+// CUB takes the thread's last error for its own.
+TEST(cuda_page_tables, what_others_left_as_last_error_fails_nothing) {
+  leave_last_error();
+  auto made = cuda_page_tables::create(options());
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  test_stream stream;
+  device_array<std::int32_t> indptr(2), indices(4), last(1);
+  RADIXKV_ASSERT_OK(made->set(3, std::vector<block_id>{7, 8}, 5));
+  RADIXKV_ASSERT_OK(made->update(stream));
+  leave_last_error();
+  RADIXKV_ASSERT_OK(made->csr(stream, std::vector<std::int32_t>{3}, indptr.data(), indices.data(),
+                              4, last.data()));
+  RADIXKV_ASSERT_OK(made->synchronize());
+  (void)cudaGetLastError();
+  EXPECT_EQ(indptr.download(), (std::vector<std::int32_t>{0, 2}));
+  EXPECT_EQ(indices.download(0, 2), (std::vector<std::int32_t>{7, 8}));
+  EXPECT_EQ(last.download()[0], 1);
+}
+
 TEST(cuda_page_tables, bad_input_changes_nothing) {
   const auto create = [](auto change) {
     cuda_page_tables_options o = options();
