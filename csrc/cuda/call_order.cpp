@@ -1,13 +1,21 @@
 #include "csrc/cuda/call_order.h"
 
-#include "csrc/cuda/device_memory.h"
+#include <string>
 
 namespace radixkv::detail {
 
+namespace {
+
+error record_error(const device_failure& f) {
+  return device_error(std::string("recording ") + f.what, f.code);
+}
+
+}  // namespace
+
 status call_order::usable() const {
-  if (lost_.empty()) return {};
-  return {errc::device, "an earlier call could not be completed (" + lost_ + "): synchronize() " +
-                            owner_ + " first"};
+  if (lost_.code == cudaSuccess) return {};
+  return {errc::device, "an earlier call could not be completed (" + record_error(lost_).message +
+                            "): synchronize() " + owner_ + " first"};
 }
 
 status call_order::enter(cudaStream_t stream) const {
@@ -21,9 +29,8 @@ status call_order::enter(cudaStream_t stream) const {
 
 status call_order::record(cudaStream_t stream, cudaEvent_t event, const char* what) {
   if (const cudaError_t e = cudaEventRecord(event, stream); e != cudaSuccess) {
-    const error failure = device_error(std::string("recording ") + what, e);
-    lost_ = failure.message;
-    return failure;
+    lost_ = {what, e};
+    return record_error(lost_);
   }
   return {};
 }
@@ -43,11 +50,11 @@ status call_order::wait() const {
 }
 
 result<bool> call_order::recover() {
-  if (lost_.empty()) return false;
+  if (lost_.code == cudaSuccess) return false;
   if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
     return device_error("waiting for the device", e);
   }
-  lost_.clear();
+  lost_ = {};
   last_ = nullptr;
   return true;
 }

@@ -8,10 +8,9 @@
 // Thread-safety: none.
 #pragma once
 
-#include <string>
-
 #include <cuda_runtime_api.h>
 
+#include "csrc/cuda/device_memory.h"
 #include "radixkv/result.h"
 
 namespace radixkv::detail {
@@ -26,8 +25,9 @@ class call_order {
   // What is enqueued on `stream` from now on runs after the last call. Errors, changing nothing:
   // those of usable(), device.
   [[nodiscard]] status enter(cudaStream_t stream) const;
-  // Puts `event` behind what was enqueued on `stream`; `what` names this in the error, device,
-  // after which nothing is usable.
+  // Puts `event` behind what was enqueued on `stream`; `what`, a literal, names this in the error,
+  // device, after which nothing is usable, nor if there was no memory for the error's text
+  // (std::bad_alloc).
   [[nodiscard]] status record(cudaStream_t stream, cudaEvent_t event, const char* what);
   // The same, and the event is the last one. The event must outlive its turn.
   [[nodiscard]] status leave(cudaStream_t stream, cudaEvent_t event, const char* what);
@@ -42,7 +42,7 @@ class call_order {
  private:
   const char* owner_;
   cudaEvent_t last_ = nullptr;
-  std::string lost_;  // why; empty: nothing was lost
+  device_failure lost_;  // the record that failed
 };
 
 }  // namespace radixkv::detail

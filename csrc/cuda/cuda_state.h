@@ -72,13 +72,14 @@ class cuda_state {
   [[nodiscard]] status check_borrowed() const;
   [[nodiscard]] status create_logits();
   // Uploads and launches as much of what is left as one slot holds.
-  [[nodiscard]] status run_slot(cudaStream_t stream, const step_plan& plan,
-                                const logits_rows_view& rows, std::span<const std::uint32_t> waves,
-                                std::span<const logits_batch> batches, progress& done);
-  [[nodiscard]] status launch_slot(cudaStream_t stream, const logits_rows_view& rows,
-                                   std::span<const std::uint32_t> waves, std::size_t copies,
-                                   std::span<const logits_batch> batches, const std::byte* device,
-                                   progress& done);
+  [[nodiscard]] device_failure run_slot(cudaStream_t stream, const step_plan& plan,
+                                        const logits_rows_view& rows,
+                                        std::span<const std::uint32_t> waves,
+                                        std::span<const logits_batch> batches, progress& done);
+  [[nodiscard]] device_failure launch_slot(cudaStream_t stream, const logits_rows_view& rows,
+                                           std::span<const std::uint32_t> waves, std::size_t copies,
+                                           std::span<const logits_batch> batches,
+                                           const std::byte* device, progress& done);
   [[nodiscard]] std::uint64_t slots_needed(std::size_t copies,
                                            std::span<const logits_batch> batches) const;
 

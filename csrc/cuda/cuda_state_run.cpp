@@ -68,9 +68,9 @@ status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_
 
   progress done;
   while (done.copies < plan.copies.size() || done.batches < batches.size()) {
-    status ran = run_slot(stream, plan, rows, waves, batches, done);
-    const status recorded = order_.leave(stream, ring_.last_event(), "a part of a plan");
-    if (ran) ran = recorded;
+    const device_failure failed = run_slot(stream, plan, rows, waves, batches, done);
+    status ran = order_.leave(stream, ring_.last_event(), "a part of a plan");
+    if (failed.code != cudaSuccess) ran = device_error(failed.what, failed.code);
     if (!ran) {
       const std::string text = ran.error().message + "; enqueued: " + std::to_string(done.copies) +
                                " of " + std::to_string(plan.copies.size()) + " copies, " +
@@ -82,9 +82,10 @@ status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_
   return {};
 }
 
-status cuda_state::run_slot(cudaStream_t stream, const step_plan& plan,
-                            const logits_rows_view& rows, std::span<const std::uint32_t> waves,
-                            std::span<const logits_batch> batches, progress& done) {
+device_failure cuda_state::run_slot(cudaStream_t stream, const step_plan& plan,
+                                    const logits_rows_view& rows,
+                                    std::span<const std::uint32_t> waves,
+                                    std::span<const logits_batch> batches, progress& done) {
   const staging_ring::slot slot = ring_.take();
   const std::size_t copies =
       std::min<std::size_t>(slot_operations_, plan.copies.size() - done.copies);
@@ -104,16 +105,16 @@ status cuda_state::run_slot(cudaStream_t stream, const step_plan& plan,
   if (const cudaError_t e =
           cudaMemcpyAsync(slot.device, slot.host, bytes, cudaMemcpyHostToDevice, stream);
       e != cudaSuccess) {
-    return device_error("uploading the plan", e);
+    return {"uploading the plan", e};
   }
   return launch_slot(stream, rows, waves, copies, batches.subspan(done.batches, end - done.batches),
                      slot.device, done);
 }
 
-status cuda_state::launch_slot(cudaStream_t stream, const logits_rows_view& rows,
-                               std::span<const std::uint32_t> waves, std::size_t copies,
-                               std::span<const logits_batch> batches, const std::byte* device,
-                               progress& done) {
+device_failure cuda_state::launch_slot(cudaStream_t stream, const logits_rows_view& rows,
+                                       std::span<const std::uint32_t> waves, std::size_t copies,
+                                       std::span<const logits_batch> batches,
+                                       const std::byte* device, progress& done) {
   const auto* items = reinterpret_cast<const kernels::block_copy_item*>(device);
   const std::size_t end = done.copies + copies;
   while (done.copies < end) {
@@ -122,7 +123,7 @@ status cuda_state::launch_slot(cudaStream_t stream, const logits_rows_view& rows
     const std::size_t count = std::min(end, wave) - done.copies;
     if (const cudaError_t e = copy_blocks(stream, items, static_cast<std::uint32_t>(count));
         e != cudaSuccess) {
-      return device_error("launching the copy of blocks", e);
+      return {"launching the copy of blocks", e};
     }
     items += count;
     done.copies += count;
@@ -133,9 +134,9 @@ status cuda_state::launch_slot(cudaStream_t stream, const logits_rows_view& rows
     if (const cudaError_t e = move_logits(stream, b.direction, rows, b.first_row,
                                           static_cast<std::uint32_t>(b.slots.size()), slots);
         e != cudaSuccess) {
-      return device_error(b.direction == logits_direction::store ? "launching a store of logits"
-                                                                 : "launching a load of logits",
-                          e);
+      return {b.direction == logits_direction::store ? "launching a store of logits"
+                                                     : "launching a load of logits",
+              e};
     }
     slots += b.slots.size();
     ++done.batches;

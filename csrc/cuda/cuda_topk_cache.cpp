@@ -57,9 +57,12 @@ class cuda_topk_state {
 
  private:
   [[nodiscard]] status check_moves() const;  // of moves_
+  // Counts launches in `enqueued`, also when it throws.
+  [[nodiscard]] status enqueue(cudaStream_t stream, const step_plan& plan,
+                               const logits_rows_view& rows, std::size_t& enqueued);
   // One launch.
-  [[nodiscard]] status launch(cudaStream_t stream, const logits_rows_view& rows,
-                              const logits_batch& batch);
+  [[nodiscard]] device_failure launch(cudaStream_t stream, const logits_rows_view& rows,
+                                      const logits_batch& batch);
 
   cuda_topk_options options_;
   int device_ = 0;
@@ -120,8 +123,20 @@ status cuda_topk_state::check_moves() const {
 }
 
 status cuda_topk_state::store(cudaStream_t stream, const step_plan& plan,
-                              const logits_rows_view& rows) try {
+                              const logits_rows_view& rows) {
   const std::lock_guard lock(mutex_);
+  std::size_t enqueued = 0;
+  try {
+    return enqueue(stream, plan, rows, enqueued);
+  } catch (const std::bad_alloc&) {
+    return {errc::out_of_memory, "no memory to store " + std::to_string(plan.logits.size()) +
+                                     " rows of logits; enqueued: " + std::to_string(enqueued) +
+                                     " launches"};
+  }
+}
+
+status cuda_topk_state::enqueue(cudaStream_t stream, const step_plan& plan,
+                                const logits_rows_view& rows, std::size_t& enqueued) {
   moves_.clear();
   for (const logits_move& m : plan.logits) {
     if (m.direction == logits_direction::store) moves_.push_back(m);
@@ -137,29 +152,27 @@ status cuda_topk_state::store(cudaStream_t stream, const step_plan& plan,
   const std::span<const logits_batch> batches = batches_.split(moves_, options_.max_rows);
   if (status s = ring_.available(batches.size()); !s) return s;
   if (status s = order_.enter(stream); !s) return s;
-  for (std::size_t i = 0; i < batches.size(); ++i) {
-    status launched = launch(stream, rows, batches[i]);
-    const status recorded = order_.leave(stream, ring_.last_event(), "a store of top logits");
-    if (launched) launched = recorded;
-    if (!launched) {
-      return {launched.error().code, launched.error().message + "; enqueued: " + std::to_string(i) +
-                                         " of " + std::to_string(batches.size()) + " launches"};
+  for (const logits_batch& batch : batches) {
+    const device_failure failed = launch(stream, rows, batch);
+    if (failed.code == cudaSuccess) ++enqueued;
+    status done = order_.leave(stream, ring_.last_event(), "a store of top logits");
+    if (failed.code != cudaSuccess) done = device_error(failed.what, failed.code);
+    if (!done) {
+      return {done.error().code, done.error().message + "; enqueued: " + std::to_string(enqueued) +
+                                     " of " + std::to_string(batches.size()) + " launches"};
     }
   }
   return {};
-} catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "no memory to store " + std::to_string(plan.logits.size()) +
-                                   " rows of logits: nothing was enqueued"};
 }
 
-status cuda_topk_state::launch(cudaStream_t stream, const logits_rows_view& rows,
-                               const logits_batch& batch) {
+device_failure cuda_topk_state::launch(cudaStream_t stream, const logits_rows_view& rows,
+                                       const logits_batch& batch) {
   const staging_ring::slot slot = ring_.take();
   std::memcpy(slot.host, batch.slots.data(), batch.slots.size_bytes());
   if (const cudaError_t e = cudaMemcpyAsync(slot.device, slot.host, batch.slots.size_bytes(),
                                             cudaMemcpyHostToDevice, stream);
       e != cudaSuccess) {
-    return device_error("uploading slots", e);
+    return {"uploading slots", e};
   }
   kernels::logits_topk_arguments a;
   a.rows = static_cast<const std::byte*>(rows.data) + batch.first_row * rows.row_stride_bytes;
@@ -175,10 +188,7 @@ status cuda_topk_state::launch(cudaStream_t stream, const logits_rows_view& rows
   a.log_sum_exp = reinterpret_cast<float*>(log_sum_exp_.get());
   a.scratch = scratch_.get();
   a.scratch_bytes = scratch_bytes_;
-  if (const cudaError_t e = kernels::logits_topk(stream, a); e != cudaSuccess) {
-    return device_error("launching a store of top logits", e);
-  }
-  return {};
+  return {"launching a store of top logits", kernels::logits_topk(stream, a)};
 }
 
 status cuda_topk_state::synchronize() {

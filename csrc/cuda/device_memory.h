@@ -19,6 +19,13 @@ namespace radixkv::detail {
 // errc::device otherwise. Takes the runtime's last error back, so that no later check meets it.
 [[nodiscard]] error device_error(const std::string& what, cudaError_t code);
 
+// A call that failed, before its text is built: that may throw, so it comes last, when nothing is
+// half done. `what` lives for ever; cudaSuccess: nothing failed.
+struct device_failure {
+  const char* what = nullptr;
+  cudaError_t code = cudaSuccess;
+};
+
 struct device_free {
   void operator()(void* p) const noexcept { (void)cudaFree(p); }
 };

@@ -64,8 +64,8 @@ class RADIXKV_EXPORT cuda_topk_cache {
   // copies of the plan are left to others.
   // Errors, with nothing enqueued: invalid_argument (a slot or row out of range, rows that do not
   // fit, a stream that is being captured), busy (the launches in flight hold the staging: let the
-  // device catch up). device: what the message says was enqueued still runs, the rest never does;
-  // hand the plan to kv_cache::report_failure.
+  // device catch up). device, out_of_memory: what the message says was enqueued still runs, the
+  // rest never does; hand the plan to kv_cache::report_failure.
   status store(cudaStream_t stream, const step_plan& plan, const logits_rows_view& rows);
 
   [[nodiscard]] cuda_topk_view view() const noexcept;

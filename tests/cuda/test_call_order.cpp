@@ -1,10 +1,12 @@
 // The order of calls on several streams, and what becomes of it when the CUDA runtime fails.
+#include <new>
 #include <string>
 
 #include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
+#include "tests/support/alloc_failure.h"
 
 namespace radixkv::testing {
 namespace {
@@ -108,6 +110,32 @@ TEST(call_order, a_lost_event_stops_everything_until_the_device_was_idle) {
     EXPECT_FALSE(order.recover().value());
     RADIXKV_ASSERT_OK(order.leave(stream, events[1], "a call"));
     RADIXKV_ASSERT_OK(order.wait());
+  }
+}
+
+TEST(call_order, a_lost_event_is_known_when_its_error_finds_no_memory) {
+  for (std::int64_t nth = 0, done = 0; done == 0; ++nth) {
+    ASSERT_LT(nth, 20);
+    detail::call_order order("the test");
+    const two_events events;
+    const test_stream stream;
+    fail_cuda_call(0);
+    {
+      alloc_failure none(nth);
+      try {
+        EXPECT_FALSE(order.leave(stream, events[0], "a call").ok());
+        done = !none.fired();
+        EXPECT_GT(nth, 0);
+      } catch (const std::bad_alloc&) {
+        EXPECT_TRUE(none.fired());
+      }
+    }
+    EXPECT_TRUE(cuda_call_failed());
+    fail_cuda_call(-1);
+    expect_refused(order.usable(), errc::device, "recording a call");
+    EXPECT_TRUE(order.recover().value());
+    RADIXKV_ASSERT_OK(order.usable());
+    (void)cudaGetLastError();
   }
 }
 
