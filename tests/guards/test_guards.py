@@ -142,12 +142,13 @@ class Traffic(GuardTest):
         self.checked(True, self.entry(bytes_per_token=10.5, **{**match, "spills": 424}))
         self.checked(False, self.entry(bytes_per_token=10.5, **{**match, "spills": 428}),
                      says="spills is 428")
-        update = {"kernel": "index_update", "case": "add"}
-        self.checked(True, self.entry(bytes_per_delta=110, host_bytes_per_delta=105, **update))
-        self.checked(False, self.entry(bytes_per_delta=111, host_bytes_per_delta=105, **update),
-                     says="add: bytes_per_delta")
-        self.checked(False, self.entry(bytes_per_delta=110, host_bytes_per_delta=106, **update),
-                     says="host_bytes_per_delta")
+        for case, device, host in (("steady", 78, 56), ("fill", 108, 102), ("drain", 55, 15.5)):
+            update = {"kernel": "index_update", "case": case}
+            self.checked(True, self.entry(bytes_per_delta=device, host_bytes_per_delta=host, **update))
+            self.checked(False, self.entry(bytes_per_delta=device + 1, host_bytes_per_delta=host, **update),
+                         says=f"{case}: bytes_per_delta")
+            self.checked(False, self.entry(bytes_per_delta=device, host_bytes_per_delta=host + 1, **update),
+                         says="host_bytes_per_delta")
 
     def test_limits_of_tables_and_deduplication(self):
         self.checked(True, self.entry(kernel="page_table", case="dense", traffic_ratio=1.05))
