@@ -40,7 +40,7 @@ status cuda_index_state::create(const cuda_index_options& options) {
     if (status s = create_table(t, options); !s) return s;
   }
   slot_bytes_ = options.staging_bytes / staging_slots / 256 * 256;
-  if (status s = ring_.create(staging_slots, slot_bytes_, false); !s) return s;
+  if (status s = ring_.create(staging_slots, slot_bytes_, 0); !s) return s;
   workspace_bytes_ = kernels::prefix_match_workspace_bytes(
       options.max_prompts, options.max_prompt_tokens, options.block_tokens);
   auto workspace = allocate_device("the workspace of matches", workspace_bytes_);

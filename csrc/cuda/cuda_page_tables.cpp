@@ -66,9 +66,14 @@ status cuda_page_tables_state::create(const cuda_page_tables_options& o) {
   auto scratch = allocate_device("the scratch of page tables", scratch_bytes_);
   if (!scratch) return scratch.error();
   scratch_ = std::move(*scratch);
-  const std::uint64_t slot = std::max<std::uint64_t>(
-      std::uint64_t{o.slot_changes} * sizeof(kernels::page_table_delta), o.max_batch * 4);
-  if (status s = ring_.create(o.staging_slots, (slot + 255) / 256 * 256); !s) return s;
+  const auto padded = [](std::uint64_t bytes) { return (bytes + 255) / 256 * 256; };
+  // Changes are read from where they are; only a batch's rows are copied.
+  const std::uint64_t row_bytes = padded(std::uint64_t{o.max_batch} * sizeof(std::int32_t));
+  const std::uint64_t change_bytes =
+      padded(std::uint64_t{o.slot_changes} * sizeof(kernels::page_table_delta));
+  if (status s = ring_.create(o.staging_slots, std::max(change_bytes, row_bytes), row_bytes); !s) {
+    return s;
+  }
   if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
     return device_error("clearing the page tables", e);
   }

@@ -89,9 +89,9 @@ status cuda_state::create(const memory_layout& layout, const std::span<void* con
   slot_operations_ = options.slot_operations;
   if (status s = place_planes(bases); !s) return s;
   if (status s = create_logits(); !s) return s;
-  const std::uint64_t slot_bytes =
-      std::uint64_t{slot_operations_} * (sizeof(kernels::block_copy_item) + sizeof(logits_slot));
-  if (status s = ring_.create(options.staging_slots, (slot_bytes + 255) / 256 * 256); !s) return s;
+  const std::uint64_t operation_bytes = sizeof(kernels::block_copy_item) + sizeof(logits_slot);
+  const std::uint64_t slot_bytes = (slot_operations_ * operation_bytes + 255) / 256 * 256;
+  if (status s = ring_.create(options.staging_slots, slot_bytes, slot_bytes); !s) return s;
   if (status s = graph_event_.create(); !s) return s;
   if (planes_.size() > kernels::max_parameter_planes) {
     const std::uint64_t bytes = planes_.size() * sizeof(kernels::plane);

@@ -101,8 +101,9 @@ status cuda_topk_state::create(const cuda_topk_options& o) {
     if (!memory) return memory.error();
     *buffer = std::move(*memory);
   }
-  const std::uint64_t slot_bytes = std::uint64_t{o.max_rows} * sizeof(logits_slot);
-  if (status s = ring_.create(o.staging_slots, (slot_bytes + 255) / 256 * 256); !s) return s;
+  const std::uint64_t slot_bytes =
+      (std::uint64_t{o.max_rows} * sizeof(logits_slot) + 255) / 256 * 256;
+  if (status s = ring_.create(o.staging_slots, slot_bytes, slot_bytes); !s) return s;
   if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
     return device_error("clearing the top-k store", e);
   }

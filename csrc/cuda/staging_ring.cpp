@@ -5,12 +5,14 @@
 
 namespace radixkv::detail {
 
-status staging_ring::create(std::uint32_t slots, std::uint64_t slot_bytes, bool twins) {
+status staging_ring::create(std::uint32_t slots, std::uint64_t slot_bytes,
+                            std::uint64_t twin_bytes) {
   slot_bytes_ = slot_bytes;
+  twin_bytes_ = twin_bytes;
   auto host = allocate_pinned("the staging ring", slots * slot_bytes);
   if (!host) return host.error();
   host_ = std::move(*host);
-  auto device = allocate_device("the staging ring", twins ? slots * slot_bytes : 0);
+  auto device = allocate_device("the staging ring", slots * twin_bytes);
   if (!device) return device.error();
   device_ = std::move(*device);
   events_.resize(slots);
@@ -48,7 +50,7 @@ staging_ring::slot staging_ring::take() {
   last_ = next_;
   next_ = (next_ + 1) % events_.size();
   in_flight_[last_] = true;
-  std::byte* const device = device_ ? device_.get() + last_ * slot_bytes_ : nullptr;
+  std::byte* const device = device_ ? device_.get() + last_ * twin_bytes_ : nullptr;
   return {host_.get() + last_ * slot_bytes_, device};
 }
 

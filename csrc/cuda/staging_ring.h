@@ -18,8 +18,10 @@ namespace radixkv::detail {
 
 class staging_ring {
  public:
-  // Without twins a slot's `device` is null.
-  [[nodiscard]] status create(std::uint32_t slots, std::uint64_t slot_bytes, bool twins = true);
+  // `twin_bytes` of a slot, the first ones, have a place in device memory; 0: its `device` is null.
+  // Both are multiples of the alignment that slots are to have.
+  [[nodiscard]] status create(std::uint32_t slots, std::uint64_t slot_bytes,
+                              std::uint64_t twin_bytes);
 
   // Whether the next `count` slots are free. Errors: busy (names the limit), device.
   [[nodiscard]] status available(std::uint64_t count);
@@ -38,6 +40,7 @@ class staging_ring {
 
  private:
   std::uint64_t slot_bytes_ = 0;
+  std::uint64_t twin_bytes_ = 0;
   pinned_buffer host_;
   device_buffer device_;
   std::vector<device_event> events_;

@@ -28,7 +28,8 @@ struct cuda_page_tables_options {
   std::int32_t row_blocks = 0;      // blocks of a sequence, at most
   std::uint32_t block_tokens = 16;  // of the cache
   std::uint32_t max_batch = 1024;   // sequences of one batch
-  // Pinned staging, and as much device memory: slots for so many changes of 16 bytes each.
+  // Pinned staging: slots for so many changes of 16 bytes each, or the rows of a batch, 4 bytes
+  // each, for which there is as much device memory.
   std::uint32_t staging_slots = 64;
   std::uint32_t slot_changes = 4096;
 

@@ -21,7 +21,7 @@ cuda_page_tables_options options() {
           .block_tokens = block_tokens,
           .max_batch = batch,
           .staging_slots = 3,
-          .slot_changes = 5};
+          .slot_changes = 17};  // more bytes than a batch's rows, fewer than a sequence's blocks
 }
 
 // A call again and again while staging is in flight.
