@@ -23,6 +23,9 @@ status limit(const char* what, std::uint64_t value, std::uint64_t low, std::uint
 // The mirror checks what concerns blocks and hashes.
 RADIXKV_EXPORT status cuda_index_options::validate() const {
   constexpr std::uint32_t least_staging = 128 << 10;
+  // Every slot takes an update some way, whatever the block size.
+  static_assert(least_staging / detail::cuda_index_state::staging_slots >=
+                detail::least_slot_bytes(kernels::max_match_block_tokens));
   if (status s = limit("blocks", static_cast<std::uint64_t>(blocks), 1, max_blocks); !s) return s;
   if (status s = limit("max_prompts", max_prompts, 1, 1 << 20); !s) return s;
   if (status s = limit("max_prompt_tokens", static_cast<std::uint64_t>(max_prompt_tokens), 1,

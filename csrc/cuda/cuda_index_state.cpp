@@ -10,12 +10,6 @@
 
 namespace radixkv::detail {
 
-namespace {
-
-constexpr std::uint32_t staging_slots = 16;
-
-}  // namespace
-
 cuda_index_state::~cuda_index_state() {
   const device_scope scope(device_);
   (void)synchronize();

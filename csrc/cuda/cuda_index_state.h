@@ -27,6 +27,9 @@ namespace radixkv::detail {
 
 class cuda_index_state {
  public:
+  // Among which options.staging_bytes are divided.
+  static constexpr std::uint32_t staging_slots = 16;
+
   explicit cuda_index_state(index_mirror mirror) : mirror_(std::move(mirror)) {}
   cuda_index_state(const cuda_index_state&) = delete;
   cuda_index_state& operator=(const cuda_index_state&) = delete;

@@ -32,7 +32,7 @@ struct delta_cursor {
 
 // Writes as much of the delta from the cursor on as fits into `slot`, and advances the cursor.
 // Gives the update of `table` by what was written, whose arrays lie in the slot. REQUIRES:
-// slot.size() ≥ least_slot_bytes, slot 128-byte aligned.
+// slot.size() ≥ least_slot_bytes or whole_slot_bytes(delta), slot 128-byte aligned.
 [[nodiscard]] kernels::index_update_arguments fill_chunk(const index_delta& delta,
                                                          const kernels::prefix_table& table,
                                                          delta_cursor& cursor,
