@@ -72,9 +72,9 @@ struct cuda_shared_prefixes {
 
 class RADIXKV_EXPORT cuda_index {
  public:
-  // Allocates both tables (about 2 × blocks × (96 to 192 + 4 × block_tokens) bytes), staging and
-  // the matches' workspace on the current device. Synchronises. Errors: invalid_argument,
-  // out_of_memory, device.
+  // Allocates both tables (about 2 × blocks × (96 to 192 + 4 × block_tokens) bytes) and the
+  // workspaces of match() and, if options ask for it, find_shared() on the current device, and
+  // staging_bytes of pinned memory. Synchronises. Errors: invalid_argument, out_of_memory, device.
   [[nodiscard]] static result<cuda_index> create(const cuda_index_options& options);
 
   cuda_index(cuda_index&&) noexcept;
