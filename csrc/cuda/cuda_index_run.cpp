@@ -51,16 +51,23 @@ status cuda_index_state::update(cudaStream_t stream) {
     }
   }
   status applied;
-  if (!on_current_) {
-    applied = apply(stream, back, previous_);
-    if (applied) {
-      on_current_ = true;
-      cursor_ = {};
+  bool no_memory = false;
+  try {
+    if (!on_current_) {
+      applied = apply(stream, back, previous_);
+      if (applied) {
+        on_current_ = true;
+        cursor_ = {};
+      }
     }
+    if (applied) applied = apply(stream, back, current_);
+  } catch (const std::bad_alloc&) {  // for the text of an error: what is enqueued still counts
+    no_memory = true;
   }
-  if (applied) applied = apply(stream, back, current_);
   if (status s = order_.record(stream, back.ready.get(), "the end of an update"); !s) return s;
   back.written = true;
+  if (no_memory)
+    return {errc::out_of_memory, "no memory for an update of the index, it is still pending"};
   if (!applied) return applied;
   std::swap(previous_, current_);
   updating_ = false;

@@ -94,7 +94,7 @@ class RADIXKV_EXPORT cuda_index {
 
   // Enqueues the publication of everything added and removed so far.
   // Errors: busy (staging is in flight: what fitted is enqueued, and matches go on reading the
-  // state before; call again), device (published() has not advanced; call again).
+  // state before; call again), device, out_of_memory (published() has not advanced; call again).
   status update(cudaStream_t stream);
 
   // Enqueues a match, one launch. Gives a ticket, to be handed to finish().

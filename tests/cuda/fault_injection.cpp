@@ -14,12 +14,14 @@ std::atomic<std::int64_t> calls{0};
 std::atomic<std::int64_t> first_failure{-1};
 std::atomic<std::int64_t> end_failure{-1};
 std::atomic<const char*> failed{nullptr};
+std::atomic<void (*)()> action{nullptr};
 
 bool fails(const char* name) {
   const std::int64_t n = calls++;
   if (n < first_failure || n >= end_failure) return false;
   const char* none = nullptr;
   failed.compare_exchange_strong(none, name);
+  if (void (*const act)() = action) act();
   return true;
 }
 
@@ -42,6 +44,7 @@ void fail_cuda_calls(std::int64_t nth, std::int64_t count) {
   end_failure = nth < 0 ? -1 : now + nth + count;
 }
 void fail_cuda_call(std::int64_t nth) { fail_cuda_calls(nth, 1); }
+void at_cuda_failure(void (*act)()) { action = act; }
 bool cuda_call_failed() { return failed != nullptr; }
 const char* failed_cuda_call() { return failed; }
 std::int64_t cuda_calls() { return calls; }

@@ -11,6 +11,8 @@ namespace radixkv::testing {
 void fail_cuda_call(std::int64_t nth);
 // The next `count` calls from the nth on fail.
 void fail_cuda_calls(std::int64_t nth, std::int64_t count);
+// Called whenever a call fails by the above, in its thread; null: nothing is.
+void at_cuda_failure(void (*action)());
 // Whether the failure asked for last has happened, and the name of the function that it met; they
 // stay until another one is asked for.
 [[nodiscard]] bool cuda_call_failed();

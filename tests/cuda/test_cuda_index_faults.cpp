@@ -1,11 +1,15 @@
 // Failures of the CUDA runtime at every single call of the device index: an error value, and a call
 // that is repeated goes on to the same result.
 #include <algorithm>
+#include <new>
+#include <optional>
 #include <random>
+#include <string_view>
 
 #include "radixkv/cuda_index.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
+#include "tests/support/alloc_failure.h"
 
 namespace radixkv::testing {
 namespace {
@@ -95,6 +99,51 @@ TEST(cuda_index_faults, every_call_of_the_index_may_fail) {
     clean = failed ? 0 : clean + 1;
   }
   EXPECT_EQ(index.check_invariants(), "");
+}
+
+// No memory for the text of an update's error: what is enqueued is recorded all the same, and the
+// update goes on when it is called again.
+TEST(cuda_index_faults, an_update_may_find_no_memory_for_its_error) {
+  static std::optional<alloc_failure> none;
+  cuda_index index = cuda_index::create({.blocks = 100,
+                                         .block_tokens = 4,
+                                         .max_prompts = 1,
+                                         .max_prompt_tokens = 4,
+                                         .staging_bytes = 128 << 10,
+                                         .matches_in_flight = 2})
+                         .value();
+  const test_stream updates;
+  const std::vector<token_id> tokens(4, 3);
+  int within = 0;
+  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
+    ASSERT_LT(n, 40);
+    RADIXKV_ASSERT_OK(index.add(5, no_block, static_cast<std::int32_t>(n), tokens));
+    at_cuda_failure([] { none.emplace(0); });
+    fail_cuda_call(n);
+    status s;
+    bool thrown = false;
+    try {
+      s = index.update(updates);
+    } catch (const std::bad_alloc&) {
+      thrown = true;
+    }
+    done = !cuda_call_failed();
+    at_cuda_failure(nullptr);
+    fail_cuda_call(-1);
+    none.reset();
+    if (!done && std::string_view(failed_cuda_call()) == "cudaLaunchKernelExC") {
+      EXPECT_FALSE(thrown);
+      expect_refused(s, errc::out_of_memory, "still pending");
+      ++within;
+    }
+    RADIXKV_ASSERT_OK(index.synchronize());
+    RADIXKV_ASSERT_OK(index.update(updates));
+    EXPECT_EQ(index.published(), static_cast<std::uint64_t>(2 * n + 1));
+    ASSERT_TRUE(index.remove(5).ok());
+    RADIXKV_ASSERT_OK(index.update(updates));
+  }
+  EXPECT_GE(within, 1);
+  (void)cudaGetLastError();
 }
 
 // A path that is replaced as a whole, by ids in another order: several staging slots an update,
