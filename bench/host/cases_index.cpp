@@ -57,7 +57,7 @@ runner prepare_split(const settings& how) {
   // Per edge length; the first after a flush find page tables cold, too, unlike a running program.
   const std::array<std::size_t, 3> splits = how.small()
                                                 ? std::array<std::size_t, 3>{5, 5, 5}
-                                                : std::array<std::size_t, 3>{1000, 1000, 100};
+                                                : std::array<std::size_t, 3>{10'000, 1000, 100};
   std::int64_t blocks = 0;
   std::int64_t nodes = 0;
   for (std::size_t i = 0; i < 3; ++i) {
