@@ -1,16 +1,13 @@
 // A table that finds, for the hash of a prefix, the lowest prompt of the batch that has it.
 //
 // 1. An entry is the low half of a hash and a prompt, in one word, or no_head. It stands at or
-// behind the
-//    hash's home, with no empty entry between (linear probing); at most half of the entries are in
-//    use.
+// behind the hash's home, with no empty entry between (linear probing); at most half of the entries
+// are in use.
 // 2. Its half of a hash never changes once it is set, its prompt only falls. So entries are read
-// without an
-//    order: whoever reads an old one finds out by the atomic that follows, or does what changes
-//    nothing.
+// without an order: whoever reads an old one finds out by the atomic that follows, or does what
+// changes nothing.
 // 3. Prefixes whose halves are equal and whose places are near each other share an entry. Tokens
-// are
-//    compared later.
+// are compared later.
 #pragma once
 
 #include <cstdint>

@@ -3,11 +3,9 @@
 // Invariants, kept by the index mirror (csrc/cuda/index_mirror.h):
 // 1. `blocks` holds one entry per matchable block, under the key of the prefix that ends with it.
 // 2. `groups` holds one entry per block whose depth is a multiple of group_blocks, with the ids of
-// the
-//    last group_blocks blocks of its path, each the parent of the next. Only if uses_groups().
+//    the last group_blocks blocks of its path, each the parent of the next. Only if uses_groups().
 // 3. Entries are found by linear probing from home_slot(key); there is no empty slot between. Keys
-// may
-//    repeat. At most half of the slots are in use.
+//    may repeat. At most half of the slots are in use.
 // 4. An entry's parent is an entry too, or names a namespace.
 #pragma once
 

@@ -3,8 +3,7 @@
 // depths. The cache's whole state is thus one interval per future request.
 //
 // 1. waiting[r] = [begin, end): the cached blocks whose next use is r. What is cached of r's path
-// is
-//    contiguous from its root, and what of it waits for an earlier request lies before `begin`.
+//    is contiguous from its root, and what of it waits for an earlier request lies before `begin`.
 // 2. Σ (end − begin) = kept ≤ capacity.
 #include "csrc/cli/belady.h"
 

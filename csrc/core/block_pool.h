@@ -1,7 +1,7 @@
 // Which blocks are free, and who shares each of the others.
 //
 // 1. A block is free, or retiring, or tree_holds(b) or sequence_holds(b) > 0. Nothing else keeps
-// it.
+//    it.
 // 2. free() + retiring() + used() == blocks().
 // 3. Free blocks are kept as runs of ids, last freed first, so runs stay runs.
 // 4. A block that was listed outside (list) is named there until its ticket is reached: let go of

@@ -3,8 +3,8 @@
 //
 // 1. last() is the event after everything that was enqueued in order; null: nothing to wait for.
 // 2. Once an event could not be recorded behind enqueued work, nothing is usable until recover()
-// has
-//    found the device idle: nobody could wait for what that work still touches.
+// has found the device idle: nobody could wait for what that work still touches.
+//
 // Thread-safety: none.
 #pragma once
 

@@ -7,8 +7,7 @@
 //    it makes each stream wait for its previous call. A captured graph is part of that order when
 //    it is started with launch().
 // 3. The caller orders its own kernels: those that fill a block that a plan reads, and those that
-// use
-//    what a plan writes, run on the same stream or are tied to it by events.
+//    use what a plan writes, run on the same stream or are tied to it by events.
 // 4. An error found before anything was enqueued leaves device memory as it was. One in the middle
 //    (errc::device) names the operation that was refused; what the message says was enqueued still
 //    runs, the rest never does: hand the plan to kv_cache::report_failure, so that nothing is

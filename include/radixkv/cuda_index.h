@@ -6,9 +6,8 @@
 // 2. Two tables: a match reads one while the other is updated; both sides order themselves on the
 //    device, by events. Matches are ordered among themselves.
 // 3. A block that was removed may still be named by a match that was launched before the update
-// that
-//    published its removal. Its KV memory may be filled anew only once retired() has reached that
-//    update's number: see remove(), match() and finish().
+//    that published its removal. Its KV memory may be filled anew only once retired() has reached
+//    that update's number: see remove(), match() and finish().
 // 4. Nothing but create, synchronize and destruction allocates device memory or waits.
 //
 // Thread-safety: every member may be called from any thread; calls are serialised by a lock.

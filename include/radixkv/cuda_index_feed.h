@@ -8,8 +8,7 @@
 // 1. A match of the index answers as the cache would have at the last update, floored to whole
 //    blocks, except below blocks that were refused().
 // 2. A block that the cache evicts is filled anew only when no match can name it any more. An
-// engine
-//    that stops calling update() or finish() gets no evicted block back.
+//    engine that stops calling update() or finish() gets no evicted block back.
 // 3. A namespace keeps its id for ever, so that a match cannot meet another namespace's blocks.
 //
 // Thread-safety: every member may be called from any thread.
