@@ -220,8 +220,7 @@ void cache_core::keep_prefix_limit_locked() {
     const victim v = policy_->next_victim();
     if (v.node == no_node) return;
     look_ahead_locked(v.node);
-    trim_locked(v.node, v.blocks, true);
-    counted_.evicted_blocks += v.blocks;
+    (void)give_up_locked(v, v.blocks);
   }
 }
 
