@@ -110,7 +110,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   struct candidate {
     std::span<const token_id> tokens;
     std::string_view space;
-    std::vector<block_id> table;
+    unset_vector<block_id> table;
     tree_match found;
     bool valid = false;              // found counts, if the tree still says so
     std::uint32_t leaves_added = 0;  // the tree's, before the match

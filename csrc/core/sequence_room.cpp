@@ -48,7 +48,7 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
   const auto total = static_cast<std::size_t>((tokens + b - 1) / b);
   const std::size_t old = s.table.size();
   std::vector<std::size_t> shared;
-  std::vector<block_id> fresh;
+  unset_vector<block_id> fresh;
 
   guard lock(*this);  // others look at the table under it
   s.table.reserve(std::max(total, total > s.table.capacity() ? 2 * s.table.capacity() : 0));

@@ -14,6 +14,7 @@
 
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/sequence_hints.h"
+#include "csrc/core/unset_vector.h"
 #include "radixkv/types.h"
 
 namespace radixkv::detail {
@@ -27,7 +28,7 @@ struct sequence_state {
   sequence_state* previous = nullptr;
   sequence_state* next = nullptr;
 
-  std::vector<block_id> table;
+  unset_vector<block_id> table;
   std::int64_t tokens = 0;
   std::int64_t filled = 0;
   std::int64_t writable = 0;
