@@ -12,12 +12,10 @@ namespace {
 // Blocks that are looked at together: a line of states.
 constexpr std::size_t group = 16;
 
-// Whether `group` ids follow one another and the states of these blocks, without the bits outside
-// of `mask`, are `wanted`. All of it before the first decision, so that loads overlap: follow_on
-// and then the states took a tenth longer to evict. REQUIRES: there are states for ids[0] … ids[0]
-// + group − 1.
-bool is_plain_group(const block_id* ids, const std::uint32_t* states, std::uint32_t mask,
-                    std::uint32_t wanted) noexcept {
+// Whether `group` ids follow one another and nothing is to be said of these blocks. All of it
+// before the first decision, so that loads overlap: follow_on and then the states took a tenth
+// longer to evict. REQUIRES: there are states for ids[0] … ids[0] + group − 1.
+bool is_plain_group(const block_id* ids, const std::uint32_t* states) noexcept {
   using four = std::uint32_t __attribute__((vector_size(16)));
   constexpr int parts = static_cast<int>(group) / 4;
   const auto first = static_cast<std::uint32_t>(ids[0]);
@@ -29,7 +27,7 @@ bool is_plain_group(const block_id* ids, const std::uint32_t* states, std::uint3
     four state;
     std::memcpy(&id, ids + 4 * i, sizeof id);
     std::memcpy(&state, of_first + 4 * i, sizeof state);
-    wrong |= (id ^ next) | ((state & mask) ^ wanted);
+    wrong |= (id ^ next) | state;
     next += 4;
   }
   using two = std::uint64_t __attribute__((vector_size(16)));
@@ -50,24 +48,19 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
   if (n > free()) return false;
   std::int64_t left = std::min(n, freed_);
   freed_ -= left;
-  std::uint32_t* const states = state_.data();
   block_id* to = out.data();
   while (left > 0) {
     run& top = stack_[runs_ - 1];
     const auto take = static_cast<std::int32_t>(std::min<std::int64_t>(left, top.count));
     std::iota(to, to + take, top.first);
-    std::fill_n(states + top.first, take, 1u);
     to += take;
     left -= take;
     top.first += take;
     top.count -= take;
     if (top.count == 0) --runs_;
   }
-  const std::int64_t first = fresh_;
-  const std::ptrdiff_t untouched = out.data() + n - to;
-  fresh_ += untouched;
-  std::iota(to, out.data() + n, static_cast<block_id>(first));
-  std::fill_n(states + first, untouched, 1u);
+  std::iota(to, out.data() + n, static_cast<block_id>(fresh_));
+  fresh_ += out.data() + n - to;
   return true;
 }
 
@@ -111,14 +104,17 @@ void block_pool::retire(std::uint64_t reached) noexcept {
   }
 }
 
-// Lets go of blocks, last first. Nobody is left when `alone` is all that a block's state says
-// beside the marks, else `drop` gives what is left. Consecutive ids go as one run.
-template <typename Drop>
-std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t alone,
-                                 Drop&& drop) noexcept {
-  constexpr std::uint32_t holders_mask = tree_bit | count_mask;
+void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
+  std::uint32_t& state = state_[index(b)];
+  shared_ += is_shared(now) - is_shared(state);
+  forked_ += is_forked(now) - is_forked(state);
+  state = now;
+}
+
+// Lets go of blocks, last first. Consecutive ids go as one run.
+std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) noexcept {
   const std::int64_t before = freed_ + retiring_;
-  std::uint32_t* const states = state_.data();
+  const std::uint32_t* const states = state_.data();
   run pushed{0, 0};  // not on the stack yet
   // Whether they go on from what came before.
   const auto push = [&](block_id first, std::int32_t count) {
@@ -137,9 +133,7 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t a
     if (left >= 3 * group) prefetch(begin[left - 3 * group]);
     if (whole && left >= group) {
       const block_id* const ids = begin + left - group;
-      if (ids[0] <= fresh_ - static_cast<std::int64_t>(group) &&
-          is_plain_group(ids, states, holders_mask | named_bit, alone)) {
-        std::fill_n(states + ids[0], group, 0u);
+      if (ids[0] <= fresh_ - static_cast<std::int64_t>(group) && is_plain_group(ids, states)) {
         (void)push(ids[0], static_cast<std::int32_t>(group));
         left -= group;
         continue;
@@ -149,17 +143,22 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t a
     const std::size_t until = left > group ? left - group : 0;
     for (; left > until; --left) {
       const block_id b = begin[left - 1];
-      std::uint32_t& state = states[index(b)];
-      const std::uint32_t was = state;
-      if (((was & (holders_mask | named_bit)) ^ alone) == 0) [[likely]] {
-        state = 0;
+      const std::uint32_t was = states[index(b)];
+      if (was == 0) [[likely]] {
         if (!push(b, 1)) whole = false;
-      } else if (((was & holders_mask) ^ alone) != 0) {
-        state = drop(was);
-        shared_ -= holders(state) == 1;
+      } else if (is_shared(was)) {
+        assert(!by_tree || (was & tree_bit));
+        std::uint32_t now = was - 1;
+        if (by_tree) now &= ~mark_bit;
+        if (by_tree || !is_shared(now)) now &= ~tree_bit;
+        set_state(b, now);
       } else {
-        state = 0;
-        push_retiring(b, 1);
+        set_state(b, 0);
+        if (was & named_bit) {
+          push_retiring(b, 1);
+        } else if (!push(b, 1)) {
+          whole = false;
+        }
       }
     }
   }
@@ -168,51 +167,42 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, std::uint32_t a
 }
 
 void block_pool::hold(block_id b) noexcept {
-  std::uint32_t& s = state_[index(b)];
-  assert(holders(s) > 0 && (s & count_mask) < count_mask);
-  if (holders(s) == 1) ++shared_;
-  ++s;
+  assert((state(b) & count_mask) < count_mask);
+  set_state(b, state(b) + 1);
+}
+
+void block_pool::hold_cached(block_id b) noexcept {
+  assert((state(b) & count_mask) < count_mask);
+  assert(!is_shared(state(b)) || tree_shares(b));
+  set_state(b, (state(b) + 1) | tree_bit);
 }
 
 std::int64_t block_pool::release(std::span<const block_id> held) noexcept {
-  return give_up(held, 1, [](std::uint32_t s) {
-    assert((s & count_mask) > 0);
-    return s - 1;
-  });
+  return give_up(held, false);
 }
 
 void block_pool::move_to_tree(std::span<const block_id> held) noexcept {
   tree_held_ += static_cast<std::int64_t>(held.size());
-  std::uint32_t* const states = state_.data();
+  if (forked_ == 0) return;
   for (const block_id b : held) {
-    std::uint32_t& s = states[index(b)];
-    assert((s & count_mask) > 0 && !(s & tree_bit));
-    s = (s - 1) | tree_bit;
+    assert(!tree_shares(b));
+    if (is_shared(state(b))) set_state(b, state(b) | tree_bit);
   }
 }
 
 void block_pool::share_with_tree(block_id b) noexcept {
-  std::uint32_t& s = state_[index(b)];
-  assert((s & count_mask) > 0 && !(s & tree_bit));
-  if (holders(s) == 1) ++shared_;
-  s |= tree_bit;
+  assert(!tree_shares(b));
   ++tree_held_;
+  set_state(b, (state(b) + 1) | tree_bit);
 }
 
 std::int64_t block_pool::release_tree(std::span<const block_id> held) noexcept {
   tree_held_ -= static_cast<std::int64_t>(held.size());
-  if (held.size() == 1) {  // a leaf of one block, which nobody else holds
-    std::uint32_t& s = state_[index(held[0])];
-    if ((s & ~mark_bit) == tree_bit) {
-      s = 0;
-      push_run(held[0], 1);
-      return 1;
-    }
+  if (held.size() == 1 && state(held[0]) == 0) {  // a leaf of one block, which nobody else holds
+    push_run(held[0], 1);
+    return 1;
   }
-  return give_up(held, tree_bit, [](std::uint32_t s) {
-    assert(s & tree_bit);
-    return s & ~(tree_bit | mark_bit);
-  });
+  return give_up(held, true);
 }
 
 std::string block_pool::check() const {
@@ -244,18 +234,20 @@ std::string block_pool::check() const {
   }
   if (retiring != retiring_) return "retiring blocks miscounted: " + std::to_string(retiring_);
   std::int64_t shared = 0;
-  std::int64_t tree = 0;
+  std::int64_t forked = 0;
   for (std::int64_t b = 0; b < fresh_; ++b) {
     const std::uint32_t s = state_[static_cast<std::size_t>(b)];
-    if ((holders(s) == 0) != on_stack[static_cast<std::size_t>(b)]) {
-      return "block " + std::to_string(b) + " has " + std::to_string(holders(s)) +
-             " holders but is " + (on_stack[static_cast<std::size_t>(b)] ? "free" : "not free");
+    if (s != 0 && on_stack[static_cast<std::size_t>(b)]) {
+      return "free block " + std::to_string(b) + " has state " + std::to_string(s);
     }
-    shared += holders(s) >= 2;
-    tree += (s & tree_bit) != 0;
+    if ((s & tree_bit) && !is_shared(s)) {
+      return "block " + std::to_string(b) + " is shared with nobody";
+    }
+    shared += is_shared(s);
+    forked += is_forked(s);
   }
   if (shared != shared_) return "shared blocks: " + std::to_string(shared_);
-  if (tree != tree_held_) return "blocks held by the index: " + std::to_string(tree_held_);
+  if (forked != forked_) return "blocks of several sequences: " + std::to_string(forked_);
   return {};
 }
 

@@ -1,11 +1,15 @@
 // Which blocks are free, and who shares each of the others.
 //
-// 1. A block is free, or retiring, or tree_holds(b) or sequence_holds(b) > 0. Nothing else keeps
-//    it.
+// 1. A block is free, or retiring, or has holders: sequences, and the index at most once. Nothing
+//    else keeps it.
 // 2. free() + retiring() + used() == blocks().
 // 3. Free blocks are kept as runs of ids, last freed first, so runs stay runs.
 // 4. A block that was listed outside (list) is named there until its ticket is reached: let go of
 //    before, it retires instead of becoming free; first in, first out.
+// 5. A block's state is what there is to say beside "one holder": it is 0 of free blocks, of a
+//    sequence's own and of the index's own. So to allocate, publish and free, which is what happens
+//    to nearly all blocks, no state is written. Of a block with one holder it does not say whether
+//    that is the index: who asks knows.
 //
 // Thread-safety: none; the cache's lock guards it.
 #pragma once
@@ -48,23 +52,25 @@ class block_pool {
   // Takes out.size() blocks, each held by one sequence; all or none. O(1) per block.
   [[nodiscard]] bool allocate(std::span<block_id> out) noexcept;
 
-  // Another sequence holds b directly. REQUIRES: not free.
+  // Another sequence holds b, which a sequence holds already. REQUIRES: so it is.
   void hold(block_id b) noexcept;
+  // A sequence holds b, which the index holds. REQUIRES: so it does.
+  void hold_cached(block_id b) noexcept;
   // A sequence lets go of its blocks. Frees those that nobody else holds; in reverse order.
   // Returns how many became free or began to retire.
   std::int64_t release(std::span<const block_id> held) noexcept;
 
   // The index takes over blocks from the sequence that holds them.
   void move_to_tree(std::span<const block_id> held) noexcept;
-  // The index holds b as well.
+  // The index holds b as well as the sequences that do. REQUIRES: it does not yet, and one does.
   void share_with_tree(block_id b) noexcept;
   // The index lets go of blocks. Returns how many became free or began to retire.
   std::int64_t release_tree(std::span<const block_id> held) noexcept;
 
-  [[nodiscard]] bool tree_holds(block_id b) const noexcept { return (state(b) & tree_bit) != 0; }
-  [[nodiscard]] std::uint32_t sequence_holds(block_id b) const noexcept {
-    return state(b) & count_mask;
-  }
+  // How many hold b. REQUIRES: somebody does.
+  [[nodiscard]] std::uint32_t holders(block_id b) const noexcept { return holders_in(state(b)); }
+  // Whether the index is one of two or more holders of b.
+  [[nodiscard]] bool tree_shares(block_id b) const noexcept { return (state(b) & tree_bit) != 0; }
 
   // A mark for the owner's use, cleared when the block is freed (has the block rows of logits?).
   void set_mark(block_id b) noexcept { state_[index(b)] |= mark_bit; }
@@ -81,7 +87,7 @@ class block_pool {
   void retire(std::uint64_t reached) noexcept;
 
   // Hint that b's state will be read soon.
-  void prefetch(block_id b) const noexcept { __builtin_prefetch(&state_[index(b)], 1); }
+  void prefetch(block_id b) const noexcept { __builtin_prefetch(&state_[index(b)]); }
 
   // Empty if the invariants hold.
   [[nodiscard]] std::string check() const;
@@ -95,18 +101,21 @@ class block_pool {
     std::uint64_t ticket;
     run blocks;
   };
-  static constexpr std::uint32_t tree_bit = 1u << 31;
+  static constexpr std::uint32_t tree_bit = 1u << 31;  // only beside other holders
   static constexpr std::uint32_t mark_bit = 1u << 30;
   static constexpr std::uint32_t named_bit = 1u << 29;
   static constexpr std::uint32_t listed_bit = 1u << 28;
-  static constexpr std::uint32_t count_mask = listed_bit - 1;
+  static constexpr std::uint32_t count_mask = listed_bit - 1;  // of the holders beyond the first
 
   [[nodiscard]] std::size_t index(block_id b) const noexcept {
     assert(b >= 0 && b < fresh_);
     return static_cast<std::size_t>(b);
   }
   [[nodiscard]] std::uint32_t state(block_id b) const noexcept { return state_[index(b)]; }
-  static std::uint32_t holders(std::uint32_t s) noexcept { return (s >> 31) + (s & count_mask); }
+  static std::uint32_t holders_in(std::uint32_t s) noexcept { return 1 + (s & count_mask); }
+  static bool is_shared(std::uint32_t s) noexcept { return (s & count_mask) > 0; }
+  static bool is_forked(std::uint32_t s) noexcept { return (s & count_mask) > s >> 31; }
+  void set_state(block_id b, std::uint32_t now) noexcept;
   void push_run(block_id first, std::int32_t count) noexcept;
   void push_retiring(block_id first, std::int32_t count) noexcept;
   // The i-th run that retires: a ring of as many as there are blocks.
@@ -116,8 +125,7 @@ class block_pool {
   [[nodiscard]] const retiring_run& queue_at(std::size_t i) const noexcept {
     return queue_[queue_index(i)];
   }
-  template <typename Drop>
-  std::int64_t give_up(std::span<const block_id> held, std::uint32_t alone, Drop&& drop) noexcept;
+  std::int64_t give_up(std::span<const block_id> held, bool by_tree) noexcept;
 
   std::int64_t blocks_ = 0;
   std::int64_t fresh_ = 0;  // ids [fresh_, blocks_) were never handed out
@@ -129,7 +137,8 @@ class block_pool {
   std::size_t queue_head_ = 0;
   std::size_t queue_size_ = 0;
   std::size_t queue_high_water_ = 0;
-  std::int64_t shared_ = 0;
+  std::int64_t shared_ = 0;  // blocks with two or more holders
+  std::int64_t forked_ = 0;  // … that are sequences
   std::int64_t tree_held_ = 0;
   stable_array<std::uint32_t> state_;
   stable_array<run> stack_;           // of runs

@@ -168,10 +168,10 @@ std::int64_t cache_core::evictable_locked(block_id spared, node_id root) const {
       covered.insert(tree_.block(s->pinned, static_cast<std::uint32_t>(at)));
     }
     for (auto i = static_cast<std::size_t>(s->path_blocks); i < s->table.size(); ++i) {
-      if (pool_.tree_holds(s->table[i])) held.insert(s->table[i]);
+      if (pool_.tree_shares(s->table[i])) held.insert(s->table[i]);
     }
   }
-  if (spared != no_block && pool_.tree_holds(spared)) held.insert(spared);
+  if (spared != no_block && pool_.tree_shares(spared)) held.insert(spared);
   for (const block_id b : covered) held.erase(b);
   const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
   return std::max<std::int64_t>(0, cached - kept - static_cast<std::int64_t>(held.size()));

@@ -218,12 +218,23 @@ std::string cache_core::check() const {
       return "node " + std::to_string(n) + " has " + std::to_string(tree_.pins(n)) + " pins";
     }
   }
+  std::int64_t used = 0;
+  std::int64_t cached = 0;
   for (std::int64_t b = 0; b < pool_.high_water(); ++b) {
     const auto id = static_cast<block_id>(b);
-    if (pool_.tree_holds(id) != in_tree[static_cast<std::size_t>(b)] ||
-        pool_.sequence_holds(id) != holds[static_cast<std::size_t>(b)]) {
+    const bool tree = in_tree[static_cast<std::size_t>(b)];
+    const std::uint32_t holders = holds[static_cast<std::size_t>(b)] + (tree ? 1 : 0);
+    used += holders > 0;
+    cached += tree;
+    if (holders > 0 &&
+        (pool_.holders(id) != holders || pool_.tree_shares(id) != (tree && holders > 1))) {
       return "block " + std::to_string(b) + " has other holders than the pool says";
     }
+  }
+  if (used != pool_.used() || cached != pool_.tree_held()) {
+    return std::to_string(used) + " blocks are held, " + std::to_string(cached) +
+           " by the index; the pool says " + std::to_string(pool_.used()) + " and " +
+           std::to_string(pool_.tree_held());
   }
   return {};
 }

@@ -111,7 +111,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   s.pinned = place.node;
   s.path_blocks = whole;
   link_locked(s);
-  if (source != no_block) pool_.hold(source);  // not to be evicted to make room for this one
+  if (source != no_block) pool_.hold_cached(source);  // not to be evicted to make room for this one
   const double opened_at = now();
   policy_->advance(opened_at);
   const auto undo = [&] {

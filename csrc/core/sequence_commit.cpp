@@ -41,16 +41,16 @@ void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
 void cache_core::offer_locked(node_id end, std::int64_t first,
                               std::span<const block_id> mine) noexcept {
   const std::string_view space = spaces_.name_of(tree_.root_of(end));
+  const auto block_at = [&](std::uint64_t depth) {  // the index's
+    const tree_place at = tree_.locate(end, depth);
+    return tree_.block(at.node, at.blocks - 1);
+  };
   for (std::size_t i = 0; i < mine.size(); ++i) {
     const block_id b = mine[i];
-    if (!pool_.tree_holds(b) || pool_.listed(b)) continue;
     const auto depth = static_cast<std::uint64_t>(first) + i;
-    block_id parent = no_block;
-    if (depth > 0) {
-      const tree_place above = tree_.locate(end, depth);
-      parent = tree_.block(above.node, above.blocks - 1);
-      if (!pool_.listed(parent)) continue;
-    }
+    if (pool_.listed(b) || block_at(depth + 1) != b) continue;
+    const block_id parent = depth > 0 ? block_at(depth) : no_block;
+    if (parent != no_block && !pool_.listed(parent)) continue;
     if (options_.listener->on_publish(b, parent, space,
                                       std::span(tree_.row(b), tree_.block_tokens()))) {
       pool_.list(b);
@@ -76,7 +76,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
   const auto whole = std::min<std::size_t>(done.processed, static_cast<std::size_t>(n / b) - path);
   for (std::size_t i = 0; i < done.processed; ++i) {
     const std::span<const block_id> one = mine.subspan(i, 1);
-    if (pool_.tree_holds(one[0])) {
+    if (pool_.tree_shares(one[0])) {
       if (i < whole) pool_.release(one);
     } else if (i < done.first_taken) {
       if (i >= whole) continue;

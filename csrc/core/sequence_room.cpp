@@ -31,8 +31,9 @@ tree_place cache_core::published_tail_locked(const sequence_state& s) const noex
 bool cache_core::writable_locked(const sequence_state& s, std::size_t index) const noexcept {
   const block_id b = s.table[index];
   if (s.borrowed_tail && index + 1 == s.table.size()) return false;
-  if (pool_.sequence_holds(b) != 1) return false;
-  if (!pool_.tree_holds(b)) return !pool_.named(b);
+  const std::uint32_t holders = pool_.holders(b);
+  if (holders == 1) return !pool_.named(b);
+  if (holders > 2 || !pool_.tree_shares(b)) return false;
   if (index != static_cast<std::size_t>(s.path_blocks)) return false;
   const tree_place tail = published_tail_locked(s);
   if (tail.node == no_node) return false;
