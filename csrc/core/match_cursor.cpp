@@ -101,14 +101,16 @@ match_cursor::outcome match_cursor::probe() noexcept {
     searched_ = true;
     const auto reach =
         static_cast<std::uint32_t>(std::min<std::uint64_t>(tree_.block_tokens(), count_ - at_));
-    const node_id exact = tree_.sibling_that_begins_with(node_, tokens_ + at_, reach);
+    leading_hashes first(tree_.hasher_, node_, tokens_ + at_, reach);
+    const node_id exact = tree_.sibling_that_begins_with(node_, first);
     if (exact != no_node) {
       n = exact;
     } else {
-      const sibling_trie::found best = tree_.siblings_.find(node_, n, tokens_ + at_, reach);
+      const sibling_trie::found best = tree_.siblings_.find(node_, n, first);
       if (best.conflict) return again();
       n = best.node;
       siblings_fork_ = best.fork;
+      siblings_times_ = best.times;
       if (n == no_node) return outcome::more;  // another node's
     }
   }
@@ -185,7 +187,8 @@ match_cursor::outcome match_cursor::settle(node_id deepest, std::uint32_t versio
   match_.version = version;
   match_.partial_block = best_common_ ? best_block_ : no_block;
   const bool parted = best_common_ != 0 && match_.tokens < count_;
-  match_.siblings = {siblings_fork_, parted ? deepest : no_node, version, best_common_};
+  match_.siblings = {siblings_fork_, siblings_times_, parted ? deepest : no_node, version,
+                     best_common_};
   return outcome::found;
 }
 

@@ -79,6 +79,7 @@ class match_cursor {
   std::uint32_t table_version_ = 0;
   std::uint32_t siblings_version_ = 0;
   std::uint32_t siblings_fork_ = no_node;
+  std::uint32_t siblings_times_ = 0;
   id_table::probe probe_;
   node_id best_ = no_node;
   std::uint32_t best_version_ = 0;

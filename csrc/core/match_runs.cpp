@@ -35,7 +35,13 @@ match_cursor::outcome match_cursor::first_block() noexcept {
   }
   if (common == reach) {
     // The prompt or the run ends inside this block: no sibling can match more (invariant 3).
-    if (reach < full) return settle(best_, best_version_);
+    if (reach < full) {
+      // The fork where siblings were searched is known only if nobody changed them meanwhile.
+      if (!tree_.nodes_[node_].child_changes.read_valid(children_version_)) {
+        siblings_fork_ = no_node;
+      }
+      return settle(best_, best_version_);
+    }
     emit(at_ >> tree_.block_shift_, id);
     compared_ = 1;
     stage_ = stage::run;

@@ -24,16 +24,14 @@ class path_hasher {
     mask_ = bits >= 32 ? 0xffffffffu : ~(0xffffffffu >> bits);
   }
 
-  // Of n ≥ 1 tokens.
+  // Of n ≥ 1 tokens; those of as many tokens compare.
   [[nodiscard]] std::uint64_t digest(const std::uint32_t* tokens, std::size_t n) const noexcept {
-    std::uint64_t h = n;
-    for (; n > words; tokens += words, n -= words) {
-      h = fold_multiply(h + products(tokens), keys_[8]);
-    }
+    std::uint64_t h = 0;
+    for (; n > words; tokens += words, n -= words) h = fold(h, products(tokens));
     if (n == words) return h + products(tokens);
-    std::uint32_t rest[words] = {};
-    copy_words(rest, tokens, n);
-    return h + products(rest);
+    std::uint64_t sums[words / 2 + 1];
+    product_sums(tokens, n, sums);
+    return h + sums[(n + 1) / 2];
   }
 
   // What block `index` of a path adds to its hash.
@@ -55,17 +53,36 @@ class path_hasher {
     const std::uint64_t h = fold_multiply(both ^ keys_[17], keys_[18]);
     return static_cast<std::uint32_t>(fold_multiply(h, keys_[10]) >> 32) & mask_;
   }
-  // Of the first tokens of a child's first block, whose digest is given; `kind` keeps hashes for
-  // several uses apart.
+  // Of the first `length` tokens of a child's first block, whose digest is given.
   [[nodiscard]] std::uint32_t prefix_hash(std::uint32_t parent, std::uint64_t digest,
-                                          std::uint32_t kind) const noexcept {
-    const std::uint64_t where = std::uint64_t{parent} << 32 | kind;
+                                          std::uint32_t length) const noexcept {
+    const std::uint64_t where = std::uint64_t{parent} << 32 | length;
     const std::uint64_t h = fold_multiply(digest ^ keys_[15], where ^ keys_[16]);
     return static_cast<std::uint32_t>(fold_multiply(h, keys_[9]) >> 32) & mask_;
   }
 
  private:
+  friend class leading_hashes;
   static constexpr std::size_t words = 16;  // tokens hashed at a time
+
+  [[nodiscard]] std::uint64_t fold(std::uint64_t h, std::uint64_t products) const noexcept {
+    return fold_multiply(h + products, keys_[8]);
+  }
+  [[nodiscard]] std::uint32_t word_key(std::size_t i) const noexcept {
+    return static_cast<std::uint32_t>(keys_[i / 2] >> (i % 2 * 32));
+  }
+  // sums[i] is the sum of the first i products of words 2j and 2j + 1 below, of n ≤ 16 tokens;
+  // those behind them count as 0.
+  void product_sums(const std::uint32_t* tokens, std::size_t n,
+                    std::uint64_t* sums) const noexcept {
+    std::uint32_t t[words] = {};
+    copy_words(t, tokens, n);
+    sums[0] = 0;
+    for (std::size_t i = 0; i < words / 2; ++i) {
+      sums[i + 1] = sums[i] + std::uint64_t{t[2 * i] + word_key(2 * i)} *
+                                  (t[2 * i + 1] + word_key(2 * i + 1));
+    }
+  }
 
   // Σ (t₂ᵢ + k₂ᵢ)(t₂ᵢ₊₁ + k₂ᵢ₊₁), the sums modulo 2³². The keys are the first eight of keys_.
   [[nodiscard]] std::uint64_t products(const std::uint32_t* tokens) const noexcept {
@@ -85,13 +102,9 @@ class path_hasher {
     sum = _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum));
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(sum));
 #else
-    std::uint64_t sum = 0;
-    for (std::size_t i = 0; i < words / 2; ++i) {
-      const std::uint32_t a = tokens[2 * i] + static_cast<std::uint32_t>(keys_[i]);
-      const std::uint32_t b = tokens[2 * i + 1] + static_cast<std::uint32_t>(keys_[i] >> 32);
-      sum += std::uint64_t{a} * b;
-    }
-    return sum;
+    std::uint64_t sums[words / 2 + 1];
+    product_sums(tokens, words, sums);
+    return sums[words / 2];
 #endif
   }
 

@@ -252,10 +252,10 @@ class radix_tree final : public tree_view {
   // tree_children.cpp
   [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens, std::uint32_t n,
                                        const sibling_trie::trail& trail = {}) const noexcept;
-  // The child whose first block is these n tokens, if they are a whole block; no_node if the jump
+  // The child whose first block is these tokens, if they are a whole block; no_node if the jump
   // table names none, which does not mean that there is none.
-  [[nodiscard]] node_id sibling_that_begins_with(node_id parent, const std::uint32_t* tokens,
-                                                 std::uint32_t n) const noexcept;
+  [[nodiscard]] node_id sibling_that_begins_with(node_id parent,
+                                                 leading_hashes& tokens) const noexcept;
   void link_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
   void remove_sibling(node_id parent, node_id child) noexcept;

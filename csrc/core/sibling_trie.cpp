@@ -17,7 +17,9 @@ bool sibling_trie::create(std::uint32_t max_nodes) {
 
 bool sibling_trie::reserve(std::size_t changes) {
   last_ = {};
-  return table_.reserve(changes * entries_of_a_change);
+  // Room beyond what the table itself keeps free: with 5 / 8 of the slots taken instead of 3 / 4 a
+  // look-up seldom goes on to another line, and a search among siblings makes up to eight of them.
+  return table_.reserve(changes * entries_of_a_change + table_.size() / 5);
 }
 
 relaxed<sibling_trie::ref>& sibling_trie::previous(ref r) noexcept {
@@ -70,16 +72,22 @@ std::uint32_t sibling_trie::common_with(node_id n, const std::uint32_t* tokens,
   return x.changes.read_valid(seen) ? common : conflict;
 }
 
-// The deepest fork whose handle is a prefix of the tokens and longer than `from`, at most `to`
-// long; none if there is none. The tokens themselves are for the caller to compare.
-sibling_trie::ref sibling_trie::jump(node_id parent, std::uint32_t from,
-                                     const std::uint32_t* tokens, std::uint32_t to) const noexcept {
-  ref deepest = none;
+leading_hashes sibling_trie::hashes_of(node_id parent, ref r) const noexcept {
+  const tree_node& x = tree_.nodes_[is_fork(r) ? forks_[index(r)].witness.load() : r];
+  return {tree_.hasher_, parent, tree_.first_row(x), tree_.first_block_tokens(x)};
+}
+
+// The deepest fork whose handle is a prefix of the tokens and longer than `from`. The tokens
+// themselves are for the caller to compare.
+sibling_trie::jumped sibling_trie::jump(node_id parent, std::uint32_t from,
+                                        leading_hashes& tokens) const noexcept {
+  jumped by;
   std::uint32_t low = from;
-  std::uint32_t high = to;
+  std::uint32_t high = std::min(tokens.count(), tree_.block_tokens() - 1);
   while (low < high) {
     const std::uint32_t length = fattest(low, high);
-    id_table::probe p = table_.find(handle_hash(parent, tokens, length));
+    id_table::probe p = table_.find(tokens.of(length));
+    const id_table::probe begin = p;
     ref r = p.next();
     for (; r != none; r = p.next()) {
       if (!is_fork(r) || !valid(r)) continue;
@@ -88,14 +96,18 @@ sibling_trie::ref sibling_trie::jump(node_id parent, std::uint32_t from,
       const std::uint32_t top = f.top;
       const std::uint32_t end = f.end;
       if (f.parent == parent && top <= length && length <= end && fattest(top - 1, end) == length) {
-        deepest = r;
+        by.deepest = r;
         low = end;
         break;
       }
     }
-    if (r == none) high = length - 1;
+    if (r == none) {
+      by.missed = length;
+      by.at_missed = begin;
+      high = length - 1;
+    }
   }
-  return deepest;
+  return by;
 }
 
 namespace {
@@ -111,21 +123,22 @@ std::uint32_t conflicting(Place& to) noexcept {
 
 // The child of the fork `above` that goes on with the tokens, and what is below it; none if there
 // is none. REQUIRES: they reach beyond the fork's end.
-sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
-                                      const std::uint32_t* tokens, std::uint32_t n,
-                                      place& to) const noexcept {
+sibling_trie::ref sibling_trie::child(node_id parent, const place& above, leading_hashes& tokens,
+                                      const jumped& by, place& to) const noexcept {
   const fork& f = forks_[index(above.at)];
   const std::uint32_t end = f.end;
+  const std::uint32_t n = tokens.count();
   to = {none, index(above.at), none, 0, {}};
   if (end >= n) return conflicting(to);  // a writer has made another fork of it
   if (hashed(f)) {
-    id_table::probe p = table_.find(edge_hash(parent, tokens, end + 1));
+    id_table::probe p = by.missed == end + 1 ? by.at_missed : table_.find(tokens.of(end + 1));
     for (ref r = p.next(); r != none; r = p.next()) {
       if (!valid(r)) continue;
       if (is_fork(r) && (forks_[index(r)].up != to.up || forks_[index(r)].top != end + 1)) continue;
       const node_id w = member(r);
       if (w >= limit_ || tree_.nodes_[w].parent != parent) continue;
-      const std::uint32_t common = common_with(w, tokens, n);
+      const std::uint32_t common =
+          w == above.witness ? above.common : common_with(w, tokens.tokens(), n);
       if (common <= end) continue;
       if (common == conflict) return conflicting(to);
       // A node that is under this hash by a longer prefix lies below a fork that is under it too.
@@ -150,9 +163,9 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
     const std::uint32_t id = tree_.first_id(x);
     if (id >= tree_.block_limit_) return conflicting(to);
     const std::uint32_t* theirs = tree_.row(static_cast<block_id>(id));
-    const bool alike = load_word(theirs + end) == tokens[end];
+    const bool alike = load_word(theirs + end) == tokens.tokens()[end];
     const std::uint32_t reach = std::min(n, tree_.first_block_tokens(x));
-    const std::size_t common = alike ? common_prefix(tokens, theirs, reach) : 0;
+    const std::size_t common = alike ? common_prefix(tokens.tokens(), theirs, reach) : 0;
     if (!x.changes.read_valid(seen)) return conflicting(to);
     if (!alike) continue;
     to = {r, to.up, w, static_cast<std::uint32_t>(common), {}};
@@ -162,50 +175,20 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above,
 }
 
 // The tokens at the fork or node itself.
-sibling_trie::place sibling_trie::place_at(ref r, const std::uint32_t* tokens,
-                                           std::uint32_t n) const noexcept {
+sibling_trie::place sibling_trie::place_at(ref r, const leading_hashes& tokens) const noexcept {
   const std::uint32_t up = is_fork(r) ? forks_[index(r)].up.load() : none;
   const node_id w = is_fork(r) ? forks_[index(r)].witness.load() : r;
-  return {r, up, w, common_with(w, tokens, n), {}};
-}
-
-// From a fork that is on the way to the last one, by hashes alone: tokens are compared once, there.
-// Whoever goes on from a fork with many children goes by its own; most that come there do not.
-sibling_trie::place sibling_trie::leap(node_id parent, ref start, const std::uint32_t* tokens,
-                                       std::uint32_t n) const noexcept {
-  count_nodes();
-  const fork& f = forks_[index(start)];
-  ref at = start;
-  std::uint32_t from = f.end;
-  if (from < n && (f.inner & ~hashed_bit) != 0) {
-    if (hashed(f)) {
-      id_table::probe p = table_.find(edge_hash(parent, tokens, from + 1));
-      for (ref r = p.next(); r != none; r = p.next()) {
-        if (!is_fork(r) || !valid(r)) continue;
-        count_nodes();
-        const fork& below = forks_[index(r)];
-        if (below.up != index(start) || below.top != from + 1) continue;
-        at = r;
-        from = below.end;
-        break;
-      }
-    }
-    if (at != start || !hashed(f)) {
-      const ref last = jump(parent, from, tokens, std::min(n, tree_.block_tokens() - 1));
-      if (last != none) at = last;
-    }
-  }
-  return place_at(at, tokens, n);
+  return {r, up, w, common_with(w, tokens.tokens(), tokens.count()), {}};
 }
 
 // Goes on from child to child.
-sibling_trie::place sibling_trie::descend(node_id parent, place p, const std::uint32_t* tokens,
-                                          std::uint32_t n) const noexcept {
+sibling_trie::place sibling_trie::descend(node_id parent, place p, leading_hashes& tokens,
+                                          const jumped& by) const noexcept {
   while (is_fork(p.at)) {
     const std::uint32_t end = forks_[index(p.at)].end;
-    if (p.common == conflict || p.common < end || end >= n) break;
+    if (p.common == conflict || p.common < end || end >= tokens.count()) break;
     place below;
-    const ref r = child(parent, p, tokens, n, below);
+    const ref r = child(parent, p, tokens, by, below);
     if (below.common == conflict) return below;
     if (r == none) p.gap = below.gap;
     if (r == none || below.common <= end) break;
@@ -215,16 +198,21 @@ sibling_trie::place sibling_trie::descend(node_id parent, place p, const std::ui
   return p;
 }
 
+// By hashes alone to the last fork that is on the way; tokens are compared there.
 sibling_trie::place sibling_trie::search_from(node_id parent, ref start,
-                                              const std::uint32_t* tokens,
-                                              std::uint32_t n) const noexcept {
-  if (!is_fork(start)) return place_at(start, tokens, n);
-  place p = leap(parent, start, tokens, n);
+                                              leading_hashes& tokens) const noexcept {
+  if (!is_fork(start)) return place_at(start, tokens);
+  count_nodes();
+  const fork& f = forks_[index(start)];
+  jumped by;
+  if ((f.state & inner_bit) != 0) by = jump(parent, f.end, tokens);
+  const ref at = by.deepest != none ? by.deepest : start;
+  place p = place_at(at, tokens);
   // Equal hashes of other tokens lead astray: then step by step.
-  if (p.at != start && p.common != conflict && p.common < forks_[index(p.at)].top) {
-    p = place_at(start, tokens, n);
+  if (at != start && p.common != conflict && p.common < forks_[index(at)].top) {
+    p = place_at(start, tokens);
   }
-  return descend(parent, p, tokens, n);
+  return descend(parent, p, tokens, by);
 }
 
 bool sibling_trie::leads_to_end(const place& p) const noexcept {
@@ -232,17 +220,18 @@ bool sibling_trie::leads_to_end(const place& p) const noexcept {
 }
 
 sibling_trie::found sibling_trie::to_found(const place& p) const noexcept {
-  if (p.common == conflict) return {no_node, 0, true, none};
+  if (p.common == conflict) return {no_node, 0, true, none, 0};
   if (p.common == 0) return {};
-  return {p.witness, p.common, false, leads_to_end(p) ? index(p.at) : p.up};
+  const std::uint32_t f = leads_to_end(p) ? index(p.at) : p.up;
+  return {p.witness, p.common, false, f, f != none ? times(forks_[f]) : 0};
 }
 
-sibling_trie::found sibling_trie::find(node_id parent, ref group, const std::uint32_t* tokens,
-                                       std::uint32_t n) const noexcept {
+sibling_trie::found sibling_trie::find(node_id parent, ref group,
+                                       leading_hashes& tokens) const noexcept {
   if (!valid(group)) return {};
   const node_id named = is_fork(group) ? forks_[index(group)].parent : tree_.nodes_[group].parent;
   if (named != parent) return {};
-  return to_found(search_from(parent, group, tokens, n));
+  return to_found(search_from(parent, group, tokens));
 }
 
 sibling_trie::found sibling_trie::find_for_insert(node_id parent, ref group,
@@ -250,9 +239,10 @@ sibling_trie::found sibling_trie::find_for_insert(node_id parent, ref group,
                                                   std::uint32_t n) const noexcept {
   const node_id some = member(group);
   if (tree_.nodes_[some].parent != parent) return {};
-  const place p = search_from(parent, group, tokens, n);
+  leading_hashes all(tree_.hasher_, parent, tokens, n);
+  const place p = search_from(parent, group, all);
   if (p.common == 0) return {};
-  last_ = {parent, group, tokens, n, p};
+  last_ = {parent, group, all, p};
   return to_found(p);
 }
 
@@ -262,24 +252,27 @@ sibling_trie::found sibling_trie::resume(node_id parent, const trail& t,
   if (t.fork >= fresh_) return {};
   count_nodes();
   const fork& f = forks_[t.fork];
-  if (f.parent != parent || f.end >= n) return {};
-  place p{t.fork | fork_bit, f.up, f.witness, t.common, {}};
-  count_nodes();
-  if (p.witness == t.node && tree_.nodes_[t.node].changes.read_valid(t.version) && t.common < n) {
-    assert(common_prefix(tokens, row(t.node), std::min(n, t.common + 1)) == t.common ||
-           tree_.first_block_tokens(tree_.nodes_[t.node]) == t.common);
-  } else {
-    p = place_at(p.at, tokens, n);
+  if (f.parent != parent || times(f) != t.times || f.end >= n) return {};
+  place p{t.fork | fork_bit, f.up, none, f.end, {}};
+  if (t.node != no_node && t.common < n) {
+    count_nodes();
+    if (tree_.nodes_[t.node].changes.read_valid(t.version)) {
+      assert(common_prefix(tokens, row(t.node), std::min(n, t.common + 1)) == t.common ||
+             tree_.first_block_tokens(tree_.nodes_[t.node]) == t.common);
+      p.witness = t.node;
+      p.common = t.common;
+    }
   }
-  if (!leads_to_end(p)) return {};
+  leading_hashes all(tree_.hasher_, parent, tokens, n);
   place below;
-  if (child(parent, p, tokens, n, below) == none) {
+  if (child(parent, p, all, {}, below) == none) {
     p.gap = below.gap;
+    if (p.witness == none) p.witness = f.witness;
   } else {
     // What came since may go on as the tokens do.
-    p = leads_to_end(below) ? search_from(parent, below.at, tokens, n) : below;
+    p = leads_to_end(below) ? search_from(parent, below.at, all) : below;
   }
-  last_ = {parent, none, tokens, n, p};
+  last_ = {parent, none, all, p};
   return to_found(p);
 }
 

@@ -12,9 +12,11 @@
 //    fork, and every fork has at least two children, which differ in the token behind its end.
 // 2. All nodes below a fork agree in its first `end` tokens, and all that agree in the first `top`
 //    of them lie below it; top is one more than the end of the fork above.
-// 3. Every fork but the top one is in the table under its handle. So are, under their edges, the
-//    children of a fork that is `hashed`, as every fork is that has ever had more than
-//    scanned_children; leaves among them know by what hash, others may not.
+// 3. Every fork but the top one is in the table under its handle, the hash of one of its prefixes
+//    that are longer than those of the fork above. So are, under their edges, the hashes of the
+//    shortest of these prefixes, the children of a fork that is `hashed`, as every fork is that has
+//    ever had more than scanned_children; leaves among them know by what hash, others may not. A
+//    fork whose handle is its edge is in the table once.
 // 4. A fork knows the node that its first child is or knows. So whoever is not a first child is
 //    known to no fork, and goes without a look at any.
 //
@@ -22,10 +24,12 @@
 // the parent's child_changes and with read_valid. Forks are never unmapped.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
 #include "csrc/core/id_table.h"
+#include "csrc/core/leading_hashes.h"
 #include "csrc/core/relaxed.h"
 #include "csrc/core/stable_array.h"
 #include "radixkv/eviction_policy.h"
@@ -47,13 +51,17 @@ class sibling_trie {
     node_id node = no_node;
     std::uint32_t common = 0;  // leading tokens of its first block that match
     bool conflict = false;     // a writer came in the way: nothing was found out
-    // The fork up to whose end the tokens led, or no_node: where to resume.
+    // The fork up to whose end the tokens led, or no_node: where to resume; and how often it had
+    // been taken for a fork.
     std::uint32_t fork = no_node;
+    std::uint32_t times = 0;
   };
-  // Where tokens have led, for whoever inserts them later. As long as the node's version is this
-  // one, its first `common` tokens are theirs, and a next one of it, if there is any, is not.
+  // Where tokens have led, for whoever inserts them later. As long as the fork was not taken again
+  // its first tokens are theirs. As long as the node's version is this one, its first `common`
+  // tokens are theirs, and a next one of it, if there is any, is not.
   struct trail {
     std::uint32_t fork = no_node;  // found::fork
+    std::uint32_t times = 0;       // found::times
     node_id node = no_node;        // no_node: only the fork is known
     std::uint32_t version = 0;
     std::uint32_t common = 0;
@@ -73,8 +81,7 @@ class sibling_trie {
 
   // The one with the most leading tokens in common among the children of `parent` in `group`; none,
   // if the group is another node's. REQUIRES: n > 0.
-  [[nodiscard]] found find(node_id parent, ref group, const std::uint32_t* tokens,
-                           std::uint32_t n) const noexcept;
+  [[nodiscard]] found find(node_id parent, ref group, leading_hashes& tokens) const noexcept;
   // The same for the writer, who may insert these tokens next, in the same change.
   [[nodiscard]] found find_for_insert(node_id parent, ref group, const std::uint32_t* tokens,
                                       std::uint32_t n) const noexcept;
@@ -120,9 +127,9 @@ class sibling_trie {
 
  private:
   static constexpr std::uint32_t none = no_node;
-  // A fork's children are looked through up to this number: as many lines as a look-up and what it
-  // leads to.
-  static constexpr std::uint32_t scanned_children = 4;
+  // A fork's children are looked through up to this number: one is the node it knows, which was
+  // compared; to look at the other takes no more lines than a look-up and what that leads to.
+  static constexpr std::uint32_t scanned_children = 2;
   static constexpr std::uint32_t entries_of_a_change = scanned_children + 4;
 
   struct fork {
@@ -134,10 +141,13 @@ class sibling_trie {
     relaxed<ref> head;         // its first child
     relaxed<node_id> witness;  // that it or the first child of it, and so on, is
     relaxed<std::uint16_t> top, end;
-    relaxed<std::uint32_t> inner;  // children that are forks, and hashed_bit
+    // hashed_bit; inner_bit once a child was a fork; and how often it was taken for a fork, which
+    // begins anew after 2³⁰ times, as versions do after 2³¹ changes.
+    relaxed<std::uint32_t> state;
   };
   static_assert(sizeof(fork) == 32);
   static constexpr std::uint32_t hashed_bit = 0x80000000u;
+  static constexpr std::uint32_t inner_bit = 0x40000000u;
 
   // Where tokens lead: into the edge that ends in `at`, or to a fork's end and no further.
   struct place {
@@ -147,12 +157,28 @@ class sibling_trie {
     std::uint32_t common;  // its leading tokens that match, or conflict
     id_table::probe gap;   // where in the table a child that went on would be, if `at` is hashed
   };
+  // Where hashes of prefixes lead, and where in the table the shortest would be that was not found
+  // as a handle: the same length leads on to a child.
+  struct jumped {
+    ref deepest = none;
+    std::uint32_t missed = 0;
+    id_table::probe at_missed;
+  };
+  // A reference under the hash of a prefix in the table.
+  struct entry {
+    std::uint32_t length = 0;  // 0: none
+    ref named = none;
+  };
+  using entries = std::array<entry, 4>;
   // The number in (a, b] that is divided by the highest power of two.
   [[nodiscard]] static std::uint32_t fattest(std::uint32_t a, std::uint32_t b) noexcept {
     return b & (~std::uint32_t{0} << (31 - __builtin_clz(a ^ b)));
   }
   [[nodiscard]] static std::uint32_t index(ref r) noexcept { return r & ~fork_bit; }
-  [[nodiscard]] static bool hashed(const fork& f) noexcept { return (f.inner & hashed_bit) != 0; }
+  [[nodiscard]] static bool hashed(const fork& f) noexcept { return (f.state & hashed_bit) != 0; }
+  [[nodiscard]] static std::uint32_t times(const fork& f) noexcept {
+    return f.state & ~(hashed_bit | inner_bit);
+  }
   [[nodiscard]] static std::uint32_t handle_of(const fork& f) noexcept {
     return fattest(f.top - 1u, f.end);
   }
@@ -168,14 +194,11 @@ class sibling_trie {
     return is_fork(before) && forks_[index(before)].head == r;
   }
 
-  [[nodiscard]] place place_at(ref r, const std::uint32_t* tokens, std::uint32_t n) const noexcept;
-  [[nodiscard]] place leap(node_id parent, ref start, const std::uint32_t* tokens,
-                           std::uint32_t n) const noexcept;
-  [[nodiscard]] place descend(node_id parent, place p, const std::uint32_t* tokens,
-                              std::uint32_t n) const noexcept;
+  [[nodiscard]] place place_at(ref r, const leading_hashes& tokens) const noexcept;
+  [[nodiscard]] place descend(node_id parent, place p, leading_hashes& tokens,
+                              const jumped& by) const noexcept;
   // REQUIRES: start is the group's top, or the tokens lead to its end.
-  [[nodiscard]] place search_from(node_id parent, ref start, const std::uint32_t* tokens,
-                                  std::uint32_t n) const noexcept;
+  [[nodiscard]] place search_from(node_id parent, ref start, leading_hashes& tokens) const noexcept;
   // Whether the tokens lead to the end of a fork, and not into an edge.
   [[nodiscard]] bool leads_to_end(const place& p) const noexcept;
   [[nodiscard]] found to_found(const place& p) const noexcept;
@@ -190,15 +213,12 @@ class sibling_trie {
   };
   [[nodiscard]] standing standing_of(node_id parent, node_id n) const noexcept;
   // REQUIRES: `from` is the end of a fork on the way.
-  [[nodiscard]] ref jump(node_id parent, std::uint32_t from, const std::uint32_t* tokens,
-                         std::uint32_t to) const noexcept;
-  [[nodiscard]] ref child(node_id parent, const place& above, const std::uint32_t* tokens,
-                          std::uint32_t n, place& to) const noexcept;
-  // Hashes of the first `length` tokens of n: a fork's handle, or an edge to a child.
-  [[nodiscard]] std::uint32_t handle_hash(node_id parent, const std::uint32_t* tokens,
-                                          std::uint32_t length) const noexcept;
-  [[nodiscard]] std::uint32_t edge_hash(node_id parent, const std::uint32_t* tokens,
-                                        std::uint32_t length) const noexcept;
+  [[nodiscard]] jumped jump(node_id parent, std::uint32_t from,
+                            leading_hashes& tokens) const noexcept;
+  [[nodiscard]] ref child(node_id parent, const place& above, leading_hashes& tokens,
+                          const jumped& by, place& to) const noexcept;
+  // Of the first block of n, or of the node that a fork knows.
+  [[nodiscard]] leading_hashes hashes_of(node_id parent, ref r) const noexcept;
   [[nodiscard]] const std::uint32_t* row(node_id n) const noexcept;
 
   [[nodiscard]] std::uint32_t take_fork(node_id parent, std::uint32_t up, std::uint32_t end,
@@ -206,13 +226,15 @@ class sibling_trie {
   void push_child(std::uint32_t f, ref r) noexcept;
   void put_second_first(std::uint32_t f) noexcept;
   void add_child(node_id parent, const place& where, node_id n) noexcept;
-  [[nodiscard]] ref insert_at(node_id parent, ref group, const place& where, node_id n) noexcept;
+  [[nodiscard]] ref insert_at(node_id parent, ref group, const place& where, node_id n,
+                              leading_hashes& tokens) noexcept;
   void link_in_place(ref from, ref to) noexcept;
-  void put_in_place(node_id parent, std::uint32_t up, ref from, ref to,
-                    const std::uint32_t* tokens) noexcept;
+  void put_in_place(std::uint32_t up, ref from, ref to) noexcept;
   void know_instead(std::uint32_t f, node_id gone, node_id w) noexcept;
-  void file_divided(node_id parent, std::uint32_t upper, ref lower) noexcept;
-  void file_joined(node_id parent, std::uint32_t upper, ref lower) noexcept;
+  void file_edge(node_id parent, std::uint32_t f, ref r) noexcept;
+  void add_entries(ref r, std::uint32_t up, entries& to) const noexcept;
+  template <typename Hash>
+  void refile(entries& before, const entries& after, Hash&& hash_of) noexcept;
   [[nodiscard]] change dissolve(node_id parent, std::uint32_t f) noexcept;
 
   radix_tree& tree_;
@@ -226,8 +248,7 @@ class sibling_trie {
   struct search {
     node_id parent = none;
     ref group = none;
-    const std::uint32_t* tokens = nullptr;
-    std::uint32_t n = 0;
+    leading_hashes tokens;
     place to{};
   };
   mutable search last_;

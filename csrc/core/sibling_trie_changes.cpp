@@ -8,6 +8,25 @@
 
 namespace radixkv::detail {
 
+// Files anew what is in the table otherwise than it should be; hash_of gives hashes of prefixes.
+template <typename Hash>
+void sibling_trie::refile(entries& before, const entries& after, Hash&& hash_of) noexcept {
+  for (const entry& e : after) {
+    if (e.length == 0) continue;
+    entry* const was = std::find_if(before.begin(), before.end(),
+                                    [&](const entry& b) { return b.length == e.length; });
+    if (was == before.end()) {
+      table_.insert(hash_of(e.length), e.named);
+      continue;
+    }
+    if (was->named != e.named) table_.replace(hash_of(e.length), was->named, e.named);
+    was->length = 0;
+  }
+  for (const entry& e : before) {
+    if (e.length != 0) table_.erase(hash_of(e.length), e.named);
+  }
+}
+
 // The fork above r, if r is among its first `steps` children.
 std::uint32_t sibling_trie::near_fork(ref r, std::uint32_t steps) const noexcept {
   for (; steps > 0; --steps) {
@@ -29,7 +48,7 @@ sibling_trie::standing sibling_trie::standing_of(node_id parent, node_id n) cons
   if (known != 0) return {f, known, true};
   if (f == none) return {f, find_edge(parent, n), true};
   if (!hashed(forks_[f])) return {f, 0, false};
-  return {f, edge_hash(parent, row(n), forks_[f].end + 1u), true};
+  return {f, hashes_of(parent, n).of(forks_[f].end + 1u), true};
 }
 
 std::uint32_t sibling_trie::take_fork(node_id parent, std::uint32_t up, std::uint32_t end,
@@ -50,7 +69,7 @@ std::uint32_t sibling_trie::take_fork(node_id parent, std::uint32_t up, std::uin
   x.witness = witness;
   x.top = static_cast<std::uint16_t>(up == none ? 1u : forks_[up].end + 1u);
   x.end = static_cast<std::uint16_t>(end);
-  x.inner = 0;
+  x.state = (times(x) + 1) & ~(hashed_bit | inner_bit);
   return f;
 }
 
@@ -69,7 +88,7 @@ void sibling_trie::push_child(std::uint32_t f, ref r) noexcept {
     if (after != none) previous(after) = r;
   }
   if (is_fork(r)) {
-    forks_[f].inner = forks_[f].inner + 1;
+    forks_[f].state = forks_[f].state | inner_bit;
     forks_[index(r)].up = f;
   }
 }
@@ -90,12 +109,6 @@ void sibling_trie::put_second_first(std::uint32_t f) noexcept {
 void sibling_trie::add_child(node_id parent, const place& where, node_id n) noexcept {
   const std::uint32_t f = index(where.at);
   const fork& x = forks_[f];
-  const std::uint32_t edge = x.end + 1u;
-  const auto file = [&](ref r) {
-    const std::uint32_t hash = edge_hash(parent, row(member(r)), edge);
-    table_.insert(hash, r);
-    tell_edge(r, hash);
-  };
   push_child(f, n);
   if (hashed(x)) {
     tell_edge(n, table_.insert(where.gap, n));
@@ -104,8 +117,8 @@ void sibling_trie::add_child(node_id parent, const place& where, node_id n) noex
   std::uint32_t children = 0;
   for (ref r = x.head; r != none && children <= scanned_children; r = next(r)) ++children;
   if (children <= scanned_children) return;
-  for (ref r = x.head; r != none; r = next(r)) file(r);
-  forks_[f].inner = x.inner | hashed_bit;
+  forks_[f].state = x.state | hashed_bit;
+  for (ref r = x.head; r != none; r = next(r)) file_edge(parent, f, r);
 }
 
 void sibling_trie::link_in_place(ref from, ref to) noexcept {
@@ -121,46 +134,39 @@ void sibling_trie::link_in_place(ref from, ref to) noexcept {
   if (after != none) previous(after) = to;
 }
 
-// `to` takes the place of `from` below `up`; both begin with the tokens.
-void sibling_trie::put_in_place(node_id parent, std::uint32_t up, ref from, ref to,
-                                const std::uint32_t* tokens) noexcept {
+// `to` takes the place of `from` below `up`.
+void sibling_trie::put_in_place(std::uint32_t up, ref from, ref to) noexcept {
   link_in_place(from, to);
-  if (is_fork(to)) forks_[index(to)].up = up;
-  std::uint32_t hash = 0;
-  if (up != none) {
-    fork& x = forks_[up];
-    x.inner = x.inner + static_cast<std::uint32_t>(is_fork(to)) -
-              static_cast<std::uint32_t>(is_fork(from));
-    if (hashed(x)) {
-      hash = edge_hash(parent, tokens, x.end + 1u);
-      table_.replace(hash, from, to);
-    }
-  }
-  tell_edge(to, hash);
+  if (!is_fork(to)) return;
+  forks_[index(to)].up = up;
+  if (up != none) forks_[up].state = forks_[up].state | inner_bit;
 }
 
 sibling_trie::ref sibling_trie::insert(node_id parent, ref group, node_id n) noexcept {
-  const std::uint32_t* tokens = row(n);
-  const std::uint32_t length = tree_.first_block_tokens(tree_.nodes_[n]);
-  const bool known =
-      last_.parent == parent && last_.group == group && last_.tokens == tokens && last_.n == length;
-  return insert_at(parent, group, known ? last_.to : search_from(parent, group, tokens, length), n);
+  leading_hashes tokens = hashes_of(parent, n);
+  const bool known = last_.parent == parent && last_.group == group &&
+                     last_.tokens.tokens() == tokens.tokens() &&
+                     last_.tokens.count() == tokens.count();
+  if (known) return insert_at(parent, group, last_.to, n, last_.tokens);
+  return insert_at(parent, group, search_from(parent, group, tokens), n, tokens);
 }
 
 bool sibling_trie::insert_where_found(node_id parent, node_id n) noexcept {
-  if (last_.parent != parent || last_.tokens != row(n) ||
-      last_.n != tree_.first_block_tokens(tree_.nodes_[n])) {
+  const place& p = last_.to;
+  if (last_.parent != parent || last_.tokens.tokens() != row(n) ||
+      last_.tokens.count() != tree_.first_block_tokens(tree_.nodes_[n])) {
     return false;
   }
-  if (last_.to.up == none && !leads_to_end(last_.to)) return false;
-  (void)insert_at(parent, none, last_.to, n);
+  // Nothing above the place: what stands for the group changes.
+  if (!leads_to_end(p) && p.up == none) return false;
+  (void)insert_at(parent, none, p, n, last_.tokens);
   return true;
 }
 
-sibling_trie::ref sibling_trie::insert_at(node_id parent, ref group, const place& where,
-                                          node_id n) noexcept {
+sibling_trie::ref sibling_trie::insert_at(node_id parent, ref group, const place& where, node_id n,
+                                          leading_hashes& tokens) noexcept {
+  last_.parent = none;
   const place p = where;
-  last_ = {};
   if (leads_to_end(p)) {
     add_child(parent, p, n);
     return group;
@@ -168,12 +174,20 @@ sibling_trie::ref sibling_trie::insert_at(node_id parent, ref group, const place
   // The edge to `at` is divided where the tokens leave it. Whom the fork above knows the new one
   // must know; else it knows the younger one, which mostly stays longer.
   const bool known_above = p.up != none && forks_[p.up].head == p.at;
+  entries before{}, after{};
+  add_entries(p.at, p.up, before);
   const std::uint32_t f = take_fork(parent, p.up, p.common, known_above ? p.witness : n);
-  put_in_place(parent, p.up, p.at, f | fork_bit, row(n));
+  put_in_place(p.up, p.at, f | fork_bit);
   push_child(f, known_above ? p.at : n);
   push_child(f, known_above ? n : p.at);
+  if (is_fork(p.at)) forks_[index(p.at)].top = static_cast<std::uint16_t>(p.common + 1);
+  add_entries(f | fork_bit, p.up, after);
+  add_entries(p.at, f, after);
+  leading_hashes below = hashes_of(parent, p.at);
+  refile(before, after, [&](std::uint32_t length) {
+    return length <= p.common ? tokens.of(length) : below.of(length);
+  });
   tell_edge(p.at, 0);
-  file_divided(parent, f, p.at);
   return p.up == none ? f | fork_bit : group;
 }
 
@@ -217,12 +231,15 @@ void sibling_trie::know_instead(std::uint32_t f, node_id gone, node_id w) noexce
 sibling_trie::change sibling_trie::dissolve(node_id parent, std::uint32_t f) noexcept {
   const std::uint32_t up = forks_[f].up;
   const ref left = forks_[f].head;
-  const std::uint32_t* tokens = row(forks_[f].witness);
-  if (hashed(forks_[f])) {
-    table_.erase(edge_hash(parent, tokens, forks_[f].end + 1u), left);
-  }
-  file_joined(parent, f, left);
-  put_in_place(parent, up, f | fork_bit, left, tokens);
+  entries before{}, after{};
+  add_entries(f | fork_bit, up, before);
+  add_entries(left, f, before);
+  if (is_fork(left)) forks_[index(left)].top = forks_[f].top.load();
+  put_in_place(up, f | fork_bit, left);
+  add_entries(left, up, after);
+  leading_hashes tokens = hashes_of(parent, left);
+  refile(before, after, [&](std::uint32_t length) { return tokens.of(length); });
+  tell_edge(left, up != none && hashed(forks_[up]) ? tokens.of(forks_[up].end + 1u) : 0);
   forks_[f].parent = none;
   forks_[f].next = free_;
   free_ = f;

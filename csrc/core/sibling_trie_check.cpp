@@ -18,16 +18,16 @@ std::string sibling_trie::check(node_id parent, ref group, counts& seen) const {
   if (x.top != (x.up == none ? 1u : forks_[x.up].end + 1u)) return name + "begins elsewhere";
   if (x.up != none) {
     ++seen.entries;
-    if (!is_filed(handle_hash(parent, row(x.witness), handle_of(x)), group)) {
+    if (!is_filed(hashes_of(parent, group).of(handle_of(x)), group)) {
       return name + "not under its handle";
     }
   }
   std::uint32_t children = 0;
-  std::uint32_t inner = 0;
+  bool inner = false;
   ref before = group;
   for (ref r = x.head; r != none; before = r, r = next(r)) {
     ++children;
-    inner += is_fork(r);
+    inner = inner || is_fork(r);
     const ref previous =
         is_fork(r) ? forks_[index(r)].previous.load() : tree_.nodes_[r].previous.load();
     if (previous != before) return name + "its children are not linked";
@@ -42,9 +42,9 @@ std::string sibling_trie::check(node_id parent, ref group, counts& seen) const {
         return name + "two children go on alike";
       }
     }
-    const std::uint32_t edge = hashed(x) ? edge_hash(parent, row(w), x.end + 1u) : 0;
+    const std::uint32_t edge = hashed(x) ? hashes_of(parent, w).of(x.end + 1u) : 0;
     if (hashed(x)) {
-      ++seen.entries;
+      seen.entries += !is_fork(r) || handle_of(forks_[index(r)]) != x.end + 1u;
       if (!is_filed(edge, r)) return name + "a child is not in the table";
     }
     if (!is_fork(r) && tree_.nodes_[r].children == 0) {
@@ -54,7 +54,7 @@ std::string sibling_trie::check(node_id parent, ref group, counts& seen) const {
     if (std::string wrong = check(parent, r, seen); !wrong.empty()) return wrong;
   }
   if (children < 2) return name + "fewer than two children";
-  if (inner != (x.inner & ~hashed_bit)) return name + "forks miscounted";
+  if (inner && (x.state & inner_bit) == 0) return name + "does not say that there is a fork below";
   if (!hashed(x) && children > scanned_children) return name + "too many children";
   if (x.witness != member(x.head)) return name + "does not know whom its first child knows";
   return {};

@@ -8,18 +8,6 @@
 
 namespace radixkv::detail {
 
-std::uint32_t sibling_trie::handle_hash(node_id parent, const std::uint32_t* tokens,
-                                        std::uint32_t length) const noexcept {
-  count_hashed();
-  return tree_.hasher_.prefix_hash(parent, tree_.hasher_.digest(tokens, length), 0);
-}
-
-std::uint32_t sibling_trie::edge_hash(node_id parent, const std::uint32_t* tokens,
-                                      std::uint32_t length) const noexcept {
-  count_hashed();
-  return tree_.hasher_.prefix_hash(parent, tree_.hasher_.digest(tokens, length), 1);
-}
-
 bool sibling_trie::is_filed(std::uint32_t hash, ref r) const noexcept {
   id_table::probe p = table_.find(hash);
   ref c = p.next();
@@ -29,20 +17,18 @@ bool sibling_trie::is_filed(std::uint32_t hash, ref r) const noexcept {
 
 // Under what n is in the table. REQUIRES: a fork with children in the table is above it.
 std::uint32_t sibling_trie::find_edge(node_id parent, node_id n) const noexcept {
-  const std::uint32_t* tokens = row(n);
-  const std::uint32_t length = tree_.first_block_tokens(tree_.nodes_[n]);
-  const ref group = tree_.group_of(parent, load_word(tokens));
+  leading_hashes tokens = hashes_of(parent, n);
+  const ref group = tree_.group_of(parent, load_word(tokens.tokens()));
   // The deepest fork on its path is above it, unless equal hashes of other tokens lead astray.
-  const ref deepest =
-      jump(parent, forks_[index(group)].end, tokens, std::min(length, tree_.block_tokens() - 1));
+  const ref deepest = jump(parent, forks_[index(group)].end, tokens).deepest;
   const std::uint32_t end = forks_[index(deepest == none ? group : deepest)].end;
-  if (end < length) {
-    const std::uint32_t edge = edge_hash(parent, tokens, end + 1);
+  if (end < tokens.count()) {
+    const std::uint32_t edge = tokens.of(end + 1);
     if (is_filed(edge, n)) return edge;
   }
-  const place p = search_from(parent, group, tokens, length);
+  const place p = search_from(parent, group, tokens);
   assert(p.at == n);
-  return edge_hash(parent, tokens, forks_[p.up].end + 1u);
+  return tokens.of(forks_[p.up].end + 1u);
 }
 
 // A leaf remembers under what it is in the table; 0: in none, or not known.
@@ -52,50 +38,25 @@ void sibling_trie::tell_edge(ref r, std::uint32_t hash) noexcept {
   radix_tree::know_hashes(x, {radix_tree::known_hashes(x).jump, hash});
 }
 
-// An edge was divided by the fork `upper`, below which `lower` is now: each comes under its handle.
-// Of a divided edge one part keeps the handle: the number divided by the highest power of two lies
-// in one of them.
-void sibling_trie::file_divided(node_id parent, std::uint32_t upper, ref lower) noexcept {
-  const fork& f = forks_[upper];
-  const std::uint32_t* tokens = row(is_fork(lower) ? forks_[index(lower)].witness.load() : lower);
-  const auto hash = [&](std::uint32_t handle) { return handle_hash(parent, tokens, handle); };
-  std::uint32_t before = 0, after = 0;
-  if (is_fork(lower)) {
-    fork& l = forks_[index(lower)];
-    before = handle_of(l);
-    l.top = static_cast<std::uint16_t>(f.end + 1);
-    after = handle_of(l);
-  }
-  if (f.up == none) {  // the top fork is under none, as `lower` was not
-    if (is_fork(lower)) table_.insert(hash(after), lower);
-  } else if (before == after) {
-    table_.insert(hash(handle_of(f)), upper | fork_bit);
-  } else {
-    table_.replace(hash(before), lower, upper | fork_bit);
-    table_.insert(hash(after), lower);
-  }
+// A child of a fork that is hashed comes into the table.
+void sibling_trie::file_edge(node_id parent, std::uint32_t f, ref r) noexcept {
+  const std::uint32_t edge = forks_[f].end + 1u;
+  if (is_fork(r) && handle_of(forks_[index(r)]) == edge) return;
+  const std::uint32_t hash = hashes_of(parent, r).of(edge);
+  table_.insert(hash, r);
+  tell_edge(r, hash);
 }
 
-// The reverse, before `lower` takes the place of `upper`.
-void sibling_trie::file_joined(node_id parent, std::uint32_t upper, ref lower) noexcept {
-  const fork& f = forks_[upper];
-  const std::uint32_t* tokens = row(f.witness);
-  const auto hash = [&](std::uint32_t handle) { return handle_hash(parent, tokens, handle); };
-  std::uint32_t before = 0, after = 0;
-  if (is_fork(lower)) {
-    fork& l = forks_[index(lower)];
-    before = handle_of(l);
-    l.top = f.top;
-    after = handle_of(l);
-  }
-  if (f.up == none) {
-    if (is_fork(lower)) table_.erase(hash(before), lower);
-  } else if (before == after) {
-    table_.erase(hash(handle_of(f)), upper | fork_bit);
-  } else {
-    table_.erase(hash(before), lower);
-    table_.replace(hash(after), upper | fork_bit, lower);
-  }
+// What the table has for r below the fork `up`, if any.
+void sibling_trie::add_entries(ref r, std::uint32_t up, entries& to) const noexcept {
+  if (up == none) return;
+  const auto add = [&](std::uint32_t length) {
+    *std::find_if(to.begin(), to.end(), [](const entry& e) { return e.length == 0; }) = {length, r};
+  };
+  const std::uint32_t edge = forks_[up].end + 1u;
+  const std::uint32_t handle = is_fork(r) ? handle_of(forks_[index(r)]) : 0;
+  if (handle != 0) add(handle);
+  if (hashed(forks_[up]) && handle != edge) add(edge);
 }
 
 }  // namespace radixkv::detail

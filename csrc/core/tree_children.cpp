@@ -24,16 +24,16 @@ radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32
   return {};
 }
 
-node_id radix_tree::sibling_that_begins_with(node_id parent, const std::uint32_t* tokens,
-                                             std::uint32_t n) const noexcept {
+node_id radix_tree::sibling_that_begins_with(node_id parent,
+                                             leading_hashes& tokens) const noexcept {
+  const std::uint32_t n = tokens.count();
   if (n != block_tokens()) return no_node;
-  count_hashed();
   const tree_node& x = nodes_[parent];
   const std::uint32_t depth = x.first_block + blocks_of(x.tokens);
-  const std::uint64_t path = x.path_hash + hasher_.block_part(hasher_.digest(tokens, n), depth);
+  const std::uint64_t path = x.path_hash + hasher_.block_part(tokens.digest(n), depth);
   const node_id c = jump_table_.read().first(hasher_.jump_hash(path));
   if (c >= max_nodes_ || nodes_[c].parent != parent) return no_node;
-  return siblings_.common_with(c, tokens, n) == n ? c : no_node;
+  return siblings_.common_with(c, tokens.tokens(), n) == n ? c : no_node;
 }
 
 // Whether a candidate of the child table is the group of that parent and first token.

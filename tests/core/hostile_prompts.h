@@ -60,15 +60,34 @@ inline prompts siblings(std::size_t first, std::size_t n, std::size_t length, st
   return all;
 }
 
-// Prompts whose first blocks part at every token, in two ways each, and end in one that is unique.
-inline prompts siblings_parting_everywhere(std::size_t first, std::size_t n, std::size_t length) {
+// Prompts whose first blocks part at every token, in so many ways each, and end in one that is
+// unique.
+inline prompts siblings_parting_everywhere(std::size_t first, std::size_t n, std::size_t length,
+                                           std::uint32_t ways = 2) {
   std::mt19937 random(static_cast<std::uint32_t>(first));
   prompts all;
   for (std::size_t i = first; i < first + n; ++i) {
     tokens t(length, 7);
-    for (std::size_t k = 1; k + 1 < block_tokens; ++k) t[k] = random() % 2;
+    for (std::size_t k = 1; k + 1 < block_tokens; ++k) t[k] = random() % ways;
     t[block_tokens - 1] = static_cast<token_id>(i);
     for (std::size_t k = block_tokens; k < length; ++k) t[k] = static_cast<token_id>(random());
+    all.push_back(std::move(t));
+  }
+  return all;
+}
+
+// Sixteen by sixteen prompts whose first blocks part from the first one of them at one token each:
+// every further one from all others, or from all but one.
+inline prompts sibling_combs(std::size_t first, std::size_t n, std::size_t length, bool outwards) {
+  prompts all;
+  for (std::size_t i = first; i < first + n; ++i) {
+    std::mt19937 random(static_cast<std::uint32_t>(i / block_tokens));
+    tokens t = random_tokens(random, block_tokens);
+    t[0] = 7;
+    const std::size_t nth = i % block_tokens;
+    if (nth > 0) t[outwards ? block_tokens - nth : nth] ^= 1;
+    random.seed(static_cast<std::uint32_t>(i));
+    while (t.size() < length) t.push_back(static_cast<token_id>(random()));
     all.push_back(std::move(t));
   }
   return all;

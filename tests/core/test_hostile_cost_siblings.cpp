@@ -1,0 +1,192 @@
+// What prompts whose first blocks begin alike can cost, however they part (hostile_cost.h).
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "csrc/core/mix.h"
+#include "tests/core/hostile_cost.h"
+
+namespace radixkv::testing {
+namespace {
+
+#if defined(RADIXKV_DEBUG_CHECKS)
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::size_t many = 200'000;
+#else
+constexpr std::size_t many = 1'000'000;
+#endif
+
+// Prompts of several lengths that go on where many siblings do, made by `make(first, n, length)`.
+template <typename Make>
+void compare_siblings(const std::string& name, const Make& make) {
+  kv_cache one = make_cache(many + 100'000, "lru"), other = make_cache(many + 100'000, "lru");
+  for (const tokens& t : make(0, many, block_tokens)) ASSERT_TRUE(publish(one, t));
+  std::mt19937 random(9);
+  for (std::size_t i = 0; i < many; ++i) {
+    ASSERT_TRUE(publish(other, random_tokens(random, block_tokens)));
+  }
+  for (const std::size_t length : {16u, 32u, 128u, 512u}) {
+    const prompts measured = make(many, 1000, length);
+    const cost hostile = cost_of(one, measured);
+    const cost normal = cost_of(other, as_long_as(measured));
+    expect_within(hostile, normal, name + ", length " + std::to_string(length));
+  }
+}
+
+// A million children of one node.
+TEST(hostile_cost_siblings, a_million) {
+  for (const std::size_t parting : {0u, 1u, 15u}) {
+    compare_siblings("parting at " + std::to_string(parting),
+                     [&](std::size_t first, std::size_t n, std::size_t length) {
+                       return siblings(first, n, length, parting);
+                     });
+  }
+}
+
+// There is a fork at every length: a place among them is found in the logarithm of a block's
+// length, whatever their number.
+TEST(hostile_cost_siblings, a_million_that_part_everywhere) {
+  compare_siblings("parting everywhere", [](std::size_t first, std::size_t n, std::size_t length) {
+    return siblings_parting_everywhere(first, n, length);
+  });
+}
+
+// Of one node: `grow_to` adds children of one block, made by `make(first, n, length)`.
+class growing_siblings {
+ public:
+  template <typename Make>
+  growing_siblings(std::size_t most, const Make& make)
+      : cache_(make_cache(static_cast<std::int64_t>(most + 100'000), "lru")), make_(make) {}
+  void grow_to(std::size_t n) {
+    for (constexpr std::size_t step = 16'000; size_ < n;) {
+      const std::size_t more = std::min(step, n - size_);
+      for (const tokens& t : make_(size_, more, block_tokens)) EXPECT_TRUE(publish(cache_, t));
+      size_ += more;
+    }
+  }
+  // Of others of this length; the oldest go for them.
+  cost cost_of_more(std::size_t n, std::size_t length) {
+    others_ += n;
+    return cost_of(cache_, make_(others_, n, length));
+  }
+
+ private:
+  kv_cache cache_;
+  std::function<prompts(std::size_t, std::size_t, std::size_t)> make_;
+  std::size_t size_ = 0;
+  std::size_t others_ = std::size_t{1} << 28;  // nobody's numbers otherwise
+};
+
+// In 2, 3, … ways, and as combs: some number of ways is the worst for each number of siblings. How
+// full a table is when it has so many decides, too: the sizes lie close between two powers of two.
+TEST(hostile_cost_siblings, that_part_in_several_ways) {
+  const std::vector<std::size_t> sizes = {10'000,  20'000,  50'000,  65'000,  75'000,
+                                          100'000, 120'000, 140'000, 160'000, many};
+  constexpr std::size_t lengths[] = {16, 32, 128};
+  constexpr std::size_t measured = 500;
+  struct shape {
+    std::string name;
+    std::function<prompts(std::size_t, std::size_t, std::size_t)> make;
+  };
+  std::vector<shape> shapes;
+  for (const std::uint32_t ways : {2u, 3u, 4u, 8u, 16u, 256u}) {
+    shapes.push_back({std::to_string(ways) + " ways", [ways](auto first, auto n, auto length) {
+                        return siblings_parting_everywhere(first, n, length, ways);
+                      }});
+  }
+  shapes.push_back({"combs inwards", [](auto first, auto n, auto length) {
+                      return sibling_combs(first, n, length, false);
+                    }});
+  shapes.push_back({"combs outwards", [](auto first, auto n, auto length) {
+                      return sibling_combs(first, n, length, true);
+                    }});
+  const auto plain = [](std::size_t first, std::size_t n, std::size_t length) {
+    std::mt19937 random(static_cast<std::uint32_t>(first));
+    prompts all;
+    for (std::size_t i = 0; i < n; ++i) all.push_back(random_tokens(random, length));
+    return all;
+  };
+  const std::uint64_t seeds[] = {1, 2, detail::random_secret()};
+  for (const std::uint64_t seed : seeds) {
+    const detail::fixed_secrets secrets(seed);
+    // The most of them with the fresh secrets only.
+    const std::size_t most = seed == seeds[2] ? many : sizes[sizes.size() - 2];
+    std::vector<cost> normal;
+    growing_siblings none(most, plain);
+    for (const std::size_t size : sizes) {
+      if (size > most) break;
+      none.grow_to(size);
+      for (const std::size_t length : lengths) {
+        normal.push_back(none.cost_of_more(measured, length));
+      }
+    }
+    for (const shape& s : shapes) {
+      growing_siblings grown(most, s.make);
+      cost worst;
+      auto of = normal.begin();
+      for (const std::size_t size : sizes) {
+        if (size > most) break;
+        grown.grow_to(size);
+        for (const std::size_t length : lengths) {
+          const cost c = grown.cost_of_more(measured, length);
+          const cost times = {c.match / of->match, c.publish / of->publish, c.evict / of->evict};
+          ++of;
+          const std::string which = s.name + ", " + std::to_string(size) + " siblings, length " +
+                                    std::to_string(length) + ", secrets " + std::to_string(seed);
+          EXPECT_LE(times.match, most_times) << which;
+          EXPECT_LE(times.publish, most_times) << which;
+          EXPECT_LE(times.evict, most_times) << which;
+          worst = {std::max(worst.match, times.match), std::max(worst.publish, times.publish),
+                   std::max(worst.evict, times.evict)};
+        }
+      }
+      std::printf("%-16s at most %.2f times to match, %.2f to publish, %.2f to evict\n",
+                  s.name.c_str(), worst.match, worst.publish, worst.evict);
+    }
+  }
+}
+
+// Prompts of one block that share 1, 2, … tokens with one of them, which every fork knows, and
+// leave in the order in which the next to go is the one that all that are left know.
+TEST(hostile_cost_siblings, one_that_all_forks_know) {
+  constexpr std::uint32_t length = 256;
+  std::mt19937 random(10);
+  prompts chain;
+  const tokens all = random_tokens(random, length);
+  for (std::size_t shared = 1; shared < length; ++shared) {
+    chain.push_back(all);
+    chain.back()[shared] = ~all[shared];
+    if (shared == 1) chain.push_back(all);
+  }
+  const auto evict_lines = [](const prompts& in_order) {
+    kv_cache cache = make_cache(1000, "lru", length);
+    for (const tokens& t : in_order) EXPECT_TRUE(publish(cache, t));
+    std::vector<const tokens*> used = {&in_order[0], &in_order[1]};
+    for (std::size_t i = in_order.size(); i-- > 2;) used.push_back(&in_order[i]);
+    for (const tokens* t : used) EXPECT_TRUE(publish(cache, *t));
+    const step_counts before = steps_of_thread();
+    const auto blocks = static_cast<std::int64_t>(in_order.size());
+    EXPECT_EQ(cache.evict(blocks), blocks);
+    return lines(before) / static_cast<double>(blocks);
+  };
+  const double hostile = evict_lines(chain);
+  const double normal = evict_lines(as_long_as(chain));
+  std::printf("evict %.2f/%.2f lines per block\n", hostile, normal);
+  EXPECT_LE(hostile, most_times * normal);
+}
+
+#else
+
+TEST(hostile_cost_siblings, counts_steps) { GTEST_SKIP() << "built without RADIXKV_DEBUG_CHECKS"; }
+
+#endif
+
+}  // namespace
+}  // namespace radixkv::testing
