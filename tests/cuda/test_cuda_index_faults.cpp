@@ -101,6 +101,77 @@ TEST(cuda_index_faults, every_call_of_the_index_may_fail) {
   EXPECT_EQ(index.check_invariants(), "");
 }
 
+// A search that fails in the midst has work in flight, on memory that all searches share: the next
+// one, on another stream, waits for it without being told to.
+TEST(cuda_index_faults, a_search_for_shared_prefixes_waits_for_one_that_failed) {
+  constexpr std::int32_t prompts = 40;
+  constexpr std::int32_t blocks = 6;
+  constexpr std::int32_t size = 4;
+  cuda_index index = cuda_index::create({.blocks = 100,
+                                         .block_tokens = size,
+                                         .max_prompts = prompts,
+                                         .max_prompt_tokens = prompts * blocks * size,
+                                         .matches_in_flight = 1,
+                                         .find_shared = true})
+                         .value();
+  test_stream failing, good;
+  // Two batches: the first half of each prompt is that of a prompt in the other batch, too.
+  std::mt19937 random(5);
+  std::vector<token_id> text[2];
+  std::vector<std::int64_t> offsets;
+  for (std::int32_t i = 0; i <= prompts; ++i) offsets.push_back(std::int64_t{i} * blocks * size);
+  for (auto& t : text) {
+    for (std::int64_t i = 0; i < offsets.back(); ++i) {
+      t.push_back(i % (blocks * size) < blocks * size / 2 ? 1 : random());
+    }
+  }
+  device_array<token_id> tokens[2] = {device_array<token_id>(text[0]),
+                                      device_array<token_id>(text[1])};
+  device_array<std::int64_t> ends(offsets);
+  device_array<std::int32_t> matched(std::vector<std::int32_t>(prompts, 0));
+  device_array<std::int32_t> representatives[2] = {device_array<std::int32_t>(prompts),
+                                                   device_array<std::int32_t>(prompts)};
+  device_array<std::int32_t> shared[2] = {device_array<std::int32_t>(prompts),
+                                          device_array<std::int32_t>(prompts)};
+  device_array<block_id> table(std::vector<block_id>(prompts * blocks, no_block));
+  const auto search = [&](int which, cudaStream_t stream) {
+    return index.find_shared(stream,
+                             {.tokens = tokens[which].data(),
+                              .offsets = ends.data(),
+                              .prompts = prompts,
+                              .token_count = offsets.back(),
+                              .matched_blocks = matched.data(),
+                              .block_table = table.data()},
+                             {representatives[which].data(), shared[which].data()});
+  };
+  std::vector<std::int32_t> all_first(prompts, 0);
+  std::vector<std::int32_t> half(prompts, blocks / 2);
+  half[0] = 0;
+  int in_the_midst = 0;
+  // Each call many times: the two streams' work can meet in many orders.
+  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
+    ASSERT_LT(n, 40);
+    for (int turn = 0; turn < 20; ++turn) {
+      fail_cuda_call(n);
+      const status s = search(0, failing);
+      done = !cuda_call_failed();
+      const bool launch = !done && std::string_view(failed_cuda_call()) == "cudaLaunchKernelExC";
+      fail_cuda_call(-1);
+      EXPECT_EQ(s.ok(), done != 0) << n;
+      const status next = search(1, good);
+      RADIXKV_ASSERT_OK(index.synchronize());
+      if (!launch && !done) continue;
+      RADIXKV_ASSERT_OK(next);
+      failing.synchronize();
+      in_the_midst += launch;
+      ASSERT_EQ(representatives[1].download(), all_first) << n;
+      ASSERT_EQ(shared[1].download(), half) << n;
+    }
+  }
+  EXPECT_GT(in_the_midst, 1);
+  (void)cudaGetLastError();
+}
+
 // No memory for the text of an update's error: what is enqueued is recorded all the same, and the
 // update goes on when it is called again.
 TEST(cuda_index_faults, an_update_may_find_no_memory_for_its_error) {
