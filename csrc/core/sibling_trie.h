@@ -230,6 +230,7 @@ class sibling_trie {
                               leading_hashes& tokens) noexcept;
   void link_in_place(ref from, ref to) noexcept;
   void put_in_place(std::uint32_t up, ref from, ref to) noexcept;
+  [[nodiscard]] bool know_younger(std::uint32_t f, node_id old, node_id young) noexcept;
   void know_instead(std::uint32_t f, node_id gone, node_id w) noexcept;
   void file_edge(node_id parent, std::uint32_t f, ref r) noexcept;
   void add_entries(ref r, std::uint32_t up, entries& to) const noexcept;
