@@ -16,7 +16,7 @@ bool sibling_trie::create(std::uint32_t max_nodes) {
 }
 
 bool sibling_trie::reserve(std::size_t changes) {
-  last_ = {};
+  last_.parent = none;
   // Room beyond what the table itself keeps free: with 5 / 8 of the slots taken instead of 3 / 4 a
   // look-up seldom goes on to another line, and a search among siblings makes up to eight of them.
   return table_.reserve(changes * entries_of_a_change + table_.size() / 5);

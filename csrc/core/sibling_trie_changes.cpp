@@ -193,7 +193,7 @@ sibling_trie::ref sibling_trie::insert_at(node_id parent, ref group, const place
 }
 
 sibling_trie::change sibling_trie::erase(node_id parent, node_id n) noexcept {
-  last_ = {};
+  last_.parent = none;
   const standing s = standing_of(parent, n);
   if (s.hashed) table_.erase(s.edge, n);
   const ref before = previous(n);
@@ -265,7 +265,7 @@ sibling_trie::change sibling_trie::dissolve(node_id parent, std::uint32_t f) noe
 }
 
 void sibling_trie::replace(node_id parent, node_id from, node_id to) noexcept {
-  last_ = {};
+  last_.parent = none;
   const standing s = standing_of(parent, from);
   if (s.hashed) table_.replace(s.edge, from, to);
   link_in_place(from, to);
