@@ -122,6 +122,14 @@ class id_table {
     const table& t = current();
     prefetch(t.slots.data() + t.home(hash) * slot_line::size);
   }
+  // Once the slot is at hand: fetches the line behind it, too, if an erasure will have to look
+  // there for what may move up. A line's last slot is filled when the others were.
+  void prefetch_behind(std::uint32_t hash) const noexcept {
+    const table& t = current();
+    const std::size_t line = t.home(hash);
+    if (t.slots[(line + 1) * slot_line::size - 1].load(std::memory_order_relaxed) == 0) return;
+    prefetch(t.slots.data() + ((line + 1) & t.line_mask) * slot_line::size);
+  }
   [[nodiscard]] std::uint32_t read_begin() const noexcept { return version_.read_begin(); }
   [[nodiscard]] bool read_valid(std::uint32_t v) const noexcept { return version_.read_valid(v); }
 

@@ -37,6 +37,9 @@ block_id radix_tree::look_ahead(node_id leaf) noexcept {
       know_hashes(x, now);
       if (is_alone(x)) child_table_.prefetch_slot(now.child);
       jump_table_.prefetch_slot(now.jump);
+    } else {
+      if (is_alone(x)) child_table_.prefetch_behind(h.child);
+      jump_table_.prefetch_behind(h.jump);
     }
   }
   const node_id n = l.node[(l.last - links_apart) % ring];
