@@ -60,6 +60,7 @@ prefix_match cache_core::match(std::span<const token_id> tokens, std::string_vie
                                std::span<block_id> table) const {
   const stage_timer timing(stage_times_of_thread().match);
   tree_match m;
+  prefetch(tokens.data());  // comes while the root is found
   if (!try_match(tokens, space, table, m)) {
     std::lock_guard lock(mutex_);
     (void)match_locked(tokens, space, table, m);

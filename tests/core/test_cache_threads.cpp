@@ -104,5 +104,43 @@ TEST(cache_threads, readers_writers_and_evictors_agree) {
   EXPECT_EQ(cache.statistics().blocks_free, o.blocks);
 }
 
+// The roots of the default namespace and another one take turns in the same node.
+TEST(cache_threads, the_default_namespace_that_comes_and_goes_is_never_taken_for_another) {
+  constexpr int rounds = 4000;
+  cache_options o;
+  o.blocks = 64;
+  o.block_tokens = block_tokens;
+  kv_cache cache = *kv_cache::create(o);
+  const std::vector<token_id> mine(8 * block_tokens, 1);
+  const std::vector<token_id> theirs(8 * block_tokens, 2);
+  std::atomic<bool> stop{false};
+  std::atomic<std::int64_t> wrong{0};
+  std::atomic<std::int64_t> found{0};
+  std::thread reader([&] {
+    while (!stop) {
+      found += cache.match(mine, {}).tokens;
+      wrong += cache.match(theirs, {}).tokens;
+    }
+  });
+  step_plan plan;
+  for (int i = 0; i < rounds || (found == 0 && i < 1000 * rounds); ++i) {
+    const bool other = i % 2 == 1;
+    const std::vector<token_id>& prompt = other ? theirs : mine;
+    plan.clear();
+    {
+      sequence s = *cache.open(prompt, other ? "other" : "", plan);
+      EXPECT_TRUE(s.mark_filled(static_cast<std::int64_t>(prompt.size())).ok());
+      EXPECT_TRUE(s.commit().ok());
+    }
+    EXPECT_EQ(cache.match(mine, {}).tokens, other ? 0 : static_cast<std::int64_t>(mine.size()));
+    cache.clear();
+  }
+  stop = true;
+  reader.join();
+  EXPECT_GT(found.load(), 0);
+  EXPECT_EQ(wrong.load(), 0);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
 }  // namespace
 }  // namespace radixkv
