@@ -85,15 +85,12 @@ bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id
   const bool all = root == no_node;
   const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
   if (cached < missing) return false;
-  // The blocks of pinned paths, each counted as often as it is pinned: a bound that needs no walk.
-  // A node's pin reaches as far as its deepest one did, until the last goes.
-  std::int64_t pinned = pinned_depths_;
-  for (const sequence_state* s = open_; s && pinned <= cached; s = s->next) {
-    count_marks();
-    if (!all && s->root != root) continue;
-    pinned += std::int64_t{tree_.first_block(s->pinned)} + tree_.pinned_blocks(s->pinned);
-  }
-  return cached - pinned - pool_.shared() >= missing || evictable_locked(spared, root) >= missing;
+  // Two bounds that need no walk. The blocks outside of pinned paths are no fewer than if no two
+  // paths had any in common; and those of leaves can go in any case.
+  const std::int64_t kept = pinned_depths_ + pool_.shared();
+  if (cached - kept - tree_.pinned_depths() >= missing) return true;
+  if (all && tree_.evictable_in_leaves() - kept >= missing) return true;
+  return evictable_locked(spared, root) >= missing;
 }
 
 bool cache_core::obtain_locked(std::int64_t wanted, node_id root, block_id spared) {

@@ -88,17 +88,41 @@ bool radix_tree::goes_on(const tree_match& m, std::span<const token_id> tokens) 
   return next.common > m.tokens - whole;
 }
 
+// How deep the pins of n reach.
+std::int64_t radix_tree::pinned_depth(node_id n) const noexcept {
+  const std::uint32_t pinned = is_root(n) ? 0 : pinned_blocks(n);
+  return pinned == 0 ? 0 : std::int64_t{nodes_[n].first_block} + pinned;
+}
+
+// Takes n out of the counts of blocks that may go or not, before it changes, and into them again.
+void radix_tree::leave_counts(node_id n) noexcept {
+  pinned_depths_ -= pinned_depth(n);
+  evictable_in_leaves_ -= evictable_blocks(n);
+}
+void radix_tree::enter_counts(node_id n) noexcept {
+  pinned_depths_ += pinned_depth(n);
+  evictable_in_leaves_ += evictable_blocks(n);
+}
+
 void radix_tree::pin(tree_place p) noexcept {
   tree_node& x = nodes_[p.node];
+  leave_counts(p.node);
   ++x.pins;
   x.pinned_blocks = std::max(x.pinned_blocks, p.blocks);
+  enter_counts(p.node);
 }
 
 bool radix_tree::unpin(node_id n) noexcept {
   tree_node& x = nodes_[n];
   assert(x.pins > 0);
-  if (--x.pins > 0) return false;
+  if (x.pins > 1) {
+    --x.pins;
+    return false;
+  }
+  leave_counts(n);
+  x.pins = 0;
   x.pinned_blocks = 0;
+  enter_counts(n);
   return true;
 }
 
@@ -134,7 +158,9 @@ node_id radix_tree::make_leaf(node_id parent, std::uint32_t first_block,
 void radix_tree::attach_leaf(node_id n) {
   const node_id up = nodes_[n].parent;
   if (nodes_[up].children > 0 || is_root(up)) ++leaf_count_;
+  evictable_in_leaves_ -= evictable_blocks(up);
   link_child(up, n);
+  evictable_in_leaves_ += evictable_blocks(n);
   leaves_added_.fetch_add(1, std::memory_order_release);
   register_leaf(n);
   token_count_ += nodes_[n].tokens;
@@ -198,6 +224,7 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const node_id up = x.parent;
   const node_id u = take_node();
   assert(u != no_node);
+  leave_counts(n);
   tree_node& y = nodes_[u];
   const bool grouped = nodes_[up].children >= 2;
   const table_hashes old = hashes_of(n);
@@ -257,6 +284,7 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   x.previous = no_node;
   x.next = no_node;
   x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
+  enter_counts(n);
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
   if (jumps) register_jump(new_jump, n);
@@ -272,6 +300,7 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
   tree_node& x = nodes_[n];
   const std::uint32_t total = blocks_of(x.tokens);
   assert(!is_root(n) && x.children == 0 && count >= 1 && count <= total - pinned_blocks(n));
+  evictable_in_leaves_ -= count;
   if (count < total) {
     const std::uint32_t before = x.tokens;
     shorten_run(n, count);
@@ -288,6 +317,7 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
   drop_run(n);
   give_node(n);
   if (nodes_[up].children > 0 || is_root(up)) --leaf_count_;
+  evictable_in_leaves_ += evictable_blocks(up);
   if (c) compact(up, c);
 }
 

@@ -193,6 +193,11 @@ class radix_tree final : public tree_view {
   }
 
   [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
+  // Blocks of pinned paths, those of each pinned node's path counted apart: no less than are
+  // pinned.
+  [[nodiscard]] std::int64_t pinned_depths() const noexcept { return pinned_depths_; }
+  // Blocks of leaves that no pin keeps.
+  [[nodiscard]] std::int64_t evictable_in_leaves() const noexcept { return evictable_in_leaves_; }
   [[nodiscard]] std::uint32_t tokens(node_id n) const noexcept { return nodes_[n].tokens; }
   [[nodiscard]] block_id block(node_id n, std::uint32_t i) const noexcept {
     return static_cast<block_id>(load_word(ids(nodes_[n]) + i));
@@ -248,6 +253,10 @@ class radix_tree final : public tree_view {
   node_id split(node_id n, std::uint32_t count);
   void fetch_for_split(node_id n, std::uint32_t count) const noexcept;
   void complete_tail(node_id n, block_id own, std::uint32_t tokens);
+
+  [[nodiscard]] std::int64_t pinned_depth(node_id n) const noexcept;
+  void leave_counts(node_id n) noexcept;
+  void enter_counts(node_id n) noexcept;
 
   // tree_children.cpp
   [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens, std::uint32_t n,
@@ -349,6 +358,8 @@ class radix_tree final : public tree_view {
   std::int64_t leaf_count_ = 0;
   std::atomic<std::uint32_t> leaves_added_{0};  // counted when the leaf is there
   std::int64_t token_count_ = 0;
+  std::int64_t pinned_depths_ = 0;
+  std::int64_t evictable_in_leaves_ = 0;
   leaving_nodes leaving_;
 };
 

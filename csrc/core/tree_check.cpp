@@ -21,6 +21,8 @@ std::string radix_tree::check() const {
   std::vector<bool> seen(block_limit_);
   std::int64_t leaves = 0;
   std::int64_t tokens = 0;
+  std::int64_t pinned = 0;
+  std::int64_t evictable = 0;
   std::size_t in_groups = 0;
   sibling_trie::counts groups;
   std::size_t jumps = 0;
@@ -40,6 +42,8 @@ std::string radix_tree::check() const {
     }
     leaves += x.children == 0;
     tokens += x.tokens;
+    pinned += pinned_depth(n);
+    evictable += evictable_blocks(n);
     jumps += x.tokens >= block_tokens();
     if (x.pinned_blocks > blocks(n)) return at_node("more blocks pinned than there are", n);
     if (x.pins == 0 && x.pinned_blocks != 0) return at_node("blocks pinned by nobody", n);
@@ -99,6 +103,8 @@ std::string radix_tree::check() const {
   if (jumps != jump_table_.size() + coming_) return "jump table holds entries of no node";
   if (leaves != leaf_count_) return "leaf count is off";
   if (tokens != token_count_) return "token count is off";
+  if (pinned != pinned_depths_) return "pinned depths are " + std::to_string(pinned);
+  if (evictable != evictable_in_leaves_) return "evictable in leaves: " + std::to_string(evictable);
   if (std::string wrong = child_table_.check(); !wrong.empty()) return "child table: " + wrong;
   if (std::string wrong = jump_table_.check(); !wrong.empty()) return "jump table: " + wrong;
   return {};

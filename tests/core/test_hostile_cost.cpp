@@ -3,13 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "csrc/core/mix.h"
+#include "radixkv/index_listener.h"
 #include "tests/core/hostile_cost.h"
 
 namespace radixkv::testing {
@@ -79,6 +84,93 @@ TEST_P(hostile_cost, arithmetic_tokens_whatever_the_secrets) {
     }
     expect_within(worst, normal, "worst of arithmetic " + std::to_string(step) + ", " + GetParam());
   }
+}
+
+// What requests cost in lines that have to evict while so many sequences are open, which share a
+// prefix: of each its own end, or, as forks, nothing.
+double cost_beside(std::size_t open, bool forks, std::size_t shared_blocks, const char* policy) {
+  std::mt19937 random(3);
+  constexpr std::int64_t blocks = 6000;
+  kv_cache cache = make_cache(blocks, policy);
+  step_plan plan;
+  const tokens shared = random_tokens(random, shared_blocks * block_tokens);
+  std::vector<sequence> held;
+  while (held.size() < open) {
+    if (forks && !held.empty()) {
+      held.push_back(held.front().fork().value());
+      continue;
+    }
+    tokens t = shared;
+    const tokens own = random_tokens(random, block_tokens + 3);
+    t.insert(t.end(), own.begin(), own.end());
+    held.push_back(cache.open(t, "", plan).value());
+    EXPECT_TRUE(held.back().mark_filled(held.back().tokens()).ok() && held.back().commit().ok());
+  }
+  prompts cold;
+  for (int i = 0; i < 200; ++i) cold.push_back(random_tokens(random, 30 * block_tokens));
+  for (const tokens& t : cold) EXPECT_TRUE(publish(cache, t));
+  EXPECT_GT(cache.statistics().evicted_blocks, 0);
+  const step_counts before = steps_of_thread();
+  std::size_t total = 0;
+  for (int i = 0; i < 100; ++i) {
+    const tokens t = random_tokens(random, 30 * block_tokens);
+    total += t.size();
+    EXPECT_TRUE(publish(cache, t));
+  }
+  const double cost = lines(before) / static_cast<double>(total);
+  EXPECT_EQ(cache.check_invariants(), "");
+  return cost;
+}
+
+// Whoever holds sequences open does not make others walk through them when they look for room.
+TEST_P(hostile_cost, open_sequences) {
+  const double normal = cost_beside(1, false, 100, GetParam());
+  for (const bool forks : {false, true}) {
+    const double many = cost_beside(500, forks, 100, GetParam());
+    std::printf("500 open%s, %s: %.3f/%.3f lines per token\n", forks ? " forks" : "", GetParam(),
+                many, normal);
+    EXPECT_LE(many, 1.05 * normal) << forks;
+  }
+}
+
+class takes_all final : public index_listener {
+ public:
+  bool on_publish(block_id, block_id, std::string_view,
+                  std::span<const token_id>) noexcept override {
+    return true;
+  }
+  std::uint64_t on_drop(block_id) noexcept override { return 0; }
+  std::uint64_t retired() noexcept override { return 0; }
+};
+
+// Nodes looked at per block by a commit of what somebody else has published, a node for each block.
+double duplicates_cost(bool listens) {
+  constexpr std::size_t path = 500;
+  std::mt19937 random(4);
+  cache_options o;
+  o.blocks = 3 * path;
+  o.block_tokens = block_tokens;
+  o.policy = "lru";
+  if (listens) o.listener = std::make_shared<takes_all>();
+  kv_cache cache = kv_cache::create(std::move(o)).value();
+  const tokens t = random_tokens(random, path * block_tokens);
+  step_plan plan;
+  sequence late = cache.open(t, "", plan).value();
+  EXPECT_TRUE(publish(cache, t));
+  for (std::size_t i = 1; i < path; ++i) {
+    tokens branch(t.begin(), t.begin() + static_cast<std::ptrdiff_t>(i * block_tokens));
+    branch.resize(branch.size() + block_tokens, 9);
+    EXPECT_TRUE(publish(cache, branch));
+  }
+  const std::uint64_t before = steps_of_thread().nodes;
+  EXPECT_TRUE(late.mark_filled(late.tokens()).ok());
+  EXPECT_EQ(late.commit().value().duplicate_blocks, static_cast<std::int64_t>(path));
+  return static_cast<double>(steps_of_thread().nodes - before) / path;
+}
+
+TEST(hostile_cost_of_listeners, duplicates_are_not_looked_for_once_more_for_a_listener) {
+  const double silent = duplicates_cost(false);
+  EXPECT_LE(duplicates_cost(true), 1.1 * silent);
 }
 
 INSTANTIATE_TEST_SUITE_P(policies, hostile_cost,
