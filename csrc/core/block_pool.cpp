@@ -205,7 +205,7 @@ std::int64_t block_pool::release_tree(std::span<const block_id> held) noexcept {
   return give_up(held, true);
 }
 
-std::string block_pool::check() const {
+std::string block_pool::check(const std::vector<bool>& held) const {
   std::vector<bool> on_stack(static_cast<std::size_t>(blocks_));
   std::int64_t freed = 0;
   for (std::size_t i = 0; i < runs_; ++i) {
@@ -237,8 +237,12 @@ std::string block_pool::check() const {
   std::int64_t forked = 0;
   for (std::int64_t b = 0; b < fresh_; ++b) {
     const std::uint32_t s = state_[static_cast<std::size_t>(b)];
-    if (s != 0 && on_stack[static_cast<std::size_t>(b)]) {
+    const bool gone = on_stack[static_cast<std::size_t>(b)];
+    if (s != 0 && gone) {
       return "free block " + std::to_string(b) + " has state " + std::to_string(s);
+    }
+    if (!held.empty() && held[static_cast<std::size_t>(b)] == gone) {
+      return "block " + std::to_string(b) + (gone ? " is free, but held" : " is held by nobody");
     }
     if ((s & tree_bit) && !is_shared(s)) {
       return "block " + std::to_string(b) + " is shared with nobody";

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "csrc/core/stable_array.h"
 #include "radixkv/types.h"
@@ -89,8 +90,9 @@ class block_pool {
   // Hint that b's state will be read soon.
   void prefetch(block_id b) const noexcept { __builtin_prefetch(&state_[index(b)]); }
 
-  // Empty if the invariants hold.
-  [[nodiscard]] std::string check() const;
+  // Empty if the invariants hold. `held`: for each block, whether somebody holds it; empty: not
+  // known.
+  [[nodiscard]] std::string check(const std::vector<bool>& held = {}) const;
 
  private:
   struct run {

@@ -155,7 +155,8 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   void commit_locked(sequence_state& s, std::int64_t n, commit_result& out, bool& out_of_memory);
   // Offers to the listener what of `mine`, from depth `first` (in blocks) of the path to `end` on,
   // the index holds.
-  void offer_locked(node_id end, std::int64_t first, std::span<const block_id> mine) noexcept;
+  void offer_locked(node_id end, std::int64_t first, std::span<const block_id> mine,
+                    std::span<const block_id> duplicates) noexcept;
   void release_locked(sequence_state& s) noexcept;
   void repin_locked(sequence_state& s, tree_place place) noexcept;
   void unpin_locked(node_id n) noexcept;

@@ -3,7 +3,7 @@
 // The digest of a prefix (path_hash.h) is a sum over pairs of tokens: of 16 tokens all sums are
 // made at once, so that a search by length reads the block once and not once for each length. Of
 // longer blocks the 16 tokens that were asked for last are kept; with lengths as a binary search
-// asks for them no more than twice the block is hashed.
+// asks for them no more than twice the block is hashed up to 256 tokens, of 4,096 up to 4.75 times.
 #pragma once
 
 #include <algorithm>

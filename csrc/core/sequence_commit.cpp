@@ -38,19 +38,25 @@ void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
   unpin_locked(old);
 }
 
-void cache_core::offer_locked(node_id end, std::int64_t first,
-                              std::span<const block_id> mine) noexcept {
+// Of `mine`, published from depth `first` on, those are not the index's that are in `duplicates`,
+// in their order.
+void cache_core::offer_locked(node_id end, std::int64_t first, std::span<const block_id> mine,
+                              std::span<const block_id> duplicates) noexcept {
   const std::string_view space = spaces_.name_of(tree_.root_of(end));
-  const auto block_at = [&](std::uint64_t depth) {  // the index's
-    const tree_place at = tree_.locate(end, depth);
-    return tree_.block(at.node, at.blocks - 1);
-  };
   for (std::size_t i = 0; i < mine.size(); ++i) {
     const block_id b = mine[i];
+    if (!duplicates.empty() && duplicates.front() == b) {
+      duplicates = duplicates.subspan(1);
+      continue;
+    }
+    if (pool_.listed(b)) continue;
     const auto depth = static_cast<std::uint64_t>(first) + i;
-    if (pool_.listed(b) || block_at(depth + 1) != b) continue;
-    const block_id parent = depth > 0 ? block_at(depth) : no_block;
-    if (parent != no_block && !pool_.listed(parent)) continue;
+    block_id parent = no_block;
+    if (depth > 0) {
+      const tree_place above = tree_.locate(end, depth);
+      parent = tree_.block(above.node, above.blocks - 1);
+      if (!pool_.listed(parent)) continue;
+    }
     if (options_.listener->on_publish(b, parent, space,
                                       std::span(tree_.row(b), tree_.block_tokens()))) {
       pool_.list(b);
@@ -92,7 +98,10 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
     }
   }
   if (done.replaced != no_block) pool_.release_tree(std::span(&done.replaced, 1));
-  if (options_.listener) offer_locked(done.end, s.path_blocks, mine.first(whole));
+  if (options_.listener) {
+    offer_locked(done.end, s.path_blocks, mine.first(whole),
+                 std::span(s.duplicates).last(static_cast<std::size_t>(out.duplicate_blocks)));
+  }
   counted_.duplicate_blocks += out.duplicate_blocks;
   charge_locked(s, -std::min(s.charged, out.new_blocks));
   s.path_blocks += static_cast<std::int64_t>(whole);

@@ -19,7 +19,9 @@ bool sibling_trie::reserve(std::size_t changes) {
   last_.parent = none;
   // Room beyond what the table itself keeps free: with 5 / 8 of the slots taken instead of 3 / 4 a
   // look-up seldom goes on to another line, and a search among siblings makes up to eight of them.
-  return table_.reserve(changes * entries_of_a_change + table_.size() / 5);
+  // Without memory for that the rest has to do.
+  const std::size_t needed = changes * entries_of_a_change;
+  return table_.reserve(needed + table_.size() / 5) || table_.reserve(needed);
 }
 
 relaxed<sibling_trie::ref>& sibling_trie::previous(ref r) noexcept {

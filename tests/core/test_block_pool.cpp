@@ -178,6 +178,20 @@ TEST(block_pool, lists_of_ids_are_let_go_of_like_single_ones) {
   }
 }
 
+// A free block has no state of its own: who still holds one is for the check to be told.
+TEST(block_pool, the_check_compares_with_who_holds_what) {
+  block_pool pool;
+  ASSERT_TRUE(pool.create(3));
+  std::vector<block_id> two(2);
+  ASSERT_TRUE(pool.allocate(two));
+  EXPECT_EQ(pool.check({true, true, false}), "");
+  pool.release(std::span(two).last(1));
+  EXPECT_EQ(pool.check({true, false, false}), "");
+  EXPECT_NE(pool.check({false, true, false}), "");  // the wrong one was let go of
+  EXPECT_NE(pool.check({true, true, false}), "");
+  EXPECT_NE(pool.check({false, false, false}), "");
+}
+
 TEST(block_pool, marks_go_with_the_block) {
   block_pool pool;
   ASSERT_TRUE(pool.create(2));

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -157,6 +158,24 @@ TEST(mix, fixed_secrets_repeat_and_end) {
   EXPECT_NE(random_secret(), random_secret());
 }
 #endif
+
+// Hashes of all prefixes at once are those of each, in whatever order they are asked for.
+TEST(mix, leading_hashes_are_those_of_prefixes) {
+  std::mt19937 random(11);
+  const path_hasher hasher;
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::uint32_t> tokens(1 + random() % 300);
+    for (std::uint32_t& t : tokens) t = random() % 3 ? random() : 0xffffffffu;
+    const auto n = static_cast<std::uint32_t>(tokens.size());
+    leading_hashes all(hasher, 7, tokens.data(), n);
+    for (int i = 0; i < 50; ++i) {
+      const std::uint32_t length = 1 + random() % n;
+      const std::uint64_t digest = hasher.digest(tokens.data(), length);
+      ASSERT_EQ(all.digest(length), digest) << length << " of " << n;
+      ASSERT_EQ(all.of(length), hasher.prefix_hash(7, digest, length));
+    }
+  }
+}
 
 }  // namespace
 }  // namespace radixkv::detail
