@@ -169,10 +169,10 @@ result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t 
 // The path that a sequence has used, its end made the end of a node where memory allows.
 request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
   tree_place at = published_tail_locked(s);
-  if (at.node == no_node) {
-    at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
-  }
+  const bool inside_block = at.node != no_node;
+  if (!inside_block) at = tree_.locate(s.pinned, static_cast<std::uint64_t>(s.path_blocks));
   request_info use;
+  use.ends_inside_block = inside_block;
   node_id end = at.node;
   if (tree_.is_root(end)) return use;
   // Where the use ends inside a node, its head becomes a node of its own.

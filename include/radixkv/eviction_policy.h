@@ -58,6 +58,7 @@ struct request_info {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t output_tokens = 0;   // 0 when unknown
   std::uint32_t matched_blocks = 0;  // whole blocks found cached when it was opened
+  bool ends_inside_block = false;    // the path's last block is not full
   // Element i hashes the path's first (i + 1) × path_hash_tokens() tokens, and its namespace: what
   // a policy knows a path by after its nodes have gone. As many as the path has whole chunks, or
   // fewer.

@@ -17,10 +17,11 @@ namespace radixkv::detail {
 struct turn_record {
   std::uint32_t request = 0;  // the cache's ordinal, low bits
   float seconds = 0;
-  std::uint32_t end = 0;      // depth of its path, in blocks
-  std::uint32_t blocks = 0;   // that were last used by it
-  std::uint32_t missing = 0;  // of them, not cached
-  std::uint32_t number = 0;   // in its conversation, saturating
+  std::uint32_t end = 0;                    // depth of its path, in blocks
+  std::uint32_t blocks = 0;                 // that were last used by it
+  std::uint32_t missing = 0;                // of them, not cached
+  std::uint32_t number : 31 = 0;            // in its conversation, saturating
+  std::uint32_t ends_inside_block : 1 = 0;  // the last one of its path
 };
 
 class lru_shadow {

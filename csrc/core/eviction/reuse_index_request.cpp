@@ -148,8 +148,14 @@ void reuse_index_policy::on_request(const request_info& request) {
   turn.request = static_cast<std::uint32_t>(request.request);
   turn.seconds = static_cast<float>(request.seconds);
   turn.end = end;
+  turn.ends_inside_block = request.ends_inside_block;
   const bool again = last != nullptr && last->request == turn.request;
-  const std::uint32_t lru_hits = use_path(deepest, describe(request, known, last, turn), again);
+  std::uint32_t lru_hits = use_path(deepest, describe(request, known, last, turn), again);
+  // Of a block that was cached in part no policy has the rest.
+  if (last != nullptr && last->ends_inside_block && known.depth >= last->end &&
+      request.matched_blocks < last->end) {
+    lru_hits = std::min(lru_hits, last->end - 1);
+  }
   if (!again) count(request, lru_hits);
   if (!orphans_.empty()) adopt_orphans();
   if (tree_->children(n) == 0) lead(n, true);
