@@ -41,8 +41,8 @@ const std::vector<std::pair<std::string, accessor>>& constants() {
       {"tolerated_loss", constant([](options & o) -> auto& { return o.guard.tolerated_loss; })},
       {"doubt", constant([](options & o) -> auto& { return o.guard.doubt; })},
       {"memory", constant([](options & o) -> auto& { return o.guard.memory; })},
-      {"shortest_penalty", constant([](options & o) -> auto& { return o.guard.shortest_penalty; })},
-      {"longest_penalty", constant([](options & o) -> auto& { return o.guard.longest_penalty; })},
+      {"caution", constant([](options & o) -> auto& { return o.guard.caution; })},
+      {"most_debt", constant([](options & o) -> auto& { return o.guard.most_debt; })},
   };
   return all;
 }

@@ -78,6 +78,10 @@ class key_queue {
         return heads_[64 * w + static_cast<std::uint32_t>(std::countr_zero(filled_[w]))].next;
     return no_run;
   }
+  // The key of r is less than so many octaves above that of s. REQUIRES: both are here.
+  [[nodiscard]] bool is_within(run_id r, run_id s, float octaves) const {
+    return static_cast<float>(lists_[r]) < static_cast<float>(lists_[s]) + 16 * octaves;
+  }
   // There is one whose key is ≤ 0.
   [[nodiscard]] bool holds_least() const { return (filled_[0] & 1) != 0; }
   [[nodiscard]] std::size_t bytes() const {

@@ -10,10 +10,20 @@
 // over any stretch of requests by tolerated_loss × (its L) + 2 N. (To within the one turn that LRU
 // would have evicted in part, and as far as histories reach back as far as LRU does.)
 //
-// The early reaction. Where a workload gives the model nothing to know (returns after memoryless
-// pauses), its noise costs a few per cent against LRU, which may go on for long before it adds up
-// to N. When the policy has lost more hits than chance explains, it evicts by recency for a while,
-// then tries again, four times as long a while after every failure.
+// Freedom by evidence. N can be many hits, and where a workload gives the model nothing to know
+// (returns after memoryless pauses) its noise costs a few per cent. So it is believed as far as it
+// has proved itself. The evidence is what it gained, H − (1 − tolerated_loss) L, in standard
+// deviations of what chance gives. While that is less than `caution`, the least recent goes first
+// if its key lies less than the difference, in octaves, above the smallest. With no evidence that
+// is near LRU, but the model has its way where it is sure, from which evidence comes. Where LRU
+// hits nothing, nothing can be lost, and the model is free. (A baseline's reward bounds what may be
+// explored: Wu, Shariff, Lattimore and Szepesvari, "Conservative bandits", ICML 2016.)
+//
+// When more is lost than chance explains (`doubt`), or much for the cache (`most_debt`), eviction
+// is by recency until what is tolerated has made up for it. The largest loss of one request is not
+// counted: a long prompt alone is no evidence.
+//
+// Not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -29,50 +39,47 @@ class lru_guard {
   explicit lru_guard(std::int64_t capacity_blocks = 0, const guard_options& options = {})
       : options_(options),
         memory_(1 - 1 / options.memory),
-        capacity_(static_cast<double>(capacity_blocks)),
-        penalty_(options.shortest_penalty) {}
+        capacity_(static_cast<double>(capacity_blocks)) {}
 
-  // A request that hit so many blocks, and would have under LRU. True if the mode changed.
-  bool count(std::uint32_t hits, std::uint32_t lru_hits) {
-    debt_ += (1 - options_.tolerated_loss) * lru_hits - hits;
-    debt_ = std::max(debt_, -capacity_);
-    ++requests_;
-    if (by_recency_) {
-      if (requests_ < penalty_) return false;
-      begin(false);
-      return true;
-    }
+  // A request that hit so many blocks, and would have under LRU.
+  void count(std::uint32_t hits, std::uint32_t lru_hits) {
     const double lost = static_cast<double>(lru_hits) - hits;
+    debt_ += lost - options_.tolerated_loss * lru_hits;
+    debt_ = std::max(debt_, -capacity_);
     lru_hits_ = lru_hits_ * memory_ + lru_hits;
     lost_ = lost_ * memory_ + lost;
     squares_ = squares_ * memory_ + lost * lost;
-    if (requests_ == 4 * penalty_) penalty_ = options_.shortest_penalty;  // a success
-    if (lost_ <= options_.tolerated_loss * lru_hits_ + options_.doubt * std::sqrt(squares_))
-      return false;
-    penalty_ = std::min(4 * penalty_, options_.longest_penalty);
-    begin(true);
-    return true;
+    largest_ = std::max(largest_ * memory_, lost);
+
+    owes_ = debt_ - largest_ > (owes_ ? 0.5 : 1) * options_.most_debt * capacity_;
+    const double proved = evidence();
+    by_recency_ = owes_ || proved < -options_.doubt;
+    octaves_ = lru_hits_ > 0 ? static_cast<float>(std::max(0.0, options_.caution - proved)) : 0;
   }
   [[nodiscard]] bool by_recency() const { return by_recency_; }
+  // The least recent goes first if its key is less than so many octaves above the smallest.
+  [[nodiscard]] float octaves() const { return octaves_; }
   // How many more of the blocks that LRU would hold may be evicted; may be negative.
   [[nodiscard]] std::int64_t allowance(std::int64_t missing) const {
     return static_cast<std::int64_t>(capacity_ - debt_) - missing;
   }
 
  private:
-  void begin(bool by_recency) {
-    by_recency_ = by_recency;
-    requests_ = 0;
-    lru_hits_ = lost_ = squares_ = 0;
+  // In standard deviations, below 0 where hits were lost.
+  [[nodiscard]] double evidence() const {
+    if (squares_ <= 0) return 0;
+    const double owed = lost_ - options_.tolerated_loss * lru_hits_;
+    return -(owed > 0 ? std::max(0.0, owed - largest_) : owed) / std::sqrt(squares_);
   }
 
   guard_options options_;
   double memory_;    // what a request later is left of a sum
   double capacity_;  // blocks
   double debt_ = 0;  // hits
-  bool by_recency_ = false;
-  std::uint32_t requests_ = 0, penalty_;
   double lru_hits_ = 0, lost_ = 0, squares_ = 0;
+  double largest_ = 0;  // loss of a request
+  float octaves_ = 0;
+  bool owes_ = false, by_recency_ = false;
 };
 
 }  // namespace radixkv::detail

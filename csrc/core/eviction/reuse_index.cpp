@@ -132,8 +132,11 @@ victim reuse_index_policy::next_victim() {
   }
   for (run_id r; (r = queue_.front()) != no_run; unrank(r)) {  // comes back when it is let go
     count_nodes();
+    if (!tree_->evictable(runs_[r].node)) continue;
+    if (const run_id o = guard_.octaves() > 0 && !queue_.holds_least() ? least_recent() : no_run;
+        o != no_run && o != r && queue_.contains(o) && queue_.is_within(o, r, guard_.octaves()))
+      return tail_of(runs_[o]);
     const run& last = runs_[r];
-    if (!tree_->evictable(last.node)) continue;
     victim v = tail_of(last);
     if (held_by_lru(last))
       v.blocks = static_cast<std::uint32_t>(

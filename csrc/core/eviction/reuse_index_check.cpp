@@ -16,6 +16,11 @@ std::string reuse_index_policy::check() const {
     return "reuse_index: " + std::to_string(missing) + " blocks of LRU's are missing, but " +
            std::to_string(shadow_.missing()) + " counted";
   if (!queue_.sound()) return "reuse_index: the queue is broken";
+  for (std::uint64_t p = log_.begin(); p < oldest_; ++p) {
+    const log_entry& e = log_[p];
+    if (e.run != no_run && e.run != released_ && e.candidate && tree_->evictable(runs_[e.run].node))
+      return "reuse_index: eviction by recency has passed run " + std::to_string(e.run);
+  }
   std::int64_t cached = 0;
   if (orphans_.size() > unplaced_) return "reuse_index: more orphans than nodes without a place";
   for (node_id n = 0; n < ends_.size(); ++n) {

@@ -15,10 +15,11 @@ struct hazard_options {
 
 struct guard_options {
   double tolerated_loss = 0.005;  // half of the 1 % that is to be kept
+  double caution = 2;             // octaves of the key, where nothing speaks for the model
   double doubt = 1;               // standard deviations by which a loss may be chance
+  double most_debt = 0.125;       // hits lost beyond what is tolerated, per block of the cache
   // Longer than the oldest age bin, so that outcomes are judged and not moods.
-  double memory = 20'000;                                            // requests
-  std::uint32_t shortest_penalty = 250, longest_penalty = 1u << 16;  // requests
+  double memory = 20'000;  // requests
 };
 
 struct reuse_index_options {
