@@ -13,11 +13,14 @@
 // Freedom by evidence. N can be many hits, and where a workload gives the model nothing to know
 // (returns after memoryless pauses) its noise costs a few per cent. So it is believed as far as it
 // has proved itself. The evidence is what it gained, H − (1 − tolerated_loss) L, in standard
-// deviations of what chance gives. While that is less than `caution`, the least recent goes first
-// if its key lies less than the difference, in octaves, above the smallest. With no evidence that
-// is near LRU, but the model has its way where it is sure, from which evidence comes. Where LRU
-// hits nothing, nothing can be lost, and the model is free. (A baseline's reward bounds what may be
-// explored: Wu, Shariff, Lattimore and Szepesvari, "Conservative bandits", ICML 2016.)
+// deviations of what chance gives, which is at least a prompt. While that is less than `caution`,
+// the least recent goes first if its key lies less than the difference, in octaves, above the
+// smallest. With no evidence that is near LRU, but the model has its way where it is sure, from
+// which evidence comes; and what is tolerated is evidence, too, so that it never stays LRU for
+// good. Where LRU hits `little`, little can be lost, and the model is free: else a loop, in which
+// all keys are alike, would be left to LRU if now and then a prompt came twice. (A baseline's
+// reward bounds what may be explored: Wu, Shariff, Lattimore and Szepesvari, "Conservative
+// bandits", ICML 2016.)
 //
 // When more is lost than chance explains (`doubt`), or much for the cache (`most_debt`), eviction
 // is by recency until what is tolerated has made up for it. The largest loss of one request is not
@@ -41,11 +44,13 @@ class lru_guard {
         memory_(1 - 1 / options.memory),
         capacity_(static_cast<double>(capacity_blocks)) {}
 
-  // A request that hit so many blocks, and would have under LRU.
-  void count(std::uint32_t hits, std::uint32_t lru_hits) {
+  // A request for so many blocks that hit so many, and would have under LRU.
+  void count(std::uint32_t asked, std::uint32_t hits, std::uint32_t lru_hits) {
     const double lost = static_cast<double>(lru_hits) - hits;
     debt_ += lost - options_.tolerated_loss * lru_hits;
     debt_ = std::max(debt_, -capacity_);
+    asked_ = asked_ * memory_ + asked;
+    longest_ = std::max(longest_ * memory_, static_cast<double>(asked));
     lru_hits_ = lru_hits_ * memory_ + lru_hits;
     lost_ = lost_ * memory_ + lost;
     squares_ = squares_ * memory_ + lost * lost;
@@ -54,7 +59,8 @@ class lru_guard {
     owes_ = debt_ - largest_ > (owes_ ? 0.5 : 1) * options_.most_debt * capacity_;
     const double proved = evidence();
     by_recency_ = owes_ || proved < -options_.doubt;
-    octaves_ = lru_hits_ > 0 ? static_cast<float>(std::max(0.0, options_.caution - proved)) : 0;
+    const bool little = lru_hits_ <= options_.little * asked_;
+    octaves_ = little ? 0 : static_cast<float>(std::max(0.0, options_.caution - proved));
   }
   [[nodiscard]] bool by_recency() const { return by_recency_; }
   // The least recent goes first if its key is less than so many octaves above the smallest.
@@ -67,16 +73,18 @@ class lru_guard {
  private:
   // In standard deviations, below 0 where hits were lost.
   [[nodiscard]] double evidence() const {
-    if (squares_ <= 0) return 0;
     const double owed = lost_ - options_.tolerated_loss * lru_hits_;
-    return -(owed > 0 ? std::max(0.0, owed - largest_) : owed) / std::sqrt(squares_);
+    if (owed == 0) return 0;
+    const double chance = std::sqrt(std::max(squares_, longest_ * longest_));
+    return -(owed > 0 ? std::max(0.0, owed - largest_) : owed) / chance;
   }
 
   guard_options options_;
   double memory_;    // what a request later is left of a sum
   double capacity_;  // blocks
   double debt_ = 0;  // hits
-  double lru_hits_ = 0, lost_ = 0, squares_ = 0;
+  double asked_ = 0, lru_hits_ = 0, lost_ = 0, squares_ = 0;
+  double longest_ = 0;  // prompt
   double largest_ = 0;  // loss of a request
   float octaves_ = 0;
   bool owes_ = false, by_recency_ = false;

@@ -72,7 +72,13 @@ void reuse_index_policy::on_extend(node_id n, std::uint32_t blocks) {
     note(r, 0);
   }
   end_of(n) = r;
+  // Whoever extends it holds it: eviction by recency has to look at it again once it is let go of,
+  // not each time.
+  const std::uint64_t oldest = oldest_;
   lead(n);
+  oldest_ = oldest;
+  settle_release();
+  released_ = r;
 }
 
 void reuse_index_policy::on_split(node_id upper, node_id lower) {
@@ -159,11 +165,13 @@ run_id reuse_index_policy::least_recent() {
   return no_run;
 }
 
-// A run that was let go of lies where it did, unless its request has followed.
+// A run that was let go of lies where it did, unless its request has followed or it is held again.
 void reuse_index_policy::settle_release() {
   if (released_ == no_run) return;
-  const std::uint32_t noted = runs_[released_].log;
-  if (log_.find(released_, noted) != nullptr) oldest_ = std::min(oldest_, log_.position(noted));
+  const run& r = runs_[released_];
+  if (log_.find(released_, r.log) != nullptr && r.node != no_node && tree_->evictable(r.node)) {
+    oldest_ = std::min(oldest_, log_.position(r.log));
+  }
   released_ = no_run;
 }
 

@@ -16,6 +16,7 @@ struct hazard_options {
 struct guard_options {
   double tolerated_loss = 0.005;  // half of the 1 % that is to be kept
   double caution = 2;             // octaves of the key, where nothing speaks for the model
+  double little = 0.05;           // of the blocks asked for: where LRU hits less, the model is free
   double doubt = 1;               // standard deviations by which a loss may be chance
   double most_debt = 0.125;       // hits lost beyond what is tolerated, per block of the cache
   // Longer than the oldest age bin, so that outcomes are judged and not moods.

@@ -190,7 +190,7 @@ void reuse_index_policy::count(const request_info& request, std::uint32_t lru_hi
   statistics_.blocks += whole;
   statistics_.hit_blocks += hits;
   statistics_.lru_hit_blocks += lru_hits;
-  guard_.count(hits, lru_hits);
+  guard_.count(whole, hits, lru_hits);
 }
 
 }  // namespace radixkv::detail

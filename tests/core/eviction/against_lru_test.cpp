@@ -3,8 +3,10 @@
 // LRU did hit.
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -12,6 +14,7 @@
 #include "bench/eviction_study/workload.h"
 #include "csrc/core/eviction/reuse_index.h"
 #include "radixkv/eviction_policy.h"
+#include "radixkv/kv_cache.h"
 
 namespace radixkv {
 namespace {
@@ -51,6 +54,36 @@ TEST_P(against_lru, loses_less_than_a_hundredth) {
         compare(w, capacity, block_tokens);
       }
     }
+  }
+}
+
+// In a loop all prompts are alike, and LRU hits none; that it hits a retry now and then must not
+// make the policy follow it for good.
+TEST(beside_lru, a_loop_is_hit_though_a_prompt_comes_twice_now_and_then) {
+  constexpr std::size_t prompts = 500, prompt_tokens = 30 * 16, rounds = 12;
+  for (const std::size_t period : {7u, 20u, 50u}) {
+    cache_options o;
+    o.blocks = 10'000;  // of 15,000
+    o.policy = "reuse_index";
+    kv_cache cache = kv_cache::create(std::move(o)).value();
+    const auto serve = [&](std::size_t i) {
+      std::vector<token_id> prompt(prompt_tokens);
+      std::mt19937 random(static_cast<std::uint32_t>(i));
+      for (token_id& t : prompt) t = static_cast<token_id>(random() % 50'000);
+      step_plan plan;
+      sequence s = cache.open(prompt, "", plan).value();
+      ASSERT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+    };
+    policy_statistics before;
+    for (std::size_t n = 0; n < rounds * prompts; ++n) {
+      if (n == (rounds - 3) * prompts) before = cache.statistics().policy;
+      serve(n % prompts);
+      if (n % period == 0) serve(n % prompts);
+    }
+    const policy_statistics after = cache.statistics().policy;
+    EXPECT_GE(static_cast<double>(after.hit_blocks - before.hit_blocks),
+              0.5 * static_cast<double>(after.blocks - before.blocks))
+        << period;
   }
 }
 
