@@ -108,6 +108,7 @@ void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
   std::uint32_t& state = state_[index(b)];
   shared_ += is_shared(now) - is_shared(state);
   forked_ += is_forked(now) - is_forked(state);
+  tree_shared_ += static_cast<std::int64_t>(now >> 31) - static_cast<std::int64_t>(state >> 31);
   state = now;
 }
 
@@ -235,6 +236,7 @@ std::string block_pool::check(const std::vector<bool>& held) const {
   if (retiring != retiring_) return "retiring blocks miscounted: " + std::to_string(retiring_);
   std::int64_t shared = 0;
   std::int64_t forked = 0;
+  std::int64_t tree = 0;
   for (std::int64_t b = 0; b < fresh_; ++b) {
     const std::uint32_t s = state_[static_cast<std::size_t>(b)];
     const bool gone = on_stack[static_cast<std::size_t>(b)];
@@ -249,8 +251,10 @@ std::string block_pool::check(const std::vector<bool>& held) const {
     }
     shared += is_shared(s);
     forked += is_forked(s);
+    tree += (s & tree_bit) != 0;
   }
   if (shared != shared_) return "shared blocks: " + std::to_string(shared_);
+  if (tree != tree_shared_) return "blocks shared with the index: " + std::to_string(tree_shared_);
   if (forked != forked_) return "blocks of several sequences: " + std::to_string(forked_);
   return {};
 }

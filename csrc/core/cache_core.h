@@ -174,7 +174,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   // quota.
   [[nodiscard]] std::int64_t evictable_locked(block_id spared = no_block,
                                               node_id root = no_node) const;
-  [[nodiscard]] bool can_evict_locked(std::int64_t missing, block_id spared,
+  [[nodiscard]] bool can_evict_locked(std::int64_t missing, block_id spared = no_block,
                                       node_id root = no_node) const;
   // For errors: how many blocks are free or can be evicted, or what the quota leaves.
   [[nodiscard]] std::string room_locked(std::int64_t wanted, node_id root,

@@ -87,7 +87,7 @@ bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id
   if (cached < missing) return false;
   // Two bounds that need no walk. The blocks outside of pinned paths are no fewer than if no two
   // paths had any in common; and those of leaves can go in any case.
-  const std::int64_t kept = pinned_depths_ + pool_.shared();
+  const std::int64_t kept = pinned_depths_ + pool_.tree_shared();
   if (cached - kept - tree_.pinned_depths() >= missing) return true;
   if (all && tree_.evictable_in_leaves() - kept >= missing) return true;
   return evictable_locked(spared, root) >= missing;
@@ -146,6 +146,7 @@ std::int64_t cache_core::evictable_locked(block_id spared, node_id root) const {
     }
   };
   for (const sequence_state* s = open_; s; s = s->next) {
+    count_marks();
     if (all || s->root == root) keep_path(s->pinned, tree_.pinned_blocks(s->pinned));
   }
   for (const auto& [mark, pin] : pins_) {
@@ -158,6 +159,7 @@ std::int64_t cache_core::evictable_locked(block_id spared, node_id root) const {
     if (!tree_.is_root(n) && !whole.contains(n)) kept += blocks;
   }
   for (const sequence_state* s = open_; s; s = s->next) {
+    count_marks();
     if (!all && s->root != root) continue;
     // A committed partial tail at the end of the pinned node was counted with it.
     const std::int64_t at = s->path_blocks - tree_.first_block(s->pinned);
@@ -204,9 +206,7 @@ std::int64_t cache_core::clear() {
 bool cache_core::can_allocate(std::int64_t n) const try {
   std::lock_guard lock(mutex_);
   const std::int64_t ready = pool_.free() + pool_.retiring();
-  if (n <= ready) return true;
-  if (n > ready + pool_.tree_held()) return false;
-  return n <= ready + evictable_locked();
+  return n <= ready || can_evict_locked(n - ready);
 } catch (const std::bad_alloc&) {
   return false;
 }

@@ -133,6 +133,47 @@ TEST_P(hostile_cost, open_sequences) {
   }
 }
 
+// Lines per block that sequences generate in a full pool; each forked once before, or not.
+double generating_cost(bool forked, const char* policy) {
+  std::mt19937 random(5);
+  kv_cache cache = make_cache(6000, policy);
+  step_plan plan;
+  std::vector<sequence> generating;
+  for (int k = 0; k < 32; ++k) {
+    sequence s = cache.open(random_tokens(random, 10 * block_tokens), "", plan).value();
+    EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+    if (forked) (void)s.fork().value();
+    generating.push_back(std::move(s));
+  }
+  prompts recent;
+  for (int i = 0; i < 600; ++i) {
+    if (i % 4 == 3) {
+      EXPECT_TRUE(publish(cache, recent[recent.size() - 1 - random() % 3]));
+    }
+    recent.push_back(random_tokens(random, 20 * block_tokens));
+    EXPECT_TRUE(publish(cache, recent.back()));
+  }
+  const step_counts before = steps_of_thread();
+  constexpr int steps = 20;
+  for (int i = 0; i < steps; ++i) {
+    for (sequence& s : generating) {
+      EXPECT_TRUE(s.append(random_tokens(random, block_tokens), plan).ok());
+      EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+    }
+  }
+  const double cost = lines(before) / steps / static_cast<double>(generating.size());
+  EXPECT_EQ(cache.check_invariants(), "");
+  return cost;
+}
+
+// That somebody else's request ended where a sequence goes on does not make eviction look for it.
+TEST_P(hostile_cost, sequences_that_were_forked_generate) {
+  const double normal = generating_cost(false, GetParam());
+  const double forked = generating_cost(true, GetParam());
+  std::printf("forked once, %s: %.1f/%.1f lines per block\n", GetParam(), forked, normal);
+  EXPECT_LE(forked, most_times * normal);
+}
+
 class takes_all final : public index_listener {
  public:
   bool on_publish(block_id, block_id, std::string_view,
