@@ -25,14 +25,15 @@ tree_place cache_core::published_tail_locked(const sequence_state& s) const noex
   return {tree_.child_with(at.node, tail, own), 1};
 }
 
-// May the sequence write positions ≥ filled of this block? It must hold the block alone, and no
-// mirror of the index may name it; of a block that the index holds too, nothing behind `filled` may
-// be published (by a fork that went on).
+// May the sequence write positions ≥ filled of this block? No mirror of the index may name it (as
+// the end of a path that a fork had published, say). It must hold the block alone; of a block that
+// the index holds too, nothing behind `filled` may be published (by a fork that went on).
 bool cache_core::writable_locked(const sequence_state& s, std::size_t index) const noexcept {
   const block_id b = s.table[index];
   if (s.borrowed_tail && index + 1 == s.table.size()) return false;
+  if (pool_.named(b)) return false;
   const std::uint32_t holders = pool_.holders(b);
-  if (holders == 1) return !pool_.named(b);
+  if (holders == 1) return true;
   if (holders > 2 || !pool_.tree_shares(b)) return false;
   if (index != static_cast<std::size_t>(s.path_blocks)) return false;
   const tree_place tail = published_tail_locked(s);

@@ -218,7 +218,7 @@ class listener_load : public ::testing::TestWithParam<std::tuple<const char*, in
 
 TEST_P(listener_load, mirror_is_the_index_floored_to_blocks) {
   const auto [policy, refuse] = GetParam();
-  for (std::uint32_t seed = 0; seed < 20; ++seed) {
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
     auto m = std::make_shared<mirror>();
     m->refuse = refuse;
     auto cache = kv_cache::create(options_with(m, policy));
