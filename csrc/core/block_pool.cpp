@@ -108,7 +108,7 @@ void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
   std::uint32_t& state = state_[index(b)];
   shared_ += is_shared(now) - is_shared(state);
   forked_ += is_forked(now) - is_forked(state);
-  tree_shared_ += static_cast<std::int64_t>(now >> 31) - static_cast<std::int64_t>(state >> 31);
+  tree_shared_.change(state >> 31, now >> 31);
   state = now;
 }
 
@@ -254,7 +254,9 @@ std::string block_pool::check(const std::vector<bool>& held) const {
     tree += (s & tree_bit) != 0;
   }
   if (shared != shared_) return "shared blocks: " + std::to_string(shared_);
-  if (tree != tree_shared_) return "blocks shared with the index: " + std::to_string(tree_shared_);
+  if (tree != tree_shared_.now()) {
+    return "blocks shared with the index: " + std::to_string(tree_shared_.now());
+  }
   if (forked != forked_) return "blocks of several sequences: " + std::to_string(forked_);
   return {};
 }

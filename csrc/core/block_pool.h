@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "csrc/core/room_bounds.h"
 #include "csrc/core/stable_array.h"
 #include "radixkv/types.h"
 
@@ -42,7 +43,7 @@ class block_pool {
   // Blocks with two or more holders.
   [[nodiscard]] std::int64_t shared() const noexcept { return shared_; }
   // Of them, those that the index holds, too.
-  [[nodiscard]] std::int64_t tree_shared() const noexcept { return tree_shared_; }
+  [[nodiscard]] const running_total& tree_shared() const noexcept { return tree_shared_; }
   [[nodiscard]] std::int64_t tree_held() const noexcept { return tree_held_; }
   // Ids below this have been handed out at least once.
   [[nodiscard]] std::int64_t high_water() const noexcept { return fresh_; }
@@ -143,7 +144,7 @@ class block_pool {
   std::size_t queue_high_water_ = 0;
   std::int64_t shared_ = 0;  // blocks with two or more holders
   std::int64_t forked_ = 0;  // … that are sequences
-  std::int64_t tree_shared_ = 0;
+  running_total tree_shared_;
   std::int64_t tree_held_ = 0;
   stable_array<std::uint32_t> state_;
   stable_array<run> stack_;           // of runs

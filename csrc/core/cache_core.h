@@ -25,6 +25,7 @@
 #include "csrc/core/name_hash.h"
 #include "csrc/core/namespace_table.h"
 #include "csrc/core/radix_tree.h"
+#include "csrc/core/room_bounds.h"
 #include "csrc/core/sequence_state.h"
 #include "csrc/core/slot_map.h"
 #include "radixkv/kv_cache.h"
@@ -176,9 +177,22 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                                               node_id root = no_node) const;
   [[nodiscard]] bool can_evict_locked(std::int64_t missing, block_id spared = no_block,
                                       node_id root = no_node) const;
+  // Whether so many blocks cannot be had, as far as is known without a walk.
+  [[nodiscard]] bool is_hopeless_locked(std::int64_t wanted, node_id root) const;
+  // Walks if need be, so that the next request that asks for too much is hopeless.
+  void know_room_locked(node_id root) const noexcept;
   // For errors: how many blocks are free or can be evicted, or what the quota leaves.
   [[nodiscard]] std::string room_locked(std::int64_t wanted, node_id root,
                                         block_id spared = no_block) const;
+  // All, or those of a namespace that has a quota.
+  [[nodiscard]] std::int64_t cached_locked(node_id root = no_node) const;
+  [[nodiscard]] room_counts counts_locked() const noexcept;
+  [[nodiscard]] room_counts counts_of_locked(node_id root) const;
+  [[nodiscard]] room_counts recount_locked(std::span<const node_id> nodes,
+                                           std::string_view space) const;
+  [[nodiscard]] std::int64_t walk_locked(block_id spared, node_id root, std::int64_t& beside) const;
+  [[nodiscard]] std::string check_room(
+      const std::unordered_map<node_id, std::vector<node_id>>&) const;
   void look_ahead_locked(node_id next);
   std::int64_t give_up_locked(const victim& v, std::int64_t most);
   std::int64_t evict_locked(std::int64_t n);
@@ -211,6 +225,12 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   void leave_hints_locked(sequence_state& s, node_id end) noexcept;
   void drop_hints_locked(sequence_state& s) noexcept;
 
+  // While it lives, what changes of counts_locked() is a namespace's.
+  class room_scope;
+  void count_for_locked(node_id root) noexcept;
+
+  [[nodiscard]] std::unordered_map<node_id, std::vector<node_id>> nodes_by_root_locked() const;
+
   // The lock; on release, settles the tree, and tells the listener if a watermark was crossed.
   class guard;
 
@@ -225,10 +245,14 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   bool always_hashes_ = false;  // the policy needs hashes of every path
   std::atomic<std::int64_t> announcements_{0};
   std::unordered_map<mark_id, prefix_pin> pins_;
-  std::int64_t pins_lacking_ = 0;   // pins_ of which not all is cached
-  std::int64_t pinned_depths_ = 0;  // blocks of their paths, each counted as often as it is pinned
+  std::int64_t pins_lacking_ = 0;  // pins_ of which not all is cached
+  running_total pinned_depths_;    // blocks of their paths, each counted as often as it is pinned
   // By namespace.
   std::unordered_map<std::string, std::int64_t, name_hash, std::equal_to<>> quota_limits_;
+  running_total borrowed_;         // counts what the pool does not: blocks shared once more
+  mutable room_walked walked_;     // through all
+  node_id counted_for_ = no_node;  // whose room is changing
+  room_counts counts_before_;      // counts_locked() when that began
   hit_meter hits_;
   sequence_state* open_ = nullptr;  // list of open sequences
   std::int64_t open_count_ = 0;
@@ -240,6 +264,25 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::array<node_id, 8> upcoming_{};  // victims to come, as the policy saw it some turns ago
   bool streams_rows_ = false;          // the rows are too many to stay in the processor's caches
   cache_statistics counted_;           // the members that only ever grow
+};
+
+// Where no namespace has a quota nothing is counted. Scopes nest.
+class cache_core::room_scope {
+ public:
+  room_scope(cache_core& core, node_id root) noexcept
+      : core_(core), counts_(!core.policy_->quotas().empty()), outer_(core.counted_for_) {
+    if (counts_) core_.count_for_locked(root);
+  }
+  ~room_scope() {
+    if (counts_) core_.count_for_locked(outer_);
+  }
+  room_scope(const room_scope&) = delete;
+  room_scope& operator=(const room_scope&) = delete;
+
+ private:
+  cache_core& core_;
+  bool counts_;
+  node_id outer_;
 };
 
 class cache_core::guard {

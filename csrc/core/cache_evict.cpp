@@ -1,8 +1,6 @@
 // Giving up cached blocks: leaf tails, in the policy's order, never what an open sequence uses.
 #include <algorithm>
 #include <new>
-#include <unordered_map>
-#include <unordered_set>
 
 #include "csrc/core/cache_core.h"
 #include "csrc/core/stage_timer.h"
@@ -27,8 +25,11 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
   const node_id up = tree_.parent(n);
   const bool all = count == tree_.blocks(n);
   count_entries(count);
-  pool_.release_tree(gone);
-  tree_.trim(n, count, evicted);
+  {
+    const room_scope of(*this, policy_->quotas().root_of(n));
+    pool_.release_tree(gone);
+    tree_.trim(n, count, evicted);
+  }
   if (all && tree_.is_root(up)) forget_root_locked(up);
 }
 
@@ -80,19 +81,6 @@ void cache_core::evict_of_locked(node_id root, std::int64_t n) {
   }
 }
 
-// Whether so many blocks can be evicted, of one namespace if `root` says which.
-bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id root) const {
-  const bool all = root == no_node;
-  const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
-  if (cached < missing) return false;
-  // Two bounds that need no walk. The blocks outside of pinned paths are no fewer than if no two
-  // paths had any in common; and those of leaves can go in any case.
-  const std::int64_t kept = pinned_depths_ + pool_.tree_shared();
-  if (cached - kept - tree_.pinned_depths() >= missing) return true;
-  if (all && tree_.evictable_in_leaves() - kept >= missing) return true;
-  return evictable_locked(spared, root) >= missing;
-}
-
 bool cache_core::obtain_locked(std::int64_t wanted, node_id root, block_id spared) {
   const std::int64_t excess = policy_->excess(root, wanted);
   if (excess == 0 && wanted <= pool_.free()) return true;
@@ -108,72 +96,6 @@ bool cache_core::obtain_locked(std::int64_t wanted, node_id root, block_id spare
   if (missing > 0) (void)evict_locked(missing);
   if (pool_.retiring() > 0) pool_.retire(options_.listener->retired());
   return wanted <= pool_.free();
-}
-
-std::string cache_core::room_locked(std::int64_t wanted, node_id root, block_id spared) const {
-  if (const std::int64_t excess = policy_->excess(root, wanted);
-      excess > 0 && !can_evict_locked(excess, spared, root)) {
-    const namespace_quotas& quotas = policy_->quotas();
-    return "its namespace has a quota of " + std::to_string(quotas.limit(root)) +
-           " blocks, of which it takes " + std::to_string(quotas.taken(root)) + " and " +
-           std::to_string(evictable_locked(spared, root)) + " can be evicted";
-  }
-  std::string text =
-      std::to_string(pool_.free() + evictable_locked(spared)) + " are free or can be evicted";
-  if (pool_.retiring() > 0) {
-    text += ", " + std::to_string(pool_.retiring()) +
-            " more were given up and are free once the listener has retired them";
-  }
-  return text;
-}
-
-// Exactly what evict could free: the blocks that the index holds alone, outside of pinned paths.
-std::int64_t cache_core::evictable_locked(block_id spared, node_id root) const {
-  const bool all = root == no_node;
-  std::unordered_set<node_id> whole;  // inner nodes of pinned paths: all of their blocks stay
-  std::unordered_map<node_id, std::uint32_t> ends;  // how much of the last nodes stays
-  std::unordered_set<block_id> held;     // by the index outside of pinned paths and by a sequence
-  std::unordered_set<block_id> covered;  // by the pin of a sequence that holds them
-  std::int64_t kept = 0;
-  const auto keep_path = [&](node_id n, std::uint32_t blocks) {
-    std::uint32_t& most = ends[n];
-    most = std::max(most, blocks);
-    while (!tree_.is_root(n)) {
-      count_nodes();
-      n = tree_.parent(n);
-      if (tree_.is_root(n) || !whole.insert(n).second) break;
-      kept += tree_.blocks(n);
-    }
-  };
-  for (const sequence_state* s = open_; s; s = s->next) {
-    count_marks();
-    if (all || s->root == root) keep_path(s->pinned, tree_.pinned_blocks(s->pinned));
-  }
-  for (const auto& [mark, pin] : pins_) {
-    const auto [n, blocks] = policy_->place_of(mark);
-    if (n == no_node || !(all || policy_->quotas().root_of(n) == root)) continue;
-    keep_path(n, blocks);
-    covered.insert(tree_.block(n, blocks - 1));
-  }
-  for (const auto& [n, blocks] : ends) {
-    if (!tree_.is_root(n) && !whole.contains(n)) kept += blocks;
-  }
-  for (const sequence_state* s = open_; s; s = s->next) {
-    count_marks();
-    if (!all && s->root != root) continue;
-    // A committed partial tail at the end of the pinned node was counted with it.
-    const std::int64_t at = s->path_blocks - tree_.first_block(s->pinned);
-    if (!tree_.is_root(s->pinned) && at >= 0 && at < tree_.pinned_blocks(s->pinned)) {
-      covered.insert(tree_.block(s->pinned, static_cast<std::uint32_t>(at)));
-    }
-    for (auto i = static_cast<std::size_t>(s->path_blocks); i < s->table.size(); ++i) {
-      if (pool_.tree_shares(s->table[i])) held.insert(s->table[i]);
-    }
-  }
-  if (spared != no_block && pool_.tree_shares(spared)) held.insert(spared);
-  for (const block_id b : covered) held.erase(b);
-  const std::int64_t cached = all ? pool_.tree_held() : policy_->quotas().cached(root);
-  return std::max<std::int64_t>(0, cached - kept - static_cast<std::int64_t>(held.size()));
 }
 
 std::int64_t cache_core::evict(std::int64_t n) {

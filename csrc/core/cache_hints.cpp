@@ -76,6 +76,8 @@ void cache_core::withdraw(mark_id announced) noexcept {
 
 // Holds what there is of a prefix that stays.
 void cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
+  const std::optional<tree_root> root = spaces_.find(pin.space, tree_);
+  const room_scope of(*this, root ? root->node : no_node);
   uncount_pin_locked(pin);
   std::uint64_t matched = 0;
   const tree_place place = cached_place_locked(pin.tokens, pin.space, matched);
@@ -84,12 +86,12 @@ void cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
   pin.depth = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
   pin.whole = matched == pin.tokens.size();
   pins_lacking_ += !pin.whole;
-  pinned_depths_ += pin.depth;
+  pinned_depths_.change(0, pin.depth);
 }
 
 void cache_core::uncount_pin_locked(const prefix_pin& pin) noexcept {
   pins_lacking_ -= !pin.whole;
-  pinned_depths_ -= pin.depth;
+  pinned_depths_.change(pin.depth, 0);
 }
 
 result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
@@ -120,6 +122,8 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
 void cache_core::unpin_prefix(mark_id pinned) noexcept {
   guard lock(*this);
   if (const auto pin = pins_.find(pinned); pin != pins_.end()) {
+    const std::optional<tree_root> root = spaces_.find(pin->second.space, tree_);
+    const room_scope of(*this, root ? root->node : no_node);
     uncount_pin_locked(pin->second);
     pins_.erase(pin);
   }
@@ -172,13 +176,7 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   }
   std::vector<node_id> nodes;
   const bool first = root && !policy_->quotas().has(root->node);
-  if (first) {
-    for (const node_id n : tree_.all_nodes()) {
-      if (!tree_.is_root(n) && tree_.root_of(n) == root->node) nodes.push_back(n);
-    }
-    std::sort(nodes.begin(), nodes.end(),
-              [this](node_id a, node_id b) { return tree_.first_block(a) < tree_.first_block(b); });
-  }
+  if (first) nodes = nodes_by_root_locked()[root->node];
   const auto [at, added] = quota_limits_.try_emplace(std::move(name), blocks);
   try {
     if (root) policy_->set_quota(root->node, blocks, nodes);
@@ -188,6 +186,7 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   }
   at->second = blocks;
   if (!root) return {};
+  if (first) policy_->quotas().count(root->node, recount_locked(nodes, space));
   for (const sequence_state* s = open_; s && first; s = s->next) {
     if (s->root == root->node) policy_->quotas().charge(s->root, s->charged);
   }
@@ -230,7 +229,8 @@ std::string cache_core::check_hints() const {
       return "a pinned prefix is held where it is not cached";
     }
   }
-  if (depths != pinned_depths_ || lacking != pins_lacking_) return "pinned prefixes miscounted";
+  if (depths != pinned_depths_.now() || lacking != pins_lacking_)
+    return "pinned prefixes miscounted";
   std::unordered_map<node_id, std::int64_t> charged;
   for (const sequence_state* s = open_; s; s = s->next) charged[s->root] += s->charged;
   const namespace_quotas& quotas = policy_->quotas();

@@ -211,6 +211,7 @@ std::string cache_core::check() const {
   }
   if (open != open_count_) return "open sequences miscounted";
   if (std::string wrong = check_hints(); !wrong.empty()) return wrong;
+  if (std::string wrong = check_room(nodes_by_root_locked()); !wrong.empty()) return wrong;
   for (const node_id n : tree_.all_nodes()) {
     const auto it = pins.find(n);
     if (tree_.pins(n) != (it == pins.end() ? 0 : it->second)) {

@@ -104,6 +104,19 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
     }
   }
 
+  const auto no_room = [&](block_id spared) {
+    return status(errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
+                                           std::to_string(wanted) + " blocks; " +
+                                           room_locked(wanted, *root, spared));
+  };
+  // Where requests are refused again and again none is to cost what the first did.
+  if (is_hopeless_locked(wanted, *root)) {
+    status refused = no_room(no_block);
+    forget_root_locked(*root);
+    return refused;
+  }
+
+  const room_scope of(*this, *root);
   tree_place place{*root, 0};
   if (whole > 0) place = tree_.locate(m.place.node, static_cast<std::uint64_t>(whole));
   tree_.pin(place);
@@ -111,14 +124,20 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   s.pinned = place.node;
   s.path_blocks = whole;
   link_locked(s);
-  if (source != no_block) pool_.hold_cached(source);  // not to be evicted to make room for this one
+  if (source != no_block) {
+    // Held beyond the pin of the sequence whose tail it may be.
+    if (pool_.tree_shares(source)) {
+      borrowed_.change(0, 1);
+      borrowed_.change(1, 0);
+    }
+    pool_.hold_cached(source);  // not to be evicted to make room for this one
+  }
   const double opened_at = now();
   policy_->advance(opened_at);
   const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
     unpin_locked(place.node);
-    forget_root_locked(*root);
   };
   try {
     bool obtained = obtain_locked(wanted, *root, source);
@@ -131,14 +150,15 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
       obtained = obtain_locked(wanted, *root);
     }
     if (!obtained) {
-      status refused(errc::out_of_blocks, "a prompt of " + std::to_string(n) + " tokens needs " +
-                                              std::to_string(wanted) + " blocks; " +
-                                              room_locked(wanted, *root, source));
+      status refused = no_room(source);
       undo();
+      know_room_locked(*root);
+      forget_root_locked(*root);
       return refused;
     }
   } catch (const std::bad_alloc&) {
     undo();
+    forget_root_locked(*root);
     throw;
   }
   s.table.swap(c.table);

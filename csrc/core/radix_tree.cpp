@@ -88,28 +88,17 @@ bool radix_tree::goes_on(const tree_match& m, std::span<const token_id> tokens) 
   return next.common > m.tokens - whole;
 }
 
-// How deep the pins of n reach.
 std::int64_t radix_tree::pinned_depth(node_id n) const noexcept {
   const std::uint32_t pinned = is_root(n) ? 0 : pinned_blocks(n);
   return pinned == 0 ? 0 : std::int64_t{nodes_[n].first_block} + pinned;
 }
 
-// Takes n out of the counts of blocks that may go or not, before it changes, and into them again.
-void radix_tree::leave_counts(node_id n) noexcept {
-  pinned_depths_ -= pinned_depth(n);
-  evictable_in_leaves_ -= evictable_blocks(n);
-}
-void radix_tree::enter_counts(node_id n) noexcept {
-  pinned_depths_ += pinned_depth(n);
-  evictable_in_leaves_ += evictable_blocks(n);
-}
-
 void radix_tree::pin(tree_place p) noexcept {
-  tree_node& x = nodes_[p.node];
-  leave_counts(p.node);
-  ++x.pins;
-  x.pinned_blocks = std::max(x.pinned_blocks, p.blocks);
-  enter_counts(p.node);
+  recount(p.node, [&] {
+    tree_node& x = nodes_[p.node];
+    ++x.pins;
+    x.pinned_blocks = std::max(x.pinned_blocks, p.blocks);
+  });
 }
 
 bool radix_tree::unpin(node_id n) noexcept {
@@ -119,10 +108,10 @@ bool radix_tree::unpin(node_id n) noexcept {
     --x.pins;
     return false;
   }
-  leave_counts(n);
-  x.pins = 0;
-  x.pinned_blocks = 0;
-  enter_counts(n);
+  recount(n, [&] {
+    x.pins = 0;
+    x.pinned_blocks = 0;
+  });
   return true;
 }
 
@@ -224,7 +213,8 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const node_id up = x.parent;
   const node_id u = take_node();
   assert(u != no_node);
-  leave_counts(n);
+  const std::int64_t pinned_before = pinned_depth(n);
+  const std::uint32_t evictable_before = evictable_blocks(n);
   tree_node& y = nodes_[u];
   const bool grouped = nodes_[up].children >= 2;
   const table_hashes old = hashes_of(n);
@@ -284,7 +274,8 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   x.previous = no_node;
   x.next = no_node;
   x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
-  enter_counts(n);
+  pinned_depths_.change(pinned_before, pinned_depth(n));
+  evictable_in_leaves_ += std::int64_t{evictable_blocks(n)} - evictable_before;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
   if (jumps) register_jump(new_jump, n);

@@ -33,6 +33,7 @@
 #include "csrc/core/block_lists.h"
 #include "csrc/core/id_table.h"
 #include "csrc/core/path_hash.h"
+#include "csrc/core/room_bounds.h"
 #include "csrc/core/sibling_trie.h"
 #include "csrc/core/stable_array.h"
 #include "csrc/core/step_count.h"
@@ -193,9 +194,11 @@ class radix_tree final : public tree_view {
   }
 
   [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
+  // How deep the pins of n reach, in blocks of its path; 0 without.
+  [[nodiscard]] std::int64_t pinned_depth(node_id n) const noexcept;
   // Blocks of pinned paths, those of each pinned node's path counted apart: no less than are
   // pinned.
-  [[nodiscard]] std::int64_t pinned_depths() const noexcept { return pinned_depths_; }
+  [[nodiscard]] const running_total& pinned_depths() const noexcept { return pinned_depths_; }
   // Blocks of leaves that no pin keeps.
   [[nodiscard]] std::int64_t evictable_in_leaves() const noexcept { return evictable_in_leaves_; }
   [[nodiscard]] std::uint32_t tokens(node_id n) const noexcept { return nodes_[n].tokens; }
@@ -254,9 +257,15 @@ class radix_tree final : public tree_view {
   void fetch_for_split(node_id n, std::uint32_t count) const noexcept;
   void complete_tail(node_id n, block_id own, std::uint32_t tokens);
 
-  [[nodiscard]] std::int64_t pinned_depth(node_id n) const noexcept;
-  void leave_counts(node_id n) noexcept;
-  void enter_counts(node_id n) noexcept;
+  // Changes n, which may be pinned and a leaf, and counts anew what can be evicted.
+  template <typename Change>
+  void recount(node_id n, Change&& change) noexcept {
+    const std::int64_t pinned = pinned_depth(n);
+    const std::uint32_t evictable = evictable_blocks(n);
+    change();
+    pinned_depths_.change(pinned, pinned_depth(n));
+    evictable_in_leaves_ += std::int64_t{evictable_blocks(n)} - evictable;
+  }
 
   // tree_children.cpp
   [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens, std::uint32_t n,
@@ -358,7 +367,7 @@ class radix_tree final : public tree_view {
   std::int64_t leaf_count_ = 0;
   std::atomic<std::uint32_t> leaves_added_{0};  // counted when the leaf is there
   std::int64_t token_count_ = 0;
-  std::int64_t pinned_depths_ = 0;
+  running_total pinned_depths_;
   std::int64_t evictable_in_leaves_ = 0;
   leaving_nodes leaving_;
 };

@@ -66,6 +66,7 @@ void cache_core::offer_locked(node_id end, std::int64_t first, std::span<const b
 
 void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result& out,
                                bool& out_of_memory) {
+  const room_scope of(*this, s.root);
   const std::int64_t b = block_tokens();
   const auto path = static_cast<std::size_t>(s.path_blocks);
   const auto blocks = static_cast<std::size_t>((n + b - 1) / b);
@@ -188,6 +189,7 @@ request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
 }
 
 void cache_core::release_locked(sequence_state& s) noexcept {
+  const room_scope of(*this, s.root);
   const request_info use = use_of_locked(s);
   const node_id pinned = s.pinned;
   unpin_locked(pinned);

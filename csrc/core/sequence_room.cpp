@@ -53,6 +53,7 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
   unset_vector<block_id> fresh;
 
   guard lock(*this);  // others look at the table under it
+  const room_scope of(*this, s.root);
   s.table.reserve(std::max(total, total > s.table.capacity() ? 2 * s.table.capacity() : 0));
   for (std::size_t i = first; i < std::min(old, total); ++i) {
     if (!writable_locked(s, i)) shared.push_back(i);
@@ -182,6 +183,7 @@ status cache_core::truncate(sequence_state& s, std::int64_t n) try {
                                         std::to_string(s.committed) + " are committed"};
   }
   guard lock(*this);
+  const room_scope of(*this, s.root);
   const std::int64_t b = block_tokens();
   const auto keep = static_cast<std::size_t>((n + b - 1) / b);
   if (keep < s.table.size()) {
@@ -213,6 +215,7 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   child->path_seed = s.path_seed;
   guard lock(*this);
   if (status full = check_admission_locked(); !full) return full.error();
+  const room_scope of(*this, s.root);
   for (auto i = static_cast<std::size_t>(s.path_blocks); i < shown; ++i) pool_.hold(s.table[i]);
   for (const block_id d : s.duplicates) pool_.hold(d);
   child->tokens = s.tokens;

@@ -103,7 +103,7 @@ std::string radix_tree::check() const {
   if (jumps != jump_table_.size() + coming_) return "jump table holds entries of no node";
   if (leaves != leaf_count_) return "leaf count is off";
   if (tokens != token_count_) return "token count is off";
-  if (pinned != pinned_depths_) return "pinned depths are " + std::to_string(pinned);
+  if (pinned != pinned_depths_.now()) return "pinned depths are " + std::to_string(pinned);
   if (evictable != evictable_in_leaves_) return "evictable in leaves: " + std::to_string(evictable);
   if (std::string wrong = child_table_.check(); !wrong.empty()) return "child table: " + wrong;
   if (std::string wrong = jump_table_.check(); !wrong.empty()) return "jump table: " + wrong;

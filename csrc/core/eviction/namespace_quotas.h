@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "csrc/core/eviction/lru.h"
+#include "csrc/core/room_bounds.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -40,6 +41,15 @@ class namespace_quotas {
   // Sequences of a namespace took (or, below 0, gave back or published) so many. Ignored without
   // quota.
   void charge(node_id root, std::int64_t blocks) noexcept;
+  // What keeps its own from being evicted, counted from what changes. Ignored without quota.
+  void count(node_id root, const room_counts& change) noexcept {
+    if (const auto found = quotas_.find(root); found != quotas_.end()) {
+      found->second->counts += change;
+    }
+  }
+  // REQUIRES: has(root).
+  [[nodiscard]] const room_counts& counts(node_id root) const { return quotas_.at(root)->counts; }
+  [[nodiscard]] room_walked& walked(node_id root) const { return quotas_.at(root)->walked; }
   // Root of n if it has a quota, else no_node.
   [[nodiscard]] node_id root_of(node_id n) const noexcept {
     return n < roots_.size() ? roots_[n] : no_node;
@@ -65,6 +75,8 @@ class namespace_quotas {
     std::int64_t limit = 0;
     std::int64_t blocks = 0;
     std::int64_t charged = 0;
+    room_counts counts;
+    room_walked walked;
     lru_policy order;
   };
   [[nodiscard]] quota* of(node_id n) {
