@@ -35,8 +35,9 @@ std::int64_t most_bytes(const cache_options& o, std::int64_t name_bytes,
   // A root for each block and each open sequence at most, with its name and places in two tables.
   const std::int64_t roots = o.blocks + o.max_sequences;
   const std::int64_t namespaces = roots * (node + policy + 160 + name_bytes);
-  const std::int64_t hints = (o.max_announcements + o.max_pinned_prefixes + o.max_quotas) * 400 +
-                             o.max_sequence_hints * 150 + hinted_tokens * 8;
+  constexpr std::int64_t quota = 1300;  // a queue of its own, by chunks of 512 bytes
+  const std::int64_t hints = (o.max_announcements + o.max_pinned_prefixes) * 400 +
+                             o.max_quotas * quota + o.max_sequence_hints * 150 + hinted_tokens * 8;
   constexpr std::int64_t least = 64 << 10;  // of tables and queues, however little they hold
   return o.blocks * each + histories + (name_bytes > 0 ? namespaces : 0) + hints + least;
 }
@@ -183,6 +184,20 @@ TEST_P(hostile_memory, hints) {
       },
       120, hinted);
   EXPECT_GT(refused, 1000);
+}
+
+// A namespace with a quota for each block, one of many in use at a time.
+TEST_P(hostile_memory, quotas) {
+  cache_options o = options();
+  o.max_quotas = blocks;
+  expect_bounded(
+      "quotas", o, 3 * blocks,
+      [&](kv_cache& cache, std::size_t i) {
+        const std::string space = "tenant " + std::to_string(i % blocks);
+        EXPECT_TRUE(cache.set_quota(space, 10).ok());
+        EXPECT_TRUE(publish(cache, {static_cast<token_id>(i)}, space));
+      },
+      20);
 }
 
 INSTANTIATE_TEST_SUITE_P(policies, hostile_memory,

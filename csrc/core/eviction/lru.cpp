@@ -9,7 +9,7 @@ namespace radixkv::detail {
 
 void lru_policy::attach(const tree_view& tree, std::int64_t) {
   tree_ = &tree;
-  states_ = {};
+  own_ = {};
   queue_.clear();
   heap_ = {};
   heap_live_ = 0;
@@ -17,7 +17,9 @@ void lru_policy::attach(const tree_view& tree, std::int64_t) {
   tick_ = 0;
 }
 
-bool lru_policy::make_room(node_id limit) noexcept { return grow_to(states_, limit); }
+bool lru_policy::make_room(node_id limit) noexcept {
+  return shared_.states != nullptr || grow_to(own_, limit);
+}
 
 void lru_policy::on_insert(node_id n) {
   node_state& s = state(n);
@@ -107,7 +109,9 @@ node_id lru_policy::find_lost() {
   node_id oldest = no_node;
   lost_ = false;
   for (node_id n = 0; n < states_.size(); ++n) {
-    if (!states_[n].alive || states_[n].at != nowhere || !tree_->evictable(n)) continue;
+    if (!states_[n].alive || states_[n].at != nowhere || !is_mine(n) || !tree_->evictable(n)) {
+      continue;
+    }
     enqueue(n);
     if (states_[n].at == nowhere && (oldest == no_node || states_[n].tick < states_[oldest].tick))
       oldest = n;
@@ -116,7 +120,7 @@ node_id lru_policy::find_lost() {
 }
 
 std::size_t lru_policy::bytes() const noexcept {
-  return states_.capacity() * sizeof(node_state) + queue_.bytes() +
+  return own_.capacity() * sizeof(node_state) + queue_.bytes() +
          heap_.capacity() * sizeof(early_entry);
 }
 
@@ -135,6 +139,7 @@ std::string lru_policy::check() const {
   std::size_t queued = 0;
   std::size_t waiting = 0;
   for (node_id n = 0; n < states_.size(); ++n) {
+    if (!is_mine(n)) continue;
     const node_state& s = states_[n];
     queued += s.at < in_heap;
     waiting += s.at == in_heap;
@@ -217,14 +222,16 @@ void lru_policy::renumber() {
   heap_.clear();
   heap_live_ = 0;
   if (!list_alive(states_, order)) {
-    for (node_state& s : states_) {
-      s.tick = std::min<std::uint32_t>(s.tick, 1);
-      s.at = nowhere;
+    for (node_id n = 0; n < states_.size(); ++n) {
+      if (!is_mine(n)) continue;
+      states_[n].tick = std::min<std::uint32_t>(states_[n].tick, 1);
+      states_[n].at = nowhere;
     }
     lost_ = true;
     tick_ = 1;
     return;
   }
+  std::erase_if(order, [this](node_id n) { return !is_mine(n); });
   std::sort(order.begin(), order.end(),
             [this](node_id a, node_id b) { return states_[a].tick < states_[b].tick; });
   tick_ = 0;

@@ -29,11 +29,29 @@
 
 namespace radixkv::detail {
 
+// What an lru_policy knows of a node.
+struct lru_state {
+  std::uint32_t tick : 31 = 0;
+  std::uint32_t alive : 1 = 0;
+  recency_queue::place at = recency_queue::nowhere;
+};
+
 class lru_policy final : public eviction_policy {
  public:
   static constexpr std::uint32_t max_tick = (1u << 31) - 1;
+  // States of nodes, of which several policies have some each: a part's nodes are those of which
+  // `parts` says so. Whoever gives them makes room in both, and attaches them.
+  struct shared_states {
+    std::vector<lru_state>* states;
+    const std::vector<node_id>* parts;
+    node_id part;
+  };
+
   // Ticks are renumbered when they reach tick_limit; fewer than max_tick only in tests.
   explicit lru_policy(std::uint32_t tick_limit = max_tick) : tick_limit_(tick_limit) {}
+  explicit lru_policy(shared_states shared) : shared_(shared), states_(*shared.states) {}
+  lru_policy(const lru_policy&) = delete;
+  lru_policy& operator=(const lru_policy&) = delete;
 
   [[nodiscard]] std::string_view name() const noexcept override { return "lru"; }
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
@@ -57,11 +75,7 @@ class lru_policy final : public eviction_policy {
   using place = recency_queue::place;
   static constexpr place nowhere = recency_queue::nowhere;
   static constexpr place in_heap = nowhere - 1;
-  struct node_state {
-    std::uint32_t tick : 31 = 0;
-    std::uint32_t alive : 1 = 0;
-    place at = nowhere;
-  };
+  using node_state = lru_state;
   struct early_entry {
     node_id node;
     std::uint32_t tick;
@@ -84,14 +98,20 @@ class lru_policy final : public eviction_policy {
   void renumber();
   [[nodiscard]] node_id find_lost();
 
+  [[nodiscard]] bool is_mine(node_id n) const {
+    return shared_.states == nullptr || (*shared_.parts)[n] == shared_.part;
+  }
+
   const tree_view* tree_ = nullptr;
-  std::vector<node_state> states_;  // by node id
+  shared_states shared_{};
+  std::vector<node_state> own_;
+  std::vector<node_state>& states_ = own_;  // by node id
   recency_queue queue_;
   std::vector<early_entry> heap_;  // min-heap by tick
   std::size_t heap_live_ = 0;      // nodes whose place is in_heap
   bool lost_ = false;
   std::uint32_t tick_ = 0;
-  std::uint32_t tick_limit_;
+  std::uint32_t tick_limit_ = max_tick;
 };
 
 }  // namespace radixkv::detail

@@ -11,6 +11,7 @@ void namespace_quotas::attach(const tree_view& view) {
   view_ = &view;
   limit_ = 0;
   quotas_.clear();
+  states_ = {};
   roots_ = {};
 }
 
@@ -19,29 +20,36 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
     known->second->limit = blocks;
     return;
   }
-  auto q = std::make_unique<quota>();
+  auto q = std::make_unique<quota>(lru_policy::shared_states{&states_, &roots_, root});
   q->limit = blocks;
   q->order.attach(*view_, blocks);
   node_id last = root;
   for (const node_id n : nodes) last = std::max(last, n);
   const node_id limit = std::max(limit_, last + 1);
-  if (!q->order.make_room(limit)) throw std::bad_alloc();
-  for (const node_id n : nodes) {
-    q->blocks += view_->blocks(n);
-    q->order.on_insert(n);
-  }
-  for (const node_id n : nodes) {
-    if (view_->children(n) == 0) q->order.on_unpin(n);
-  }
-  if (quotas_.empty()) roots_.clear();
-  if (!grow_to(roots_, limit, no_node)) throw std::bad_alloc();
-  quotas_.emplace(root, std::move(q));
+  if (!grow_to(states_, limit) || !grow_to(roots_, limit, no_node)) throw std::bad_alloc();
+  quota& made = *quotas_.emplace(root, std::move(q)).first->second;
   roots_[root] = root;
-  for (const node_id n : nodes) roots_[n] = root;
+  for (const node_id n : nodes) {
+    roots_[n] = root;
+    made.blocks += view_->blocks(n);
+    made.order.on_insert(n);
+  }
+  for (const node_id n : nodes) {
+    if (view_->children(n) == 0) made.order.on_unpin(n);
+  }
 }
 
 void namespace_quotas::drop(node_id root) noexcept {
-  if (quotas_.erase(root) != 0) std::replace(roots_.begin(), roots_.end(), root, no_node);
+  const auto found = quotas_.find(root);
+  if (found == quotas_.end()) return;
+  // A namespace that goes has no nodes any more.
+  roots_[root] = no_node;
+  for (node_id n = 0; n < roots_.size() && found->second->blocks > 0; ++n) {
+    if (roots_[n] != root) continue;
+    roots_[n] = no_node;
+    states_[n] = {};
+  }
+  quotas_.erase(found);  // the room for nodes stays: the next one needs it again
 }
 
 void namespace_quotas::charge(node_id root, std::int64_t blocks) noexcept {
@@ -52,10 +60,7 @@ void namespace_quotas::charge(node_id root, std::int64_t blocks) noexcept {
 
 bool namespace_quotas::make_room(node_id limit) noexcept {
   limit_ = std::max(limit_, limit);
-  if (quotas_.empty()) return true;
-  bool room = grow_to(roots_, limit_, no_node);
-  for (auto& [root, q] : quotas_) room = room && q->order.make_room(limit_);
-  return room;
+  return quotas_.empty() || (grow_to(states_, limit_) && grow_to(roots_, limit_, no_node));
 }
 
 void namespace_quotas::on_insert(node_id n) {
@@ -108,7 +113,8 @@ void namespace_quotas::on_request(const request_info& request) {
 
 std::size_t namespace_quotas::bytes() const noexcept {
   // A node of the hash map: contents, links.
-  std::size_t n = roots_.capacity() * sizeof(node_id) + quotas_.size() * (sizeof(quota) + 48);
+  std::size_t n = roots_.capacity() * sizeof(node_id) + states_.capacity() * sizeof(lru_state) +
+                  quotas_.size() * (sizeof(quota) + 48);
   for (const auto& [root, q] : quotas_) n += q->order.bytes();
   return n;
 }

@@ -78,6 +78,7 @@ class namespace_quotas {
     room_counts counts;
     room_walked walked;
     lru_policy order;
+    explicit quota(lru_policy::shared_states states) : order(states) {}
   };
   [[nodiscard]] quota* of(node_id n) {
     const node_id root = root_of(n);
@@ -87,7 +88,8 @@ class namespace_quotas {
   const tree_view* view_ = nullptr;
   node_id limit_ = 0;                                           // ids below it may come
   std::unordered_map<node_id, std::unique_ptr<quota>> quotas_;  // by root
-  std::vector<node_id> roots_;  // of each node in a namespace with a quota; of the root too
+  std::vector<lru_state> states_;  // of all orders: those of a node are its quota's
+  std::vector<node_id> roots_;     // of each node in a namespace with a quota; of the root too
 };
 
 }  // namespace radixkv::detail
