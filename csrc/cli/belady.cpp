@@ -1,9 +1,13 @@
-// Between two requests, a cached block waits for exactly one: the next that contains it. All blocks
-// that wait for request r lie on r's path, one behind the other, so they are one interval of
-// depths. The cache's whole state is thus one interval per future request.
+// Two blocks are alike if one's tokens begin the other's, from the root on. A hit on block d of
+// request r needs, all the time since the last request whose block d is like r's, one block of the
+// cache to itself: whatever served an earlier request meanwhile and serves r, too, is like both. So
+// every possible hit is an interval of time that takes one block, and the most of them that fit are
+// found by giving up, whenever there are too many, the one that ends last (the k-colouring of
+// intervals; Carlisle and Lloyd, 1995).
 //
-// 1. waiting[r] = [begin, end): the cached blocks whose next use is r. What is cached of r's path
-//    is contiguous from its root, and what of it waits for an earlier request lies before `begin`.
+// 1. waiting[r] = [begin, end): the blocks of r's path that are kept for r. Blocks further down
+// have
+//    waited for longer, and are given up first.
 // 2. Σ (end − begin) = kept ≤ capacity.
 #include "csrc/cli/belady.h"
 
@@ -16,22 +20,25 @@
 namespace radixkv::cli {
 namespace {
 
-constexpr std::uint32_t never = 0xffffffffu;
+using request_index = std::int64_t;
+constexpr request_index nobody = -1;
 
-// Tokens [0, depth) of a request are next used by request `next`, from where the last use ended.
-struct next_use {
+// Tokens [0, depth) of a request, beyond the previous one's depth, were used before.
+struct earlier_use {
   std::uint64_t depth;
-  std::uint32_t next;
+  request_index last;   // the latest request that has all of them
+  request_index ended;  // the latest request whose prompt ended there, or nobody
 };
 
-// A tree of the requests seen so far, edges labelled with pieces of segments. Requests are added
-// last to first, so that a node knows the next request through it.
-class future_tree {
+// A tree of the requests seen so far below a root for each namespace, edges labelled with pieces of
+// segments. Requests are added in order.
+class past_tree {
  public:
-  explicit future_tree(const trace& source) : source_(source) { nodes_.push_back({}); }
+  explicit past_tree(const trace& source)
+      : source_(source), nodes_(std::max<std::size_t>(1, source.name_spaces.size())) {}
 
-  // The next uses of request r's path, by depth, and r added to the tree.
-  [[nodiscard]] std::vector<next_use> add(std::uint32_t r);
+  // The earlier uses of request r's path, by depth, and r added to the tree.
+  [[nodiscard]] std::vector<earlier_use> add(std::uint32_t r);
 
  private:
   // A piece of a segment's endless sequence.
@@ -42,7 +49,8 @@ class future_tree {
   struct node {
     std::vector<piece> pieces;
     std::uint64_t tokens = 0;
-    std::uint32_t next = never;
+    request_index last = nobody;   // through it
+    request_index ended = nobody;  // at its end
   };
   struct child_key {
     std::uint32_t parent, begin;
@@ -65,16 +73,15 @@ class future_tree {
   std::unordered_map<child_key, std::uint32_t, child_hash> children_;
 };
 
-std::vector<future_tree::piece> future_tree::rest_of(const std::vector<piece>& pieces,
-                                                     std::size_t i, std::uint32_t offset) {
+std::vector<past_tree::piece> past_tree::rest_of(const std::vector<piece>& pieces, std::size_t i,
+                                                 std::uint32_t offset) {
   std::vector<piece> rest(pieces.begin() + static_cast<std::ptrdiff_t>(i), pieces.end());
   if (offset > 0) rest[0].begin += offset;
   return rest;
 }
 
 // Cuts n before piece i, or inside of it: its head becomes a node between it and its parent.
-void future_tree::split(std::uint32_t n, std::size_t i, std::uint32_t offset,
-                        std::uint32_t parent) {
+void past_tree::split(std::uint32_t n, std::size_t i, std::uint32_t offset, std::uint32_t parent) {
   const auto upper = static_cast<std::uint32_t>(nodes_.size());
   node head;
   node& lower = nodes_[n];
@@ -84,7 +91,7 @@ void future_tree::split(std::uint32_t n, std::size_t i, std::uint32_t offset,
     head.pieces.back().end = head.pieces.back().begin + offset;
   }
   for (const piece& p : head.pieces) head.tokens += p.end - p.begin;
-  head.next = lower.next;
+  head.last = lower.last;
   children_[{parent, head.pieces[0].begin, head.pieces[0].id}] = upper;
   lower.pieces = rest_of(lower.pieces, i, offset);
   lower.tokens -= head.tokens;
@@ -92,15 +99,15 @@ void future_tree::split(std::uint32_t n, std::size_t i, std::uint32_t offset,
   nodes_.push_back(std::move(head));
 }
 
-std::vector<next_use> future_tree::add(std::uint32_t r) {
+std::vector<earlier_use> past_tree::add(std::uint32_t r) {
   std::vector<piece> path;
   for (const segment& s : source_.segments_of(source_.requests[r])) {
     // Segments of one id in a row are not one piece: each begins at the id's first token.
     if (s.tokens > 0) path.push_back({s.id, 0, s.tokens});
   }
-  std::vector<next_use> uses;
+  std::vector<earlier_use> uses;
   std::uint64_t depth = 0;
-  std::uint32_t at = 0;
+  std::uint32_t at = source_.requests[r].name_space;
   std::size_t i = 0;           // piece of the path
   std::uint32_t consumed = 0;  // of that piece
   while (i < path.size()) {
@@ -126,12 +133,8 @@ std::vector<next_use> future_tree::add(std::uint32_t r) {
     const bool whole = j == there.size();
     if (!whole) split(child, j, offset, at);
     const std::uint32_t passed = whole ? child : static_cast<std::uint32_t>(nodes_.size() - 1);
-    if (!uses.empty() && uses.back().next == nodes_[passed].next) {
-      uses.back().depth = depth;
-    } else {
-      uses.push_back({depth, nodes_[passed].next});
-    }
-    nodes_[passed].next = r;
+    uses.push_back({depth, nodes_[passed].last, nodes_[passed].ended});
+    nodes_[passed].last = r;
     at = passed;
     if (!whole) break;
   }
@@ -139,31 +142,86 @@ std::vector<next_use> future_tree::add(std::uint32_t r) {
     node leaf;
     leaf.pieces = rest_of(path, i, consumed);
     for (const piece& p : leaf.pieces) leaf.tokens += p.end - p.begin;
-    leaf.next = r;
-    children_[{at, leaf.pieces[0].begin, leaf.pieces[0].id}] =
-        static_cast<std::uint32_t>(nodes_.size());
+    leaf.last = r;
+    const auto added = static_cast<std::uint32_t>(nodes_.size());
+    children_[{at, leaf.pieces[0].begin, leaf.pieces[0].id}] = added;
     nodes_.push_back(std::move(leaf));
+    at = added;
   }
+  nodes_[at].ended = r;
   return uses;
 }
+
+// Blocks [begin, end) of request r, which a hit needs since the same earlier request.
+struct wait {
+  std::uint32_t r;
+  std::uint64_t begin, end;
+};
 
 struct interval {
   std::uint64_t begin = 0, end = 0;
 };
 
+// Adds the waits of request r, whose earlier uses are given, to those that begin at each request.
+class wait_finder {
+ public:
+  wait_finder(std::vector<std::vector<wait>>& starts, std::uint32_t block_tokens,
+              std::uint32_t min_prefix_tokens)
+      : starts_(starts), size_(block_tokens), min_prefix_tokens_(min_prefix_tokens) {}
+
+  void add(std::uint32_t r, std::uint64_t tokens, const std::vector<earlier_use>& uses) {
+    if (uses.empty()) return;
+    const std::uint64_t covered = uses.back().depth;
+    // Whole blocks that were there; the last, partial one, too, where all of the prompt was.
+    const std::uint64_t blocks = covered == tokens ? (tokens + size_ - 1) / size_ : covered / size_;
+    if (std::min(tokens, blocks * size_) < min_prefix_tokens_) return;  // a miss, whoever evicts
+    std::size_t k = 0;
+    for (std::uint64_t d = 0; d < blocks;) {
+      const std::uint64_t end = std::min((d + 1) * size_, tokens);
+      while (uses[k].depth <= d * size_) ++k;
+      // Prompts that ended inside the block have been served by what is like it.
+      request_index ended = nobody;
+      for (; uses[k].depth < end; ++k) ended = std::max(ended, uses[k].ended);
+      const earlier_use& use = uses[k];
+      const std::uint64_t to = use.depth == tokens ? blocks : std::min(blocks, use.depth / size_);
+      if (ended > use.last) {
+        append(r, d, d + 1, ended);
+        append(r, d + 1, to, use.last);
+      } else {
+        append(r, d, to, use.last);
+      }
+      d = to;
+    }
+  }
+
+ private:
+  void append(std::uint32_t r, std::uint64_t begin, std::uint64_t end, request_index since) {
+    if (begin == end) return;
+    std::vector<wait>& from = starts_[static_cast<std::size_t>(since)];
+    if (!from.empty() && from.back().r == r) {
+      from.back().end = end;
+    } else {
+      from.push_back({r, begin, end});
+    }
+  }
+
+  std::vector<std::vector<wait>>& starts_;
+  std::uint64_t size_, min_prefix_tokens_;
+};
+
 }  // namespace
 
-belady_result belady(const trace& source, std::int64_t capacity_blocks,
-                     std::uint32_t block_tokens) {
+belady_result belady(const trace& source, std::int64_t capacity_blocks, std::uint32_t block_tokens,
+                     std::uint32_t min_prefix_tokens) {
   const auto requests = static_cast<std::uint32_t>(source.requests.size());
-  std::vector<std::vector<next_use>> uses(requests);
+  std::vector<std::vector<wait>> starts(requests);
   {
-    future_tree tree(source);
-    for (std::uint32_t r = requests; r-- > 0;) uses[r] = tree.add(r);
+    past_tree tree(source);
+    wait_finder waits(starts, block_tokens, min_prefix_tokens);
+    for (std::uint32_t r = 0; r < requests; ++r) {
+      waits.add(r, source.requests[r].prompt_tokens, tree.add(r));
+    }
   }
-  const auto blocks_of = [&](std::uint64_t tokens) {
-    return (tokens + block_tokens - 1) / block_tokens;
-  };
   belady_result result;
   std::vector<interval> waiting(requests);
   std::set<std::uint32_t> nonempty;
@@ -171,27 +229,19 @@ belady_result belady(const trace& source, std::int64_t capacity_blocks,
   const auto capacity = static_cast<std::uint64_t>(std::max<std::int64_t>(0, capacity_blocks));
   for (std::uint32_t t = 0; t < requests; ++t) {
     const std::uint64_t tokens = source.requests[t].prompt_tokens;
-    result.blocks += blocks_of(tokens);
-    // Everything cached of its path waits for it by now.
+    result.blocks += (tokens + block_tokens - 1) / block_tokens;
+    // Everything kept for it is there by now, from its first block on.
     const std::uint64_t hits = waiting[t].end;
     result.hit_blocks += hits;
-    result.hit_tokens += std::min(tokens, hits * block_tokens);
-    kept -= waiting[t].end - waiting[t].begin;
+    result.hit_tokens += std::min(tokens - 1, hits * block_tokens);
+    kept -= hits;
     nonempty.erase(t);
-    // Its blocks, by who needs them next.
-    std::uint64_t from = 0;
-    for (const next_use& use : uses[t]) {
-      // Whole blocks that agree; the last, partial one of a prompt that agrees as a whole.
-      const std::uint64_t theirs = use.next == never ? 0 : source.requests[use.next].prompt_tokens;
-      const std::uint64_t to =
-          use.next != never && use.depth >= theirs ? blocks_of(theirs) : use.depth / block_tokens;
-      if (use.next == never || to <= from) continue;
-      interval& w = waiting[use.next];
-      const std::uint64_t end = std::max(w.end, to);
-      kept += end - from - (w.end - w.begin);
-      w = {from, end};
-      nonempty.insert(use.next);
-      from = to;
+    for (const wait& starting : starts[t]) {
+      interval& w = waiting[starting.r];
+      if (w.begin == w.end) w.end = starting.end;
+      w.begin = starting.begin;
+      kept += starting.end - starting.begin;
+      nonempty.insert(starting.r);
     }
     while (kept > capacity) {
       const std::uint32_t last = *nonempty.rbegin();

@@ -75,7 +75,8 @@ result<std::int64_t> pool_blocks(const trace& source, const replay_config& confi
 // The offline optimum: a calculation over the trace, with no cache and no timings.
 static result<replay_result> replay_offline(const trace& source, const replay_config& config,
                                             std::int64_t blocks) try {
-  const belady_result best = belady(source, blocks, config.block_tokens);
+  const belady_result best =
+      belady(source, blocks, config.block_tokens, cache_options{}.min_prefix_tokens);
   replay_result r;
   r.source = source.source;
   r.policy = config.policy;

@@ -1,9 +1,12 @@
 #include <algorithm>
+#include <random>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "csrc/cli/kv_memory.h"
+#include "csrc/cli/replay_command.h"
 #include "csrc/cli/replay_driver.h"
 #include "csrc/cli/trace_generator.h"
 #include "radixkv/options.h"
@@ -145,6 +148,65 @@ TEST(replay_driver, requests_that_never_fit_are_refused_and_counted) {
     EXPECT_EQ(r->refused_requests, longer);
     EXPECT_EQ(r->requests, 400u);
     EXPECT_EQ(r->prompt_tokens, t.prompt_tokens());
+  }
+}
+
+// Short prompts over few ids, some of them in namespaces, that end wherever they like.
+trace prompts_that_end_inside_blocks(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  trace t;
+  t.name_spaces = {"", "a", "b"};
+  const std::uint32_t id_tokens = seed % 3 == 0 ? 3 : 40;
+  std::vector<std::vector<std::uint64_t>> made;
+  for (int i = 0; i < 150; ++i) {
+    std::vector<std::uint64_t> ids;
+    if (!made.empty() && random() % 3 != 0) {
+      ids = made[random() % made.size()];
+      ids.resize(random() % (ids.size() + 1));
+    }
+    for (std::uint64_t n = random() % 4; n > 0 || ids.empty(); n -= n > 0) {
+      ids.push_back(random() % 3);
+    }
+    trace_request r;
+    r.name_space = static_cast<std::uint32_t>(random() % (1 + seed % 3));
+    r.first_segment = t.segments.size();
+    r.segments = static_cast<std::uint32_t>(ids.size());
+    for (std::size_t k = 0; k < ids.size(); ++k) {
+      const auto tokens =
+          k + 1 < ids.size() ? id_tokens : 1 + static_cast<std::uint32_t>(random() % id_tokens);
+      t.segments.push_back({ids[k], tokens});
+      r.prompt_tokens += tokens;
+    }
+    t.requests.push_back(r);
+    made.push_back(std::move(ids));
+  }
+  return t;
+}
+
+TEST(replay_driver, no_policy_hits_more_blocks_than_the_offline_optimum) {
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    const trace t = prompts_that_end_inside_blocks(seed);
+    prompt_buffer prompts;
+    for (const std::uint32_t block_tokens : {1u, 4u, 16u, 128u}) {
+      for (const char* capacity : {"unlimited", "128", "512", "900"}) {
+        replay_config c = config(capacity, block_tokens);
+        c.policy = "belady";
+        const auto best = replay(t, c, prompts);
+        ASSERT_TRUE(best.ok()) << best.error().message;
+        EXPECT_LT(best->hit_tokens, best->prompt_tokens);
+        for (const std::string& policy : policy_names()) {
+          c.policy = policy;
+          const auto r = replay(t, c, prompts);
+          ASSERT_TRUE(r.ok()) << r.error().message;
+          EXPECT_LE(r->hit_blocks, best->hit_blocks)
+              << policy << " seed " << seed << " blocks of " << block_tokens << ", " << capacity;
+          if (c.pool.unlimited) {
+            EXPECT_EQ(r->hit_blocks, best->hit_blocks)
+                << policy << " seed " << seed << " blocks of " << block_tokens;
+          }
+        }
+      }
+    }
   }
 }
 
