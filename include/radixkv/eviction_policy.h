@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "radixkv/export.h"
 #include "radixkv/result.h"
 #include "radixkv/types.h"
 
@@ -149,6 +150,7 @@ class eviction_policy {
 };
 
 // Makes a policy by the name that `radixkv replay --policy` takes. not_found names the known ones.
-[[nodiscard]] result<std::unique_ptr<eviction_policy>> make_policy(std::string_view name);
+[[nodiscard]] RADIXKV_EXPORT result<std::unique_ptr<eviction_policy>> make_policy(
+    std::string_view name);
 
 }  // namespace radixkv

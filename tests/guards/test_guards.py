@@ -81,6 +81,29 @@ class Headers(GuardTest):
         self.expect(False, "check_headers.py", self.root, COMPILER, "none", says="redefinition")
 
 
+class Exports(GuardTest):
+    def test_public_function_without_export(self):
+        self.write("include/radixkv/policy.h", """
+            namespace radixkv { struct cache { int f(); }; int make(int); struct internal; }
+            """)
+        shown = '__attribute__((visibility("default")))'
+        source = """
+            namespace radixkv {{
+            struct internal {{ int f(); }}; struct cache {{ int f(); }};
+            int internal::f() {{ return 1; }}
+            {} int cache::f() {{ return 2; }}
+            {} int make(int) {{ return 3; }}
+            }}"""
+        for first, second, hidden in ((shown, shown, ""), (shown, "", "radixkv::make"),
+                                      ("", shown, "radixkv::cache::f")):
+            file = self.write("policy.cpp", source.format(first, second))
+            built = file.with_suffix(".o")
+            subprocess.run([COMPILER, "-fvisibility=hidden", "-c", str(file), "-o", str(built)],
+                           check=True)
+            self.expect(not hidden, "check_exports.py", self.root, built,
+                        says=f"{hidden} is public" if hidden else "2 public functions")
+
+
 class Registered(GuardTest):
     def setUp(self):
         super().setUp()
