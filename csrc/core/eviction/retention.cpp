@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "csrc/core/step_count.h"
+
 namespace radixkv::detail {
 
 void retention::attach(const tree_view& tree, std::int64_t capacity_blocks) {
@@ -44,6 +46,7 @@ mark_id retention::make(mark_kind kind, double rank, double expires) {
   marks_[i].rank = rank;
   marks_[i].expires = expires;
   marks_[i].order = ++order_;
+  ++fresh_;
   holds_ += rank > 0;
   if (rank > 0 && expires != never) expiring_.put(i, expires, i);
   return marks_.id(i);
@@ -134,7 +137,19 @@ void retention::leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::u
 }
 
 void retention::advance(double now) {
-  while (!expiring_.empty() && expiring_.top_key() <= now) {
+  now_ = std::max(now_, now);
+  expire();
+}
+
+// However many expire at the same moment, nobody's call ends them all: what is left comes with the
+// calls that follow, and with each victim. So many a call cost less than a request, and who makes
+// more marks pays for more.
+void retention::expire() {
+  constexpr std::uint32_t least = 8, longest = 64;
+  const std::uint32_t most = least + std::min(fresh_, longest);
+  fresh_ = 0;
+  for (std::uint32_t k = 0; k < most && !expiring_.empty() && expiring_.top_key() <= now_; ++k) {
+    count_marks();
     const std::uint32_t i = expiring_.top();
     if (marks_[i].holds()) {
       end(i);

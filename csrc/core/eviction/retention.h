@@ -45,7 +45,7 @@ class retention final : public eviction_policy, private tree_view {
   explicit retention(std::unique_ptr<eviction_policy> policy) : policy_(std::move(policy)) {}
 
   // A mark that lies nowhere yet and belongs to the caller. Rank > 0 holds, `stays` whatever
-  // happens; < 0 lets go, the lowest first. A hold ends when advance() reaches `expires`. May
+  // happens; < 0 lets go, the lowest first. A hold ends when advance() has reached `expires`. May
   // throw.
   mark_id make(mark_kind kind, double rank, double expires = never);
   // Lays a hold on the first `blocks` blocks of n, and with that on all above (0 blocks or a root:
@@ -61,7 +61,7 @@ class retention final : public eviction_policy, private tree_view {
   // Ends a mark. False if it had ended before.
   bool release(mark_id m);
 
-  // The cache's clock: ends what has expired.
+  // The cache's clock: ends what has expired, some of it now, all of it in calls to come.
   void advance(double now);
   // Whether advance() may have anything to do at any time.
   [[nodiscard]] bool awaits_time() const noexcept { return !expiring_.empty(); }
@@ -134,6 +134,7 @@ class retention final : public eviction_policy, private tree_view {
     return holds_ == 0 ? tree_->evictable_blocks(n) : tree_view::evictable_blocks(n);
   }
 
+  void expire();
   void put(std::uint32_t i, node_id n, std::uint32_t blocks);
   void end(std::uint32_t i);
   // The policy, the quota and the heaps hear that n may be evictable now, or more of it.
@@ -150,9 +151,11 @@ class retention final : public eviction_policy, private tree_view {
   std::unique_ptr<eviction_policy> policy_;
   const tree_view* tree_ = nullptr;
   mark_table marks_;
-  mark_heap giving_way_;  // finite holds by rank
-  mark_heap discarding_;  // discards that have begun, by rank
-  mark_heap expiring_;    // by time: holds that end, discards that begin
+  mark_heap giving_way_;     // finite holds by rank
+  mark_heap discarding_;     // discards that have begun, by rank
+  mark_heap expiring_;       // by time: holds that end, discards that begin
+  double now_ = 0;           // as advance() said
+  std::uint32_t fresh_ = 0;  // marks made since some were last ended
   std::size_t holds_ = 0;
   std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> announced_;  // by path hash
   std::uint64_t announcements_ = 0, requests_ = 0, order_ = 0;

@@ -161,6 +161,7 @@ void retention::lay_announced(const request_info& request) {
 }
 
 victim retention::next_victim() {
+  if (!expiring_.empty()) expire();
   if (!discarding_.empty()) {
     if (const victim v = discarded(); v.node != no_node) return v;
   }
@@ -216,6 +217,7 @@ victim retention::given_way() {
 }
 
 victim retention::next_victim_of(node_id root) {
+  if (!expiring_.empty()) expire();
   if (const victim v = quotas_.next_victim(root); v.node != no_node) return v;
   // Everything is held. A namespace that holds all it may have is rare enough to look through all.
   victim best;
