@@ -42,6 +42,7 @@ const std::vector<std::pair<std::string, accessor>>& constants() {
       {"doubt", constant([](options & o) -> auto& { return o.guard.doubt; })},
       {"memory", constant([](options & o) -> auto& { return o.guard.memory; })},
       {"caution", constant([](options & o) -> auto& { return o.guard.caution; })},
+      {"little", constant([](options & o) -> auto& { return o.guard.little; })},
       {"most_debt", constant([](options & o) -> auto& { return o.guard.most_debt; })},
   };
   return all;

@@ -20,7 +20,8 @@
 // good. Where LRU hits `little`, little can be lost, and the model is free: else a loop, in which
 // all keys are alike, would be left to LRU if now and then a prompt came twice. (A baseline's
 // reward bounds what may be explored: Wu, Shariff, Lattimore and Szepesvari, "Conservative
-// bandits", ICML 2016.)
+// bandits", ICML 2016.) But a few prompts are a large share of little: as what is tolerated of all
+// that LRU has hit since the start is lost, caution comes back.
 //
 // When more is lost than chance explains (`doubt`), or much for the cache (`most_debt`), eviction
 // is by recency until what is tolerated has made up for it. The largest loss of one request is not
@@ -49,6 +50,8 @@ class lru_guard {
     const double lost = static_cast<double>(lru_hits) - hits;
     debt_ += lost - options_.tolerated_loss * lru_hits;
     debt_ = std::max(debt_, -capacity_);
+    all_lost_ += lost;
+    all_tolerated_ += options_.tolerated_loss * lru_hits;
     asked_ = asked_ * memory_ + asked;
     longest_ = std::max(longest_ * memory_, static_cast<double>(asked));
     lru_hits_ = lru_hits_ * memory_ + lru_hits;
@@ -59,8 +62,12 @@ class lru_guard {
     owes_ = debt_ - largest_ > (owes_ ? 0.5 : 1) * options_.most_debt * capacity_;
     const double proved = evidence();
     by_recency_ = owes_ || proved < -options_.doubt;
-    const bool little = lru_hits_ <= options_.little * asked_;
-    octaves_ = little ? 0 : static_cast<float>(std::max(0.0, options_.caution - proved));
+    double caution = options_.caution - proved;
+    if (lru_hits_ <= options_.little * asked_) {
+      caution =
+          all_lost_ > 0 ? std::min(caution, options_.caution * all_lost_ / all_tolerated_) : 0;
+    }
+    octaves_ = static_cast<float>(std::max(0.0, caution));
   }
   [[nodiscard]] bool by_recency() const { return by_recency_; }
   // The least recent goes first if its key is less than so many octaves above the smallest.
@@ -80,9 +87,10 @@ class lru_guard {
   }
 
   guard_options options_;
-  double memory_;    // what a request later is left of a sum
-  double capacity_;  // blocks
-  double debt_ = 0;  // hits
+  double memory_;                            // what a request later is left of a sum
+  double capacity_;                          // blocks
+  double debt_ = 0;                          // hits
+  double all_lost_ = 0, all_tolerated_ = 0;  // hits, from the start on
   double asked_ = 0, lru_hits_ = 0, lost_ = 0, squares_ = 0;
   double longest_ = 0;  // prompt
   double largest_ = 0;  // loss of a request
