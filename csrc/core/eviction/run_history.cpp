@@ -38,13 +38,13 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
       if (agreed > depth) depth = end - agreed < per_chunk_ ? end : agreed;
       return r;
     }
-    // Behind its end: a child that agrees in its first chunk proves the rest of this run too.
-    const run_id child = c < known ? find_child(r, hashes[c]) : no_run;
+    // Behind its end: what agrees in its first chunk proves all before it too.
+    const run_id child = c < known ? find_descendant(r, hashes[c]) : no_run;
     if (child == no_run || chunk_at(runs_[child].first) != c) {
       depth = std::max(depth, std::min(c * per_chunk_, at.end()));
       return r;
     }
-    depth = at.end();
+    depth = runs_[child].first;
     r = child;
   }
 }
@@ -91,6 +91,8 @@ run_id run_history::split(run_id r, std::uint32_t depth) {
   lower.cached -= upper.cached;
   upper.tail = lower.tail > lower.blocks ? lower.tail - lower.blocks : 0;
   lower.tail = std::min(lower.tail, lower.blocks);
+  upper.short_child = is_short(lower) ? r : no_run;
+  if (is_short(upper)) runs_[upper.parent].short_child = u;
   if (chunks(upper) != 0) {
     lower.short_hash = true;
     lower.head_hash = chunks(lower) != 0 ? hashes_[lower.hashes] : 0;
@@ -112,6 +114,7 @@ run_id run_history::add(run_id parent, std::uint32_t blocks,
   run& p = runs_[parent];
   ++p.children;
   if (p.children_ever < 255) ++p.children_ever;
+  if (is_short(made)) p.short_child = r;
   const std::uint32_t begin = chunk_at(made.first), end = chunk_at(made.end());
   made.hashes = no_hashes;
   if (!room_for_hashes(end - begin)) return r;

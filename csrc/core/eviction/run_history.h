@@ -10,7 +10,8 @@
 // 1. A run begins where its parent ends. Cached runs' ancestors are wholly cached.
 // 2. children and cached_blocks/ghost_blocks count what is there.
 // 3. A run that has a chunk end whose hash is kept is in the table under (parent, hash at its first
-//    chunk end).
+//    chunk end). Runs too short to have one are passed on the way to what follows them; of several
+//    below one parent only the last is known.
 //
 // Not thread-safe.
 #pragma once
@@ -50,6 +51,7 @@ struct alignas(64) run {
   std::uint8_t children_ever = 0;  // saturating
   bool short_hash = false;         // only 16 bits of head_hash are known
   bool aged_out = false;           // older than what ghosts are kept for
+  run_id short_child = no_run;     // the last that had no chunk end; it may be gone
 
   [[nodiscard]] std::uint32_t end() const { return first + blocks; }
   [[nodiscard]] std::uint32_t body() const { return blocks - tail; }
@@ -115,7 +117,9 @@ class run_history {
     return r.hashes == no_hashes ? 0 : chunk_at(r.end()) - chunk_at(r.first);
   }
   [[nodiscard]] run_id new_run();
+  [[nodiscard]] bool is_short(const run& r) const { return chunk_at(r.first) == chunk_at(r.end()); }
   [[nodiscard]] run_id find_child(run_id parent, std::uint64_t hash) const;
+  [[nodiscard]] run_id find_descendant(run_id r, std::uint64_t hash) const;
   [[nodiscard]] std::size_t slot_of(run_id parent, std::uint32_t hash, bool short_hash) const;
   void forget_hashes(run_id r);
   [[nodiscard]] bool room_for_hashes(std::size_t n);

@@ -36,6 +36,21 @@ run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
   return no_run;
 }
 
+// A child, or what follows children that have no chunk end: all of those lie within one chunk.
+run_id run_history::find_descendant(run_id r, std::uint64_t hash) const {
+  for (;;) {
+    if (const run_id child = find_child(r, hash); child != no_run) return child;
+    const run_id next = runs_[r].short_child;
+    if (next == no_run) return no_run;
+    count_nodes();
+    const run& at = runs_[next];
+    // It may have been forgotten since, or grown, or be another now; what is cached the cache
+    // itself would have found.
+    if (at.parent != r || at.blocks == 0 || !is_short(at) || at.cached != 0) return no_run;
+    r = next;
+  }
+}
+
 bool run_history::has_many_like(const run& r) const {
   std::uint32_t alike = 0;
   count_lookups();
