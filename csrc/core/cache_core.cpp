@@ -70,7 +70,7 @@ status cache_core::start() {
   return {};
 }
 
-double cache_core::now() const {
+double cache_core::now() const noexcept {
   if (options_.clock) return options_.clock();
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

@@ -128,6 +128,7 @@ void cache_core::unpin_prefix(mark_id pinned) noexcept {
     pins_.erase(pin);
   }
   policy_->release(pinned);
+  keep_prefix_limit_locked();
 }
 
 // A sequence is released: it may have published more of a prefix that stays.

@@ -117,6 +117,8 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   }
 
   const room_scope of(*this, *root);
+  const double opened_at = now();
+  policy_->advance(opened_at);
   tree_place place{*root, 0};
   if (whole > 0) place = tree_.locate(m.place.node, static_cast<std::uint64_t>(whole));
   tree_.pin(place);
@@ -132,8 +134,6 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
     }
     pool_.hold_cached(source);  // not to be evicted to make room for this one
   }
-  const double opened_at = now();
-  policy_->advance(opened_at);
   const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
@@ -161,6 +161,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
     forget_root_locked(*root);
     throw;
   }
+  if (whole > 0) policy_->on_used(place.node);
   s.table.swap(c.table);
   s.table.resize(static_cast<std::size_t>(total));
   const std::span<block_id> own =

@@ -33,7 +33,10 @@ void cache_core::unpin_locked(node_id n) noexcept {
 void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
   const node_id old = s.pinned;
   tree_.pin(place);
-  if (place.node != old && !tree_.is_root(place.node)) policy_->on_pin(place.node);
+  if (place.node != old && !tree_.is_root(place.node)) {
+    policy_->on_pin(place.node);
+    policy_->on_used(place.node);
+  }
   s.pinned = place.node;
   unpin_locked(old);
 }
@@ -208,6 +211,7 @@ void cache_core::release(sequence_state& s) noexcept {
   complete_path_hashes(s);
   guard lock(*this);
   release_locked(s);
+  keep_prefix_limit_locked();  // what was open when the limit was passed
 }
 
 void cache_core::link_locked(sequence_state& s) noexcept {

@@ -1,6 +1,7 @@
 // Hints on a sequence: marks are made when the caller speaks, so that what is refused is refused
 // then, and laid on the path when the sequence is released, without an allocation.
 #include <algorithm>
+#include <limits>
 #include <new>
 
 #include "csrc/core/cache_core.h"
@@ -109,8 +110,11 @@ status cache_core::expect_return(sequence_state& s, double probability, double w
   const double usual = hits_.per_second() / static_cast<double>(options_.blocks);
   mark_id fresh = no_mark;
   if (promised >= usual) {
-    // Below every priority; among themselves by what they promise.
-    const double rank = promised / (promised + (usual > 0 ? usual : 1));
+    // Below every priority; among themselves by what they promise, which may be infinite or too
+    // little for a double.
+    const double rank =
+        std::clamp(1 / (1 + (usual > 0 ? usual : 1) / promised), std::numeric_limits<double>::min(),
+                   1 - std::numeric_limits<double>::epsilon());
     result<mark_id> mark = make_hint_locked(s, mark_kind::expected, rank, now() + within_seconds);
     if (!mark) return mark.error();
     fresh = *mark;

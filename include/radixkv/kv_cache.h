@@ -175,8 +175,8 @@ class RADIXKV_EXPORT kv_cache {
   // The index as text, one node a line, at most `max_lines`. Errors: out_of_memory.
   [[nodiscard]] result<std::string> dump(std::size_t max_lines = 1000) const;
   // Visits every cached prefix (leaf): its namespace and tokens. For tests and tools; takes the
-  // lock. `visit` must not call the cache, nor throw. Returns when visit returns false.
-  // Errors: out_of_memory, when some may have been visited.
+  // lock. `visit` must not call the cache; what it throws is passed on, but for std::bad_alloc.
+  // Returns when visit returns false. Errors: out_of_memory, when some may have been visited.
   status for_each_prefix(const std::function<bool(std::string_view name_space,
                                                   std::span<const token_id> tokens)>& visit) const;
 

@@ -49,7 +49,7 @@ struct cache_options {
   // Called, under no lock, by the thread whose operation took the number of free blocks across a
   // watermark, a share of the pool in (0, 1]. Cached blocks are not free: the first crossing tells
   // that eviction is about to start. A pool that nobody has used yet is not under pressure. Must
-  // not call back into the sequence whose operation it was.
+  // not call back into the sequence whose operation it was. What it throws ends the process.
   double low_watermark = 0.10;
   double high_watermark = 0.30;
   std::function<void(const pressure_event&)> on_pressure = {};
@@ -57,7 +57,8 @@ struct cache_options {
   // Told of every whole block that becomes matchable or stops being so.
   std::shared_ptr<index_listener> listener = {};
 
-  // Seconds since any fixed moment; steady_clock when empty. Replays pass the trace's time.
+  // Seconds since any fixed moment; steady_clock when empty. Replays pass the trace's time. Called
+  // under the lock: must not call the cache. What it throws ends the process.
   std::function<double()> clock = {};
 
   // Number of bits kept of the index's internal hashes. Fewer than 64 only in tests, to force

@@ -120,6 +120,31 @@ TEST_P(hints, an_expected_return_is_held_for_its_time_and_an_ended_session_goes_
   EXPECT_EQ(cached(tool), 0);
 }
 
+TEST_P(hints, an_expected_return_holds_however_much_or_little_it_promises) {
+  constexpr double least = std::numeric_limits<double>::denorm_min();
+  const auto plain = counting(200, 16);
+  for (const auto& [probability, within] :
+       {std::pair(1.0, least), std::pair(1.0, 1e-310), std::pair(least, 1e9)}) {
+    make();
+    const auto kept = counting(0, 16), also = counting(100, 16);
+    sequence a = published(kept), b = published(also);
+    ASSERT_TRUE(a.expect_return(probability, within).ok());
+    ASSERT_TRUE(b.set_priority(0, 16, 1).ok());
+    a.release();
+    b.release();
+    published(plain).release();
+    if (within >= 1) {
+      EXPECT_EQ(cache_->evict(4), 4);
+      EXPECT_EQ(cached(plain), 0) << probability << " within " << within;
+      EXPECT_EQ(cached(kept), 16) << probability << " within " << within;
+    }
+    EXPECT_EQ(cache_->check_invariants(), "");
+    EXPECT_EQ(cache_->evict(within >= 1 ? 4 : 8), within >= 1 ? 4 : 8);
+    EXPECT_EQ(cached(also), 16) << "a priority is above every expectation";
+    EXPECT_EQ(cached(kept), 0);
+  }
+}
+
 TEST_P(hints, a_return_that_promises_less_than_the_cache_earns_is_left_to_the_policy) {
   // 4 blocks hit a second, of 40: a block earns 0.1 hits a second.
   const auto busy = counting(0, 16);

@@ -171,6 +171,95 @@ TEST_P(hints_retention, a_use_ends_a_time_to_live_and_the_time_ends_a_priority) 
   EXPECT_EQ(cached(t), 16);
 }
 
+TEST_P(hints_retention, a_refused_open_leaves_what_was_said_of_the_prefix) {
+  const auto older = counting(100, 16), t = counting(0, 16), newer = counting(200, 16);
+  for (const int hint : {0, 1, 2}) {
+    make();
+    published(older).release();
+    sequence s = published(t);
+    if (hint == 0) ASSERT_TRUE(s.ended().ok());
+    if (hint == 1) ASSERT_TRUE(s.set_ttl(5).ok());
+    if (hint == 2) ASSERT_TRUE(s.set_priority(0, 16, -5).ok());
+    s.release();
+    published(newer).release();
+    now_ += 10;
+    sequence busy = open(counting(500, 4 * 25));
+    // 3 blocks are free, 12 are cached, of which 4 are the request's own.
+    step_plan plan;
+    const auto refused = cache_->open(then(t, 1000, 4 * 13), {}, plan);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, errc::out_of_blocks);
+    EXPECT_EQ(cache_->statistics().sequence_hints, 1);
+    busy.release();
+    cache_->evict(4);
+    EXPECT_EQ(cached(t), 0) << "hint " << hint;
+    EXPECT_EQ(cached(older), 16);
+    EXPECT_EQ(cached(newer), 16);
+  }
+}
+
+TEST_P(hints_retention, a_priority_below_0_outlives_uses_without_hints) {
+  const auto older = counting(100, 16), t = counting(0, 16), newer = counting(200, 16);
+  published(older).release();
+  sequence s = published(t);
+  ASSERT_TRUE(s.set_priority(0, 16, -5).ok());
+  s.release();
+  published(newer).release();
+  published(t).release();
+  // Whoever goes on from it says nothing about what follows, which goes in the policy's order; then
+  // the priority counts again.
+  const auto more = then(t, 300, 16);
+  published(more).release();
+  EXPECT_EQ(cache_->statistics().sequence_hints, 1);
+  pinned_prefix stay = cache_->pin_prefix(older).value(), too = cache_->pin_prefix(newer).value();
+  cache_->evict(4);
+  EXPECT_EQ(cached(more), 16);
+  stay.unpin();
+  too.unpin();
+  cache_->evict(4);
+  EXPECT_EQ(cached(t), 0);
+  EXPECT_EQ(cached(older), 16);
+  EXPECT_EQ(cached(newer), 16);
+}
+
+TEST_P(hints_retention, a_priority_below_0_waits_for_what_follows_it) {
+  const auto older = counting(100, 16), t = counting(0, 32), newer = counting(200, 16);
+  published(older).release();
+  sequence s = published(t);
+  ASSERT_TRUE(s.set_priority(0, 16, -5).ok());
+  ASSERT_TRUE(s.set_priority(24, 8, -3).ok());
+  s.release();
+  published(newer).release();
+  EXPECT_EQ(cache_->evict(2), 2);
+  EXPECT_EQ(cached(t), 24) << "the end that has a priority below 0";
+  pinned_prefix stay = cache_->pin_prefix(older).value(), too = cache_->pin_prefix(newer).value();
+  EXPECT_EQ(cache_->evict(2), 2);
+  EXPECT_EQ(cached(t), 16) << "what has none";
+  stay.unpin();
+  too.unpin();
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(t), 0);
+  EXPECT_EQ(cached(older), 16);
+  EXPECT_EQ(cached(newer), 16);
+}
+
+TEST_P(hints_retention, the_latest_priority_of_a_range_counts_whatever_its_sign) {
+  const auto older = counting(100, 16), t = counting(0, 16);
+  for (const int last : {-5, 5}) {
+    make();
+    published(older).release();
+    for (const int priority : {-last, last}) {
+      sequence s = published(t);
+      ASSERT_TRUE(s.set_priority(0, 16, priority).ok());
+      s.release();
+    }
+    EXPECT_EQ(cache_->statistics().sequence_hints, 1);
+    cache_->evict(4);
+    EXPECT_EQ(cached(t), last > 0 ? 16 : 0);
+    EXPECT_EQ(cached(older), last > 0 ? 0 : 16);
+  }
+}
+
 TEST_P(hints_retention, an_ended_session_leaves_what_others_share) {
   const auto system = counting(0, 16);
   const auto mine = then(system, 100, 16), theirs = then(system, 200, 16);

@@ -1,6 +1,9 @@
 // What the façade promises of blocks, case by case: who keeps them, who shares them, which go
 // first.
 #include <algorithm>
+#include <new>
+#include <stdexcept>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -131,6 +134,61 @@ TEST(kv_cache_blocks, a_limit_on_prefixes_is_kept) {
   }
   EXPECT_EQ(cache.match(counting(900, 12)).tokens, 12);
   EXPECT_EQ(cache.match(counting(0, 12)).tokens, 0);
+}
+
+TEST(kv_cache_blocks,
+     a_limit_on_prefixes_that_open_sequences_exceed_is_kept_once_they_are_released) {
+  cache_options o;
+  o.blocks = 64;
+  o.block_tokens = 4;
+  o.max_prefixes = 2;
+  kv_cache cache = kv_cache::create(o).value();
+  pinned_prefix stay = cache.pin_prefix(counting(0, 8)).value();
+  pinned_prefix too = cache.pin_prefix(counting(100, 8)).value();
+  pinned_prefix three = cache.pin_prefix(counting(200, 8)).value();
+  std::vector<sequence> open;
+  for (token_id i = 0; i < 5; ++i) {
+    step_plan plan;
+    open.push_back(cache.open(counting(i * 100, 8), {}, plan).value());
+    ASSERT_TRUE(open.back().mark_filled(8).ok());
+    ASSERT_TRUE(open.back().commit().ok());
+  }
+  EXPECT_EQ(cache.statistics().cached_prefixes, 5);
+  open.clear();
+  EXPECT_EQ(cache.statistics().cached_prefixes, 3) << "those that are pinned";
+  three.unpin();
+  EXPECT_EQ(cache.statistics().cached_prefixes, 2);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+TEST(kv_cache_blocks_death, callbacks_that_throw_end_the_process) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  cache_options o;
+  o.blocks = 10;
+  o.block_tokens = 4;
+  bool throws = false;
+  const auto maybe = [&] {
+    if (throws) throw std::runtime_error("no time");
+    return 0.0;
+  };
+  step_plan plan;
+  o.clock = maybe;
+  kv_cache timed = kv_cache::create(o).value();
+  o.clock = {};
+  o.on_pressure = [&](const pressure_event&) { (void)maybe(); };
+  kv_cache watched = kv_cache::create(o).value();
+  throws = true;
+  EXPECT_DEATH((void)timed.open(counting(0, 8), {}, plan), "no time");
+  EXPECT_DEATH((void)watched.open(counting(0, 36), {}, plan), "no time");
+}
+
+TEST(kv_cache_blocks, what_a_visitor_throws_is_passed_on) {
+  kv_cache cache = make(16, 4);
+  publish(cache, counting(0, 12));
+  EXPECT_THROW((void)cache.for_each_prefix([](auto, auto) -> bool { throw 7; }), int);
+  EXPECT_EQ(cache.for_each_prefix([](auto, auto) -> bool { throw std::bad_alloc(); }).error().code,
+            errc::out_of_memory);
+  EXPECT_EQ(cache.check_invariants(), "");  // the lock is free
 }
 
 TEST(kv_cache_blocks, tells_when_watermarks_are_crossed) {

@@ -97,18 +97,19 @@ void retention::lay(mark_id m, node_id n, std::uint32_t blocks) {
   if (before != no_node) let_go(before);
 }
 
+// The latest of a kind decides about what it covers.
+void retention::replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks) {
+  if (n == no_node) return;
+  marks_.for_each_on(n, [&](std::uint32_t other) {
+    const mark& o = marks_[other];
+    if (other != i && !o.owned && o.kind == marks_[i].kind && o.blocks <= blocks) end(other);
+  });
+}
+
 void retention::leave(mark_id m, node_id n, std::uint32_t blocks, double expires) {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return;
-  // The latest of a kind decides about what it covers.
-  if (n != no_node) {
-    marks_.for_each_on(n, [&](std::uint32_t other) {
-      const mark& o = marks_[other];
-      if (other != i && !o.owned && o.kind == marks_[i].kind && o.holds() && o.blocks <= blocks) {
-        end(other);
-      }
-    });
-  }
+  replace_covered(i, n, blocks);
   marks_[i].owned = false;
   marks_[i].order = ++order_;
   if (expires < marks_[i].expires) {
@@ -122,12 +123,7 @@ void retention::leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::u
                               double when) {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return;
-  if (n != no_node) {
-    marks_.for_each_on(n, [&](std::uint32_t other) {
-      const mark& o = marks_[other];
-      if (other != i && !o.owned && o.kind == marks_[i].kind && !o.holds()) end(other);
-    });
-  }
+  replace_covered(i, n, blocks);
   marks_[i].owned = false;
   marks_[i].from = from;
   marks_[i].expires = when;

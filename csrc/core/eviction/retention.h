@@ -55,9 +55,12 @@ class retention final : public eviction_policy, private tree_view {
   // of its kind is left on the node that covers as much.
   void leave(mark_id m, node_id n, std::uint32_t blocks, double expires = never);
   // Lets the path that ends with block `blocks` of n go first, back to depth `from` (in blocks of
-  // the path), from `when` on; unless someone uses it before.
+  // the path), from `when` on. A use ends it, but for a priority: that lasts as long as the path,
+  // and waits while there is more behind it.
   void leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::uint32_t from,
                      double when = 0);
+  // Somebody has used n, which is pinned: no time to live and no end of a session counts any more.
+  void on_used(node_id n);
   // Ends a mark. False if it had ended before.
   bool release(mark_id m);
 
@@ -103,6 +106,7 @@ class retention final : public eviction_policy, private tree_view {
   void on_split(node_id upper, node_id lower) override;
   void on_trim(node_id n, std::uint32_t blocks) override;
   void on_remove(node_id n, bool evicted) override;
+  // What is to go first at n waits: on_used() ends it, on_unpin() brings it back.
   void on_pin(node_id n) override;
   void on_unpin(node_id n) override;
   void on_request(const request_info& request) override;
@@ -140,6 +144,7 @@ class retention final : public eviction_policy, private tree_view {
   // The policy, the quota and the heaps hear that n may be evictable now, or more of it.
   void let_go(node_id n);
   void stir(node_id n);
+  void replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks);
   bool absorbed(std::uint32_t i, node_id n, std::uint32_t blocks);
   [[nodiscard]] std::uint32_t held(node_id n, double at_least) const;
   [[nodiscard]] std::uint32_t kept_against(std::uint32_t i) const;

@@ -56,8 +56,13 @@ void retention::on_split(node_id upper, node_id lower) {
 void retention::on_trim(node_id n, std::uint32_t blocks) {
   if (marks_.live() != 0) {
     const std::uint32_t left = tree_->blocks(n);
-    marks_.for_each_on(
-        n, [&](std::uint32_t i) { marks_[i].blocks = std::min(marks_[i].blocks, left); });
+    marks_.for_each_on(n, [&](std::uint32_t i) {
+      mark& m = marks_[i];
+      if (m.blocks < left) return;
+      m.blocks = left;
+      // What was behind a priority below 0 has gone.
+      if (m.kind == mark_kind::priority && !m.holds()) discarding_.put(i, m.rank, m.order);
+    });
   }
   policy_->on_trim(n, blocks);
   if (!quotas_.empty()) quotas_.on_trim(n, blocks);
@@ -94,7 +99,7 @@ void retention::on_remove(node_id n, bool evicted) {
     marks_.for_each_on(n, [&](std::uint32_t i) {
       marks_.take_off(i);
       // What others have gone on from is not discarded; what lies there already stands for more.
-      if ((!marks_[i].holds() && shared) || absorbed(i, above, blocks)) {
+      if ((marks_[i].kind == mark_kind::discarded && shared) || absorbed(i, above, blocks)) {
         end(i);
       } else {
         put(i, above, blocks);
@@ -107,14 +112,20 @@ void retention::on_remove(node_id n, bool evicted) {
 }
 
 void retention::on_pin(node_id n) {
-  // Someone uses it again: no reason to discard it any more.
   if (marks_.live() != 0) {
     marks_.for_each_on(n, [this](std::uint32_t i) {
-      if (!marks_[i].holds()) end(i);
+      if (marks_[i].kind == mark_kind::discarded) discarding_.remove(i);
     });
   }
   policy_->on_pin(n);
   if (!quotas_.empty()) quotas_.on_pin(n);
+}
+
+void retention::on_used(node_id n) {
+  if (marks_.live() == 0) return;
+  marks_.for_each_on(n, [this](std::uint32_t i) {
+    if (marks_[i].kind == mark_kind::discarded) end(i);
+  });
 }
 
 void retention::on_unpin(node_id n) {
@@ -174,9 +185,13 @@ victim retention::discarded() {
     const std::uint32_t i = discarding_.top();
     const mark& m = marks_[i];
     const node_id n = m.node;
-    // Others have gone on from there.
+    // Others have gone on from there. A priority waits until what they added has gone.
     if (tree_->children(n) > 0 || tree_->blocks(n) > m.blocks) {
-      end(i);
+      if (m.kind == mark_kind::priority) {
+        discarding_.remove(i);
+      } else {
+        end(i);
+      }
       continue;
     }
     const std::uint32_t first = tree_->first_block(n);
