@@ -83,6 +83,59 @@ TEST_P(hostile_cost_hints, that_end_at_once) {
   }
 }
 
+// Requests of a path that so many announced ones have, or begin with, and others.
+TEST_P(hostile_cost_hints, many_announcements_of_one_path) {
+  struct costs {
+    double of_the_path = 0, goes_on = 0, other = 0, evict = 0;
+  };
+  const auto of = [this](std::size_t many, bool the_same) {
+    kv_cache cache = make();
+    const tokens path = random_tokens(random_, length);
+    EXPECT_TRUE(publish(cache, path));
+    std::vector<announcement> announced;
+    for (std::size_t i = 0; i < many; ++i) {
+      tokens t = path;
+      const tokens own = random_tokens(random_, length);
+      if (!the_same) t.insert(t.end(), own.begin(), own.end());
+      announced.push_back(cache.announce(t).value());
+    }
+    constexpr int requests = 200;
+    costs c;
+    const auto add = [&](double& to, auto&& operation) {
+      const step_counts before = steps_of_thread();
+      operation();
+      to += lines(before) / requests;
+    };
+    for (int i = 0; i < requests; ++i) {
+      add(c.of_the_path, [&] { EXPECT_TRUE(publish(cache, path)); });
+      tokens more = path;
+      const tokens own = random_tokens(random_, length);
+      more.insert(more.end(), own.begin(), own.end());
+      add(c.goes_on, [&] { EXPECT_TRUE(publish(cache, more)); });
+      c.other += cost_of_other(cache) / requests;
+      add(c.evict, [&] { EXPECT_EQ(cache.evict(10), 10); });
+    }
+    EXPECT_EQ(announced.front().held_tokens(), static_cast<std::int64_t>(length));
+    EXPECT_EQ(cache.check_invariants(), "");
+    announced.clear();
+    EXPECT_EQ(cache.check_invariants(), "");
+    return c;
+  };
+  constexpr std::size_t many = 3000;
+  for (const bool the_same : {true, false}) {
+    const costs normal = of(1, the_same), c = of(many, the_same);
+    std::printf(
+        "%zu announced, %s: %.1f/%.1f, goes on %.1f/%.1f, other %.1f/%.1f, "
+        "evict %.1f/%.1f lines\n",
+        many, GetParam(), c.of_the_path, normal.of_the_path, c.goes_on, normal.goes_on, c.other,
+        normal.other, c.evict, normal.evict);
+    EXPECT_LE(c.of_the_path, most_times * normal.of_the_path);
+    EXPECT_LE(c.goes_on, most_times * normal.goes_on);
+    EXPECT_LE(c.other, most_times * normal.other);
+    EXPECT_LE(c.evict, most_times * normal.evict);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(policies, hostile_cost_hints,
                          ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
 

@@ -41,15 +41,22 @@ struct mark {
   double rank = 0;               // > 0: holds; < 0: lets go
   double expires = never;        // a hold ends then; a discard begins then
   std::uint64_t order = 0;       // among equal ranks the smallest gives way first
-  std::uint64_t seen = 0;        // last request that looked at it
   std::uint32_t from = 0;        // of a discard: depth in blocks down to which it goes
   std::uint32_t generation = 0;  // of the slot
   std::uint32_t next = no_index;
   std::uint32_t previous = no_index;
   mark_kind kind = mark_kind::announced;
   bool used = false;
-  bool owned = true;                  // somebody releases it; others end when their path has gone
-  std::vector<std::uint64_t> hashes;  // of an announcement
+  bool withheld = false;  // an announcement that lies somewhere and is not in the queue to give way
+  bool owned = true;      // somebody releases it; others end when their path has gone
+  // Of an announcement: its path's hashes, and its place among the marks that have each; of its
+  // path, so many leading ones are held.
+  struct path_hash {
+    std::uint64_t hash = 0;
+    std::uint32_t place = no_index;
+  };
+  std::vector<path_hash> hashes;
+  std::uint32_t held_chunks = 0;
 
   [[nodiscard]] bool holds() const noexcept { return rank > 0; }
 };
@@ -77,7 +84,7 @@ class mark_table {
     const std::size_t wanted = slots_.size() + 1;
     if (wanted > slots_.capacity()) slots_.reserve(std::max<std::size_t>(16, 2 * wanted));
     free_.reserve(slots_.capacity());
-    if (wanted > heads_.size()) rehash(std::max<std::size_t>(32, 2 * heads_.size()));
+    if (wanted > heads_.size() / 2) rehash(std::max<std::size_t>(64, 2 * heads_.size()));
   }
   // REQUIRES: reserve_one().
   [[nodiscard]] std::uint32_t take_slot() noexcept {
@@ -110,7 +117,7 @@ class mark_table {
   void take_off(std::uint32_t i) noexcept {
     mark& m = slots_[i];
     if (m.node == no_node) return;
-    (m.previous == no_index ? heads_[bucket(m.node)] : slots_[m.previous].next) = m.next;
+    (m.previous == no_index ? head(m) : slots_[m.previous].next) = m.next;
     if (m.next != no_index) slots_[m.next].previous = m.previous;
     m.next = m.previous = no_index;
     m.node = no_node;
@@ -119,13 +126,18 @@ class mark_table {
   // Calls visit(slot) for the marks on n; it may take off, end or move the one it is called with.
   template <typename Visit>
   void for_each_on(node_id n, Visit&& visit) const {
-    if (heads_.empty()) return;
-    for (std::uint32_t i = heads_[bucket(n)]; i != no_index;) {
-      count_marks();
-      const std::uint32_t next = slots_[i].next;
-      if (slots_[i].node == n) visit(i);
-      i = next;
-    }
+    for_each_but_announced_on(n, visit);
+    for_each_announced_on(n, visit);
+  }
+  // Any number of announcements may lie on a node that waiting requests have in common; of other
+  // marks there are few (retention::absorbed). So who need not look at announcements does not.
+  template <typename Visit>
+  void for_each_but_announced_on(node_id n, Visit&& visit) const {
+    if (!heads_.empty()) for_each_from(heads_[bucket(n)], n, visit);
+  }
+  template <typename Visit>
+  void for_each_announced_on(node_id n, Visit&& visit) const {
+    if (!heads_.empty()) for_each_from(heads_[bucket(n) + 1], n, visit);
   }
   void clear() {
     slots_ = {};
@@ -134,20 +146,33 @@ class mark_table {
   }
   [[nodiscard]] std::size_t bytes() const noexcept {
     std::size_t n = slots_.capacity() * sizeof(mark) + free_.capacity() * 4 + heads_.capacity() * 4;
-    for (const mark& m : slots_) n += m.hashes.capacity() * 8;
+    for (const mark& m : slots_) n += m.hashes.capacity() * sizeof(mark::path_hash);
     return n;
   }
 
  private:
+  template <typename Visit>
+  void for_each_from(std::uint32_t i, node_id n, Visit&& visit) const {
+    while (i != no_index) {
+      count_marks();
+      const std::uint32_t next = slots_[i].next;
+      if (slots_[i].node == n) visit(i);
+      i = next;
+    }
+  }
+  // Of two chains: of announcements the second.
   [[nodiscard]] std::size_t bucket(node_id n) const noexcept {
-    return static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32) & (heads_.size() - 1);
+    return static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32) & (heads_.size() - 2);
+  }
+  [[nodiscard]] std::uint32_t& head(const mark& m) noexcept {
+    return heads_[bucket(m.node) + (m.kind == mark_kind::announced ? 1 : 0)];
   }
   void link(std::uint32_t i) noexcept {
-    std::uint32_t& head = heads_[bucket(slots_[i].node)];
-    slots_[i].next = head;
+    std::uint32_t& first = head(slots_[i]);
+    slots_[i].next = first;
     slots_[i].previous = no_index;
-    if (head != no_index) slots_[head].previous = i;
-    head = i;
+    if (first != no_index) slots_[first].previous = i;
+    first = i;
   }
   void rehash(std::size_t n) {
     std::vector<std::uint32_t> larger(n, no_index);
@@ -159,7 +184,7 @@ class mark_table {
 
   std::vector<mark> slots_;
   std::vector<std::uint32_t> free_;
-  std::vector<std::uint32_t> heads_;  // a power of two, at least the slots
+  std::vector<std::uint32_t> heads_;  // a power of two, at least twice the slots
 };
 
 }  // namespace radixkv::detail

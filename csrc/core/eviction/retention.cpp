@@ -10,6 +10,7 @@ void retention::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   tree_ = &tree;
   marks_.clear();
   giving_way_ = discarding_ = expiring_ = {};
+  withheld_ = 0;
   holds_ = 0;
   announced_ = {};
   quotas_.attach(*this);
@@ -55,24 +56,42 @@ mark_id retention::make(mark_kind kind, double rank, double expires) {
 // Lays a mark that lies nowhere.
 void retention::put(std::uint32_t i, node_id n, std::uint32_t blocks) {
   if (n == no_node || tree_->is_root(n) || blocks == 0) {
-    giving_way_.remove(i);
+    leave_giving_way(i, false);
     discarding_.remove(i);
+    if (marks_[i].kind == mark_kind::announced) count_held(i);
     if (!marks_[i].owned) end(i);
     return;
   }
   marks_.lay(i, n, blocks);
+  if (marks_[i].kind == mark_kind::announced) count_held(i);
   if (marks_[i].holds() && marks_[i].rank != stays) {
-    giving_way_.put(i, marks_[i].rank, marks_[i].order);
+    await_giving_way(i);
   } else if (!marks_[i].holds() && !expiring_.contains(i)) {
     discarding_.put(i, marks_[i].rank, marks_[i].order);
   }
+}
+
+void retention::await_giving_way(std::uint32_t i) {
+  mark& m = marks_[i];
+  giving_way_.put(i, m.rank, m.order);
+  withheld_ -= m.withheld;
+  m.withheld = false;
+}
+
+// Until it is let go, if it lies somewhere.
+void retention::leave_giving_way(std::uint32_t i, bool lies) {
+  mark& m = marks_[i];
+  giving_way_.remove(i);
+  withheld_ -= m.withheld;
+  m.withheld = lies && m.kind == mark_kind::announced;
+  withheld_ += m.withheld;
 }
 
 void retention::end(std::uint32_t i) {
   const node_id n = marks_[i].node;
   const bool held_it = marks_[i].holds();
   marks_.take_off(i);
-  giving_way_.remove(i);
+  leave_giving_way(i, false);
   discarding_.remove(i);
   expiring_.remove(i);
   forget_hashes(i);
@@ -100,7 +119,7 @@ void retention::lay(mark_id m, node_id n, std::uint32_t blocks) {
 // The latest of a kind decides about what it covers.
 void retention::replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks) {
   if (n == no_node) return;
-  marks_.for_each_on(n, [&](std::uint32_t other) {
+  marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
     const mark& o = marks_[other];
     if (other != i && !o.owned && o.kind == marks_[i].kind && o.blocks <= blocks) end(other);
   });
@@ -156,31 +175,6 @@ void retention::expire() {
   }
 }
 
-mark_id retention::announce(std::span<const std::uint64_t> hashes, node_id n,
-                            std::uint32_t blocks) {
-  const mark_id m = make(mark_kind::announced, announced_rank);
-  const std::uint32_t i = marks_.find(m);
-  try {
-    marks_[i].hashes.assign(hashes.begin(), hashes.end());
-    for (const std::uint64_t h : hashes) announced_[h].push_back(i);
-  } catch (...) {
-    end(i);
-    throw;
-  }
-  marks_[i].order = ~announcements_++;
-  put(i, n, blocks);
-  return m;
-}
-
-void retention::forget_hashes(std::uint32_t i) {
-  for (const std::uint64_t h : marks_[i].hashes) {
-    const auto found = announced_.find(h);
-    if (found == announced_.end()) continue;
-    std::erase(found->second, i);
-    if (found->second.empty()) announced_.erase(found);
-  }
-}
-
 std::pair<node_id, std::uint32_t> retention::place_of(mark_id m) const {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return {no_node, 0};
@@ -203,7 +197,7 @@ std::int64_t retention::excess(node_id root, std::int64_t incoming) const {
 std::size_t retention::bytes() const noexcept {
   // Of announced_: a node's contents and links, and a small vector's memory, each.
   return policy_->bytes() + marks_.bytes() + giving_way_.bytes() + discarding_.bytes() +
-         expiring_.bytes() + announced_.size() * 88 + quotas_.bytes();
+         expiring_.bytes() + announced_.size() * 112 + quotas_.bytes();
 }
 
 std::string retention::check() const {
@@ -236,13 +230,7 @@ std::string retention::check() const {
   if (!giving_way_.sound() || !discarding_.sound() || !expiring_.sound()) {
     return "marks are out of order";
   }
-  for (const auto& [hash, marks] : announced_) {
-    for (const std::uint32_t i : marks) {
-      if (!marks_[i].used || marks_[i].kind != mark_kind::announced) {
-        return "an announcement's hash has outlived it";
-      }
-    }
-  }
+  if (std::string wrong = check_announced(); !wrong.empty()) return wrong;
   if (std::string wrong = quotas_.check(); !wrong.empty()) return wrong;
   return policy_->check();
 }

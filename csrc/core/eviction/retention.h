@@ -151,7 +151,34 @@ class retention final : public eviction_policy, private tree_view {
   [[nodiscard]] victim discarded();
   [[nodiscard]] victim given_way();
   void lay_announced(const request_info& request);
+  void await_giving_way(std::uint32_t i);
+  void leave_giving_way(std::uint32_t i, bool lies);
+
+  // retention_announced.cpp: announcements, by the hashes of their paths.
+  // The nth hash of a path: what it leaves out is told apart by nothing.
+  struct path_key {
+    std::uint64_t hash;
+    std::size_t nth;
+    friend bool operator==(const path_key&, const path_key&) = default;
+  };
+  struct path_key_hash {
+    std::size_t operator()(const path_key& k) const noexcept {
+      return static_cast<std::size_t>(k.hash + k.nth * 0x9e3779b97f4a7c15ull);
+    }
+  };
+  // Those whose path has a hash; the first `lacking` of them are not held as far as that.
+  struct announced_path {
+    std::vector<std::uint32_t> marks;
+    std::uint32_t lacking = 0;
+  };
   void forget_hashes(std::uint32_t i);
+  void count_held(std::uint32_t i);
+  void set_place(announced_path& path, std::uint32_t at, std::uint32_t i, std::size_t nth);
+  void swap_places(announced_path& path, std::uint32_t a, std::uint32_t b, std::size_t nth);
+  [[nodiscard]] std::uint32_t chunk_blocks() const noexcept {
+    return path_hash_tokens(tree_->block_tokens()) / tree_->block_tokens();
+  }
+  [[nodiscard]] std::string check_announced() const;
 
   std::unique_ptr<eviction_policy> policy_;
   const tree_view* tree_ = nullptr;
@@ -162,8 +189,9 @@ class retention final : public eviction_policy, private tree_view {
   double now_ = 0;           // as advance() said
   std::uint32_t fresh_ = 0;  // marks made since some were last ended
   std::size_t holds_ = 0;
-  std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> announced_;  // by path hash
-  std::uint64_t announcements_ = 0, requests_ = 0, order_ = 0;
+  std::size_t withheld_ = 0;  // announcements that are
+  std::unordered_map<path_key, announced_path, path_key_hash> announced_;
+  std::uint64_t announcements_ = 0, order_ = 0;
   namespace_quotas quotas_;
 };
 

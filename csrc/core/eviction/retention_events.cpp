@@ -13,13 +13,17 @@ void retention::let_go(node_id n) {
 }
 
 void retention::stir(node_id n) {
-  marks_.for_each_on(n, [this](std::uint32_t i) {
+  marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
     const mark& m = marks_[i];
     if (m.holds()) {
-      if (m.rank != stays) giving_way_.put(i, m.rank, m.order);
+      if (m.rank != stays) await_giving_way(i);
     } else if (!expiring_.contains(i)) {
       discarding_.put(i, m.rank, m.order);
     }
+  });
+  if (withheld_ == 0) return;
+  marks_.for_each_announced_on(n, [this](std::uint32_t i) {
+    if (marks_[i].withheld) await_giving_way(i);
   });
 }
 
@@ -60,6 +64,7 @@ void retention::on_trim(node_id n, std::uint32_t blocks) {
       mark& m = marks_[i];
       if (m.blocks < left) return;
       m.blocks = left;
+      if (m.kind == mark_kind::announced) count_held(i);
       // What was behind a priority below 0 has gone.
       if (m.kind == mark_kind::priority && !m.holds()) discarding_.put(i, m.rank, m.order);
     });
@@ -74,7 +79,7 @@ bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
   const mark& m = marks_[i];
   if (m.owned || blocks == 0) return false;
   bool done = false;
-  marks_.for_each_on(n, [&](std::uint32_t j) {
+  marks_.for_each_but_announced_on(n, [&](std::uint32_t j) {
     mark& o = marks_[j];
     if (done || o.owned || o.kind != m.kind || o.holds() != m.holds() || o.blocks < blocks) return;
     done = true;
@@ -83,7 +88,7 @@ bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
     o.rank = m.rank;
     o.order = m.order;
     o.expires = m.expires;
-    giving_way_.put(j, o.rank, o.order);
+    await_giving_way(j);
     expiring_.remove(j);
     if (o.expires != never) expiring_.put(j, o.expires, j);
   });
@@ -113,7 +118,7 @@ void retention::on_remove(node_id n, bool evicted) {
 
 void retention::on_pin(node_id n) {
   if (marks_.live() != 0) {
-    marks_.for_each_on(n, [this](std::uint32_t i) {
+    marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
       if (marks_[i].kind == mark_kind::discarded) discarding_.remove(i);
     });
   }
@@ -123,7 +128,7 @@ void retention::on_pin(node_id n) {
 
 void retention::on_used(node_id n) {
   if (marks_.live() == 0) return;
-  marks_.for_each_on(n, [this](std::uint32_t i) {
+  marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
     if (marks_[i].kind == mark_kind::discarded) end(i);
   });
 }
@@ -139,36 +144,10 @@ void retention::on_request(const request_info& request) {
   if (!quotas_.empty()) quotas_.on_request(request);
   if (marks_.live() == 0 || request.node == no_node) return;
   // Used again: the last of its rank to give way.
-  marks_.for_each_on(request.node, [this](std::uint32_t i) {
-    if (marks_[i].kind != mark_kind::announced) marks_[i].order = ++order_;
-  });
+  marks_.for_each_but_announced_on(request.node,
+                                   [this](std::uint32_t i) { marks_[i].order = ++order_; });
   stir(request.node);
   if (!announced_.empty() && !request.path_hashes.empty()) lay_announced(request);
-}
-
-// Announcements that share more of the request's path than was cached of theirs are laid on it.
-void retention::lay_announced(const request_info& request) {
-  const auto first = announced_.find(request.path_hashes[0]);
-  if (first == announced_.end()) return;
-  std::size_t unseen = first->second.size();
-  ++requests_;
-  const std::uint32_t chunk = path_hash_tokens(tree_->block_tokens()) / tree_->block_tokens();
-  node_id n = request.node;
-  for (std::size_t i = request.path_hashes.size(); i-- > 0 && unseen > 0;) {
-    const auto found = announced_.find(request.path_hashes[i]);
-    if (found == announced_.end()) continue;
-    const auto depth = static_cast<std::uint32_t>(i + 1) * chunk;
-    if (depth > tree_->first_block(n) + tree_->blocks(n)) continue;
-    while (tree_->first_block(n) >= depth) n = tree_->parent(n);
-    for (const std::uint32_t m : found->second) {
-      mark& at = marks_[m];
-      if (at.seen == requests_) continue;
-      at.seen = requests_;
-      --unseen;
-      if (at.node != no_node && tree_->first_block(at.node) + at.blocks >= depth) continue;
-      lay(marks_.id(m), n, depth - tree_->first_block(n));
-    }
-  }
 }
 
 victim retention::next_victim() {
@@ -226,7 +205,7 @@ victim retention::given_way() {
       const std::uint32_t keep = kept_against(i);
       if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
     }
-    giving_way_.remove(i);  // comes back when it is let go
+    leave_giving_way(i, true);  // comes back when it is let go
   }
   return {};
 }
