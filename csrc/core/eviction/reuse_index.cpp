@@ -72,11 +72,9 @@ void reuse_index_policy::on_extend(node_id n, std::uint32_t blocks) {
     note(r, 0);
   }
   end_of(n) = r;
+  lead(n);
   // Whoever extends it holds it: eviction by recency has to look at it again once it is let go of,
   // not each time.
-  const std::uint64_t oldest = oldest_;
-  lead(n);
-  oldest_ = oldest;
   settle_release();
   released_ = r;
 }
@@ -99,7 +97,10 @@ void reuse_index_policy::on_trim(node_id n, std::uint32_t blocks) {
   const bool was_tail = runs_[r].last_is_tail();
   const run_id left = uncache(r, blocks);
   end_of(n) = left;
-  if (left != r || runs_[r].last_is_tail() != was_tail) lead(n);
+  if (left != r || runs_[r].last_is_tail() != was_tail) {
+    lead(n);
+    look_again(left);
+  }
 }
 
 void reuse_index_policy::on_remove(node_id n, bool) {
@@ -112,7 +113,10 @@ void reuse_index_policy::on_remove(node_id n, bool) {
   uncache(r, tree_->blocks(n));
   end_of(n) = no_run;
   const node_id above = tree_->parent(n);
-  if (!tree_->is_root(above) && tree_->children(above) == 1) lead(above);
+  if (!tree_->is_root(above) && tree_->children(above) == 1) {
+    lead(above);
+    look_again(end_of(above));
+  }
 }
 
 void reuse_index_policy::on_unpin(node_id n) {
@@ -131,7 +135,11 @@ victim reuse_index_policy::next_victim() {
   const std::int64_t allowance = guard_.allowance(shadow_.missing());
   const auto held_by_lru = [this](const run& r) { return r.uses > 0 && shadow_.holds(r.turn); };
   if (guard_.by_recency() || allowance <= 0) {
-    // What was aged out is older than all the log has.
+    // What was aged out is older than all the log has. What is held comes back when it is let go.
+    while (queue_.holds_least() && !tree_->evictable(runs_[queue_.front()].node)) {
+      count_nodes();
+      unrank(queue_.front());
+    }
     const run_id first = queue_.holds_least() ? queue_.front() : no_run;
     if (first == no_run || held_by_lru(runs_[first]))
       if (const run_id r = least_recent(); r != no_run) return tail_of(runs_[r]);
@@ -163,6 +171,12 @@ run_id reuse_index_policy::least_recent() {
     oldest_ = std::max(oldest_ + 1, log_.cleared_until(oldest_));
   }
   return no_run;
+}
+
+// Eviction by recency may have passed it while it had children, or before it was known.
+void reuse_index_policy::look_again(run_id r) {
+  if (r == no_run || r == root_run || log_.find(r, runs_[r].log) == nullptr) return;
+  oldest_ = std::min(oldest_, log_.position(runs_[r].log));
 }
 
 // A run that was let go of lies where it did, unless its request has followed or it is held again.

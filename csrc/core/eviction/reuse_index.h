@@ -97,6 +97,7 @@ class reuse_index_policy final : public eviction_policy {
   void lead(node_id n, bool soon = false);
   [[nodiscard]] victim tail_of(const run& last) const;
   [[nodiscard]] run_id least_recent();
+  void look_again(run_id r);
   void settle_release();
   void teach(const lesson& l);
   void outlived(const log_entry& e, std::uint32_t bin);

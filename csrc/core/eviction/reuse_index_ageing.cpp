@@ -13,8 +13,6 @@ void reuse_index_policy::lead(node_id n, bool soon) {
   if (r == no_run || r == root_run) return;
   run& at = runs_[r];
   at.node = n;
-  // Eviction by recency may have passed it while it had children: those of orphans are younger.
-  if (log_.find(r, at.log) != nullptr) oldest_ = std::min(oldest_, log_.position(at.log));
   const std::uint32_t bin = std::min(bin_of(at.turn), bins - 1);
   if (at.aged_out) {
     rank(r, 0);

@@ -28,7 +28,7 @@ struct reuse_index_options {
   // Ghosts below 8 × capacity lose hits (2 × loses up to 19 %), and small caches need a floor to
   // learn from: conversations return after minutes whatever the cache holds.
   std::int64_t ghost_capacities = 8;
-  std::int64_t ghost_tokens_least = 28'000'000;
+  std::int64_t ghost_tokens_least = 27'000'000;
   std::uint32_t chunk_tokens = 256;  // granularity at which evicted paths are recognised
   std::uint32_t tail_tokens = 256;
   // A run with more continuations than this is a shared beginning.

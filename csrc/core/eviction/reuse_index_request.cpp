@@ -59,7 +59,9 @@ void reuse_index_policy::adopt_orphans() {
       runs_[r].turn = now_;
       note(r, 0);
     }
-    if (tree_->children(n) == 0) lead(n);
+    if (tree_->children(n) != 0) continue;
+    lead(n);
+    look_again(end_of(n));
   }
   orphans_.erase(orphans_.begin(), orphans_.begin() + static_cast<std::ptrdiff_t>(placed));
 }
