@@ -38,11 +38,34 @@ cache_core::guard::~guard() {
   core_.options_.on_pressure(event);
 }
 
+// The policy by its name, or the application's own.
+status cache_core::start_policy() {
+  if (!options_.policy_factory) {
+    result<std::unique_ptr<eviction_policy>> policy = make_policy(options_.policy);
+    if (!policy) return policy.error();
+    policy_.emplace(std::move(*policy));
+    return {};
+  }
+  std::unique_ptr<eviction_policy> own = options_.policy_factory();
+  if (own == nullptr) return {errc::invalid_argument, "policy_factory made no policy"};
+  if (own->name().empty()) {
+    return {errc::invalid_argument, "policy_factory made a policy with an empty name"};
+  }
+  const std::uint32_t hashed = own->path_hash_tokens(options_.block_tokens);
+  if (hashed % options_.block_tokens != 0) {
+    return {errc::invalid_argument, "path_hash_tokens " + std::to_string(hashed) + " of policy '" +
+                                        std::string(own->name()) +
+                                        "' is not a multiple of block_tokens " +
+                                        std::to_string(options_.block_tokens)};
+  }
+  options_.policy = own->name();
+  policy_.emplace(std::move(own));
+  return {};
+}
+
 status cache_core::start() {
   if (status valid = options_.validate(); !valid) return valid;
-  result<std::unique_ptr<eviction_policy>> policy = make_policy(options_.policy);
-  if (!policy) return policy.error();
-  policy_.emplace(std::move(*policy));
+  if (status made = start_policy(); !made) return made;
   radix_tree::options o;
   o.blocks = options_.blocks;
   o.block_tokens = options_.block_tokens;

@@ -118,6 +118,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
     mark_id announced = no_mark;
   };
 
+  [[nodiscard]] status start_policy();
   [[nodiscard]] double now() const noexcept;
   [[nodiscard]] bool try_match(std::span<const token_id> tokens, std::string_view space,
                                std::span<block_id> table, tree_match& out) const;

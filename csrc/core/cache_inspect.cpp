@@ -90,6 +90,21 @@ namespace {
 
 using children_map = std::unordered_map<node_id, std::vector<node_id>>;
 
+// A name in quotes, whatever bytes it has: what is not printable ASCII as \xNN.
+std::string quoted(std::string_view name) {
+  std::string out = "\"";
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\') {
+      out += c;
+    } else {
+      constexpr char digits[] = "0123456789abcdef";
+      (out += "\\x") += {digits[byte >> 4], digits[byte & 15]};
+    }
+  }
+  return out += '"';
+}
+
 // One line: depth, run, blocks, pins, and the first tokens.
 void print_node(const radix_tree& tree, node_id n, std::size_t depth, std::ostream& out) {
   out << std::string(2 * depth, ' ') << "node " << n << " tokens ["
@@ -124,7 +139,7 @@ std::string cache_core::dump(std::size_t max_lines) const {
   };
   for (const node_id root : roots) {
     if (lines++ == max_lines) break;
-    out << "namespace \"" << spaces_.name_of(root) << "\"\n";
+    out << "namespace " << quoted(spaces_.name_of(root)) << "\n";
     std::vector<item> todo{{root, 0}};
     while (!todo.empty()) {
       const item i = todo.back();

@@ -5,8 +5,12 @@
 // time, so a cached prefix stays contiguous. A policy keeps its own state, indexed by node id; ids
 // are small, dense and reused after on_remove.
 //
-// Thread-safety: every call is made under the cache's lock. No call may throw or call back into the
-// cache; the tree_view may be read at any time during a call.
+// An application's own policy goes to a cache by cache_options::policy_factory; it may keep one of
+// make_policy's and forward to it. examples/sampled_lru.h is a small one.
+//
+// Thread-safety: every call is made under the cache's lock, and must not call back into the cache;
+// the tree_view may be read at any time during a call. Only attach, save and load may throw, and
+// only std::bad_alloc; what else is thrown ends the process.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,8 @@
 // Handles for what a caller tells a cache about requests to come and prefixes to keep.
 //
-// Both keep what is cached of a prefix now and what is published of it later; neither allocates a
-// block or makes anything wait. Handles are move-only; destroying one takes back what it says.
+// Both keep what is cached of a prefix now and what is published of it later (an announcement in
+// coarse steps); neither allocates a block or makes anything wait. Handles are move-only;
+// destroying one takes back what it says.
 //
 // Thread-safety: as a sequence, a handle is used by one thread at a time; any order of destruction
 // is fine, the cache's handle included.
@@ -22,7 +23,9 @@ class cache_core;
 
 // A request that waits (kv_cache::announce). Until it is opened with kv_cache::open or open_batch,
 // or withdrawn, what is cached of its prompt is evicted only when nothing else is left; among
-// announcements the latest gives way first.
+// announcements the latest gives way first. What is published of the prompt after the announcement
+// is known by hashes, and held in multiples of 128 tokens (of block_tokens, where that is more):
+// the rest, or all of a shorter prompt, is left to the policy unless it is announced again.
 class RADIXKV_EXPORT announcement {
  public:
   announcement() noexcept = default;  // of nothing

@@ -95,7 +95,8 @@ struct open_batch_result {
 
 class RADIXKV_EXPORT kv_cache {
  public:
-  // Errors: invalid_argument naming the option, its value and its limit; out_of_memory.
+  // Errors: invalid_argument naming the option, its value and its limit; not_found (a policy of
+  // that name); out_of_memory.
   [[nodiscard]] static result<kv_cache> create(cache_options options);
 
   kv_cache(kv_cache&&) noexcept;
@@ -140,7 +141,8 @@ class RADIXKV_EXPORT kv_cache {
   [[nodiscard]] bool can_allocate(std::int64_t n) const;
 
   // A request waits in the engine's queue: what is cached of its prompt, now or until it is opened,
-  // is evicted last. Costs a match, and a hash of every 128 tokens.
+  // is evicted last; what is published of it from now on in multiples of 128 tokens, see
+  // announcement. Costs a match, and a hash of every 128 tokens.
   // Errors: invalid_argument (empty, or longer than the pool can ever hold), busy
   // (max_announcements wait already), out_of_memory.
   [[nodiscard]] result<announcement> announce(std::span<const token_id> tokens,
@@ -166,13 +168,15 @@ class RADIXKV_EXPORT kv_cache {
   status load_policy(std::span<const std::byte> learnt);
 
   // An executor failed to run `plan` (wholly or in part): sequences that own destinations of its
-  // copies can no longer be committed (errc::released), and its logits rows are forgotten.
+  // copies can no longer be committed (errc::released), and logits rows that it stores are
+  // forgotten.
   void report_failure(const step_plan& plan);
 
   [[nodiscard]] cache_statistics statistics() const;
   // In order of id. Errors: out_of_memory.
   [[nodiscard]] result<std::vector<sequence_info>> sequences() const;
-  // The index as text, one node a line, at most `max_lines`. Errors: out_of_memory.
+  // The index as text, one node a line, at most `max_lines`; bytes of names that are not printable
+  // as \xNN. Errors: out_of_memory.
   [[nodiscard]] result<std::string> dump(std::size_t max_lines = 1000) const;
   // Visits every cached prefix (leaf): its namespace and tokens. For tests and tools; takes the
   // lock. `visit` must not call the cache; what it throws is passed on, but for std::bad_alloc.

@@ -12,6 +12,8 @@
 
 namespace radixkv {
 
+class eviction_policy;
+
 enum class pressure : std::uint8_t {
   none,  // free blocks above the high watermark
   low,   // below the high watermark (30 %)
@@ -40,6 +42,10 @@ struct cache_options {
   // Of open sequences, and of released ones as long as their blocks are cached.
   std::int64_t max_sequence_hints = 1 << 20;
   std::string policy = "reuse_index";  // what to evict: see make_policy, docs/eviction.md
+  // Makes the cache's policy, an application's own (eviction_policy.h), instead of `policy`, which
+  // becomes its name. Called once, by create; what it throws is passed on, but for std::bad_alloc,
+  // and leaves no cache.
+  std::function<std::unique_ptr<eviction_policy>()> policy_factory = {};
 
   // Takes the memory of the pool's tokens, blocks and nodes (one for four blocks), blocks ×
   // (block_tokens × 4 + 24) bytes, at creation, so that no request waits for the system to find and
@@ -47,7 +53,7 @@ struct cache_options {
   bool prefault = false;
 
   // Called, under no lock, by the thread whose operation took the number of free blocks across a
-  // watermark, a share of the pool in (0, 1]. Cached blocks are not free: the first crossing tells
+  // watermark, a share of the pool in [0, 1]. Cached blocks are not free: the first crossing tells
   // that eviction is about to start. A pool that nobody has used yet is not under pressure. Must
   // not call back into the sequence whose operation it was. What it throws ends the process.
   double low_watermark = 0.10;

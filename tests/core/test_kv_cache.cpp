@@ -207,6 +207,12 @@ TEST(kv_cache, dumps_and_lists_what_is_cached) {
   const std::string text = cache.dump().value();
   EXPECT_NE(text.find("namespace \"tenant\""), std::string::npos);
   EXPECT_NE(text.find("77"), std::string::npos);
+  publish(cache, counting(0, 9), std::string_view("a\"\0\n\\\xc3\xa9", 7));
+  EXPECT_NE(cache.dump().value().find("namespace \"a\\x22\\x00\\x0a\\x5c\\xc3\\xa9\"\n"),
+            std::string::npos);
+  (void)cache.clear();
+  publish(cache, counting(0, 9), "tenant");
+  publish(cache, t, "tenant");
   std::vector<std::vector<token_id>> found;
   const status visited =
       cache.for_each_prefix([&](std::string_view space, std::span<const token_id> tokens) {

@@ -17,7 +17,8 @@
 // 4. After a mark is made nothing that moves or ends it allocates.
 //
 // Thread-safety: as eviction_policy, every call is made under the cache's lock. Calls may throw
-// std::bad_alloc only where they say so, and then change nothing.
+// std::bad_alloc only where they say so, and then change nothing. What a policy throws while the
+// tree changes ends the process: there is no way back.
 #pragma once
 
 #include <cstdint>
@@ -101,16 +102,16 @@ class retention final : public eviction_policy, private tree_view {
   [[nodiscard]] bool make_room(node_id limit) noexcept override {
     return policy_->make_room(limit) && quotas_.make_room(limit);
   }
-  void on_insert(node_id n) override;
-  void on_extend(node_id n, std::uint32_t blocks) override;
-  void on_split(node_id upper, node_id lower) override;
-  void on_trim(node_id n, std::uint32_t blocks) override;
-  void on_remove(node_id n, bool evicted) override;
+  void on_insert(node_id n) noexcept override;
+  void on_extend(node_id n, std::uint32_t blocks) noexcept override;
+  void on_split(node_id upper, node_id lower) noexcept override;
+  void on_trim(node_id n, std::uint32_t blocks) noexcept override;
+  void on_remove(node_id n, bool evicted) noexcept override;
   // What is to go first at n waits: on_used() ends it, on_unpin() brings it back.
-  void on_pin(node_id n) override;
-  void on_unpin(node_id n) override;
-  void on_request(const request_info& request) override;
-  [[nodiscard]] victim next_victim() override;
+  void on_pin(node_id n) noexcept override;
+  void on_unpin(node_id n) noexcept override;
+  void on_request(const request_info& request) noexcept override;
+  [[nodiscard]] victim next_victim() noexcept override;
   // What the policy says; discards and what gives way are too few to count.
   [[nodiscard]] std::size_t upcoming(std::size_t skip,
                                      std::span<node_id> out) const noexcept override {

@@ -27,17 +27,17 @@ void retention::stir(node_id n) {
   });
 }
 
-void retention::on_insert(node_id n) {
+void retention::on_insert(node_id n) noexcept {
   policy_->on_insert(n);
   if (!quotas_.empty()) quotas_.on_insert(n);
 }
 
-void retention::on_extend(node_id n, std::uint32_t blocks) {
+void retention::on_extend(node_id n, std::uint32_t blocks) noexcept {
   policy_->on_extend(n, blocks);
   if (!quotas_.empty()) quotas_.on_extend(n, blocks);
 }
 
-void retention::on_split(node_id upper, node_id lower) {
+void retention::on_split(node_id upper, node_id lower) noexcept {
   bool freed = false;
   if (marks_.live() != 0) {
     const std::uint32_t at = tree_->blocks(upper);
@@ -57,7 +57,7 @@ void retention::on_split(node_id upper, node_id lower) {
   if (freed) let_go(lower);
 }
 
-void retention::on_trim(node_id n, std::uint32_t blocks) {
+void retention::on_trim(node_id n, std::uint32_t blocks) noexcept {
   if (marks_.live() != 0) {
     const std::uint32_t left = tree_->blocks(n);
     marks_.for_each_on(n, [&](std::uint32_t i) {
@@ -95,7 +95,7 @@ bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
   return done;
 }
 
-void retention::on_remove(node_id n, bool evicted) {
+void retention::on_remove(node_id n, bool evicted) noexcept {
   // Before its marks move up: the policy then finds the parent held as soon as it looks.
   if (marks_.live() != 0) {
     const node_id above = tree_->parent(n);
@@ -116,7 +116,7 @@ void retention::on_remove(node_id n, bool evicted) {
   if (!quotas_.empty()) quotas_.on_remove(n, evicted);
 }
 
-void retention::on_pin(node_id n) {
+void retention::on_pin(node_id n) noexcept {
   if (marks_.live() != 0) {
     marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
       if (marks_[i].kind == mark_kind::discarded) discarding_.remove(i);
@@ -133,13 +133,13 @@ void retention::on_used(node_id n) {
   });
 }
 
-void retention::on_unpin(node_id n) {
+void retention::on_unpin(node_id n) noexcept {
   policy_->on_unpin(n);
   if (!quotas_.empty()) quotas_.on_unpin(n);
   if (marks_.live() != 0) stir(n);
 }
 
-void retention::on_request(const request_info& request) {
+void retention::on_request(const request_info& request) noexcept {
   policy_->on_request(request);
   if (!quotas_.empty()) quotas_.on_request(request);
   if (marks_.live() == 0 || request.node == no_node) return;
@@ -150,7 +150,7 @@ void retention::on_request(const request_info& request) {
   if (!announced_.empty() && !request.path_hashes.empty()) lay_announced(request);
 }
 
-victim retention::next_victim() {
+victim retention::next_victim() noexcept {
   if (!expiring_.empty()) expire();
   if (!discarding_.empty()) {
     if (const victim v = discarded(); v.node != no_node) return v;

@@ -2,6 +2,7 @@
 // may go can be had, and its own books agree.
 #include <gtest/gtest.h>
 
+#include "examples/sampled_lru.h"
 #include "radixkv/eviction_policy.h"
 #include "tests/core/eviction/random_load.h"
 
@@ -16,6 +17,8 @@ using study::sim_tree;
 class every_policy : public ::testing::TestWithParam<const char*> {
  protected:
   std::unique_ptr<eviction_policy> make() {
+    // An application's own is held to the same.
+    if (GetParam() == std::string_view("sampled_lru")) return std::make_unique<sampled_lru>();
     auto made = make_policy(GetParam());
     EXPECT_TRUE(made.ok());
     return std::move(*made);
@@ -100,7 +103,8 @@ TEST_P(every_policy, survives_a_capacity_of_one_block) { run_random(*make(), 17,
 TEST_P(every_policy, has_the_name_it_was_made_by) { EXPECT_EQ(make()->name(), GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(policies, every_policy,
-                         ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
+                         ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index",
+                                           "sampled_lru"));
 
 TEST(make_policy, names_the_known_ones_when_it_knows_no_such) {
   const auto made = make_policy("mru");
