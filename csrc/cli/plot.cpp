@@ -6,6 +6,8 @@
 #include <map>
 #include <vector>
 
+#include "csrc/cli/text.h"
+
 namespace radixkv::cli {
 namespace {
 
@@ -24,7 +26,7 @@ std::string text(const char* format, Values... values) {
 
 std::string escaped(const std::string& s) {
   std::string out;
-  for (const char c : s) {
+  for (const char c : utf8(s)) {
     switch (c) {
       case '&':
         out += "&amp;";

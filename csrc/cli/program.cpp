@@ -1,7 +1,9 @@
 #include "csrc/cli/program.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -19,9 +21,10 @@ void add_replay(CLI::App& app, replay_arguments& a) {
   std::string policies = "all";
   for (const std::string& name : policy_names()) policies += ", " + name;
 
-  c->add_option("TRACE", a.trace,
-                "JSON lines with timestamp, input_length, output_length and hash_ids; without it, "
-                "conversations are generated");
+  c->add_option_function<std::string>(
+      "TRACE", [&a](const std::string& path) { a.trace = path; },
+      "JSON lines with timestamp, input_length, output_length and hash_ids; without it, "
+      "conversations are generated");
   c->add_option("--capacity-tokens", a.capacity_tokens,
                 "tokens in the pool: a number, 300K, 3M, unlimited, or a list")
       ->capture_default_str();
@@ -58,6 +61,18 @@ void add_soak(CLI::App& app, soak_arguments& a) {
   c->add_option("--json", a.json, "write what was counted to a file");
 }
 
+int no_command(const std::string& name) {
+  std::fprintf(stderr, "radixkv: %s is not a command (radixkv help)\n", printable(name).c_str());
+  return 2;
+}
+
+// The exit code, if what was printed has arrived.
+int finished(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  std::fprintf(stderr, "radixkv: cannot write to standard output: %s\n", std::strerror(errno));
+  return code != 0 ? code : 1;
+}
+
 }  // namespace
 
 int run_program(int argc, const char* const* argv) {
@@ -68,31 +83,37 @@ int run_program(int argc, const char* const* argv) {
   add_replay(app, replay);
   soak_arguments soaking;
   add_soak(app, soaking);
-  app.add_subcommand("help", "Print this help");
+  std::string about;
+  app.add_subcommand("help", "Print this help, or a command's")->add_option("COMMAND", about);
   // Once parsed, help() would speak of the command that was found.
   const std::string help = app.help("", CLI::AppFormatMode::All);
   const std::string command = argc > 1 ? argv[1] : "";
   const auto commands = app.get_subcommands([](CLI::App*) { return true; });
-  const bool known = std::any_of(commands.begin(), commands.end(),
-                                 [&](const CLI::App* c) { return c->get_name() == command; });
-  if (!command.empty() && command[0] != '-' && !known) {
-    std::fprintf(stderr, "radixkv: %s is not a command (radixkv help)\n",
-                 printable(command).c_str());
-    return 2;
-  }
+  const auto find = [&](const std::string& name) -> const CLI::App* {
+    const auto at = std::find_if(commands.begin(), commands.end(),
+                                 [&](const CLI::App* c) { return c->get_name() == name; });
+    return at == commands.end() ? nullptr : *at;
+  };
+  if (!command.empty() && command[0] != '-' && !find(command)) return no_command(command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return app.exit(e);
+    return finished(app.exit(e));
   } catch (const CLI::ParseError& e) {
     std::fprintf(stderr, "radixkv: %s (radixkv help)\n", one_line(e.what()).c_str());
     return 2;
   }
   if (app.got_subcommand("help")) {
-    std::fputs(help.c_str(), stdout);
-    return 0;
+    if (about.empty()) {
+      std::fputs(help.c_str(), stdout);
+    } else if (const CLI::App* const c = find(about)) {
+      std::fputs(c->help("radixkv").c_str(), stdout);
+    } else {
+      return no_command(about);
+    }
+    return finished(0);
   }
-  return app.got_subcommand("soak") ? run_soak(soaking) : run_replay(replay);
+  return finished(app.got_subcommand("soak") ? run_soak(soaking) : run_replay(replay));
 }
 
 }  // namespace radixkv::cli

@@ -1,5 +1,6 @@
 #include "csrc/cli/quantity.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 
@@ -71,6 +72,19 @@ result<capacity> parse_capacity(std::string_view text) {
   result<std::uint64_t> tokens = parse_quantity(text);
   if (!tokens) return tokens.error();
   return capacity{false, *tokens, std::string(text)};
+}
+
+result<std::uint64_t> whole_number(const char* option, const std::string& text, std::uint64_t least,
+                                   std::uint64_t most) {
+  std::uint64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, problem] = std::from_chars(text.data(), end, value);
+  if (problem != std::errc() || stop != end || value < least || value > most) {
+    return error{errc::invalid_argument, std::string(option) + " is " + printable(text) +
+                                             ", not a whole number of " + std::to_string(least) +
+                                             " … " + std::to_string(most)};
+  }
+  return value;
 }
 
 result<std::vector<std::string>> split_list(std::string_view text) {

@@ -21,6 +21,9 @@ struct capacity {
 // is a whole number of 1 … 2^46 in the end.
 [[nodiscard]] result<std::uint64_t> parse_quantity(std::string_view text);
 [[nodiscard]] result<capacity> parse_capacity(std::string_view text);
+// What an option takes. Errors: invalid_argument, naming the option, the text and the limits.
+[[nodiscard]] result<std::uint64_t> whole_number(const char* option, const std::string& text,
+                                                 std::uint64_t least, std::uint64_t most);
 // The parts between commas. Errors: invalid_argument when one is empty.
 [[nodiscard]] result<std::vector<std::string>> split_list(std::string_view text);
 

@@ -18,11 +18,11 @@ int fail(int code, const error& e) {
 }
 
 result<trace> workload(const replay_arguments& arguments, const replay_plan& plan) {
-  if (!arguments.trace.empty()) {
+  if (arguments.trace) {
     trace_options options;
     options.block_tokens = plan.trace_block_tokens;
     options.limit = static_cast<std::size_t>(plan.limit);
-    return read_trace(arguments.trace, options);
+    return read_trace(*arguments.trace, options);
   }
   generator_options options = plan.generator;
   options.requests = std::min<std::size_t>(options.requests, plan.limit);
@@ -48,7 +48,7 @@ status write_files(const replay_arguments& arguments, std::span<const replay_res
 
 int run_replay(const replay_arguments& arguments) {
   result<replay_plan> plan = check(arguments);
-  if (!plan) return fail(2, plan.error());
+  if (!plan) return fail(plan.error().code == errc::io ? 1 : 2, plan.error());
   result<trace> source = workload(arguments, *plan);
   if (!source) return fail(1, source.error());
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace radixkv::cli {
 
 // Options as they were typed.
 struct replay_arguments {
-  std::string trace;  // empty: generate
+  std::optional<std::string> trace;  // none: generate
   std::string capacity_tokens = "3M";
   std::string block_tokens = "16";
   std::string policy = cache_options{}.policy;
@@ -39,7 +40,8 @@ struct replay_plan {
   std::uint32_t trace_block_tokens = 512;
 };
 
-// Errors: invalid_argument or not_found, naming the option, its value and its limit.
+// Errors: invalid_argument or not_found, naming the option, its value and its limit; io: a file
+// that could not be written in the end.
 [[nodiscard]] result<replay_plan> check(const replay_arguments& arguments);
 
 // The names that --policy takes in this build, in the order of --policy all.

@@ -91,6 +91,7 @@ static result<replay_result> replay_offline(const trace& source, const replay_co
   r.blocks = best.blocks;
   r.hit_blocks = best.hit_blocks;
   r.evicted_blocks = best.evicted_blocks;
+  if (config.verify) r.verify = verify_counts{};  // it serves nothing
   return r;
 } catch (const std::bad_alloc&) {
   return {errc::out_of_memory, "no memory to look ahead over the whole trace"};
@@ -170,9 +171,10 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   r.evicted_blocks = static_cast<std::uint64_t>(statistics.evicted_blocks);
   r.copied_blocks = static_cast<std::uint64_t>(statistics.copied_blocks);
   r.requests_per_second = static_cast<double>(sum.requests) / std::max(serving_seconds, 1e-9);
-  r.index_bytes_per_token =
-      static_cast<double>(statistics.index_bytes) /
-      static_cast<double>(std::max<std::int64_t>(statistics.cached_tokens, 1));
+  if (statistics.cached_tokens > 0) {
+    r.index_bytes_per_token =
+        static_cast<double>(statistics.index_bytes) / static_cast<double>(statistics.cached_tokens);
+  }
   r.policy_statistics = statistics.policy;
   if (config.verify) r.verify = (*engine)->counts();
   r.us = replay_times{sum.match.summary(us_per_tick),   sum.allocate.summary(us_per_tick),

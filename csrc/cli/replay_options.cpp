@@ -1,7 +1,10 @@
 // Checks what was typed after `radixkv replay`.
-#include <charconv>
+#include <iterator>
+#include <utility>
 
+#include "csrc/cli/quantity.h"
 #include "csrc/cli/replay_command.h"
+#include "csrc/cli/report.h"
 #include "csrc/cli/text.h"
 #include "radixkv/eviction_policy.h"
 
@@ -9,19 +12,6 @@ namespace radixkv::cli {
 namespace {
 
 constexpr const char* online_policies[] = {"lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"};
-
-result<std::uint64_t> number(const char* option, const std::string& text, std::uint64_t least,
-                             std::uint64_t most) {
-  std::uint64_t value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, problem] = std::from_chars(text.data(), end, value);
-  if (problem != std::errc() || stop != end || value < least || value > most) {
-    return error{errc::invalid_argument, std::string(option) + " is " + printable(text) +
-                                             ", not a whole number of " + std::to_string(least) +
-                                             " … " + std::to_string(most)};
-  }
-  return value;
-}
 
 error named(const char* option, const error& e) {
   return {e.code, std::string(option) + ": " + e.message};
@@ -33,8 +23,13 @@ result<std::vector<std::string>> policies(const std::string& text) {
   if (!names) return named("--policy", names.error());
   for (const std::string& name : *names) {
     if (name == "belady") continue;  // offline: no policy of a cache
-    auto policy = make_policy(name);
-    if (!policy) return named("--policy", policy.error());
+    if (name == "all") {
+      return error{errc::invalid_argument, "--policy: all stands alone, not in a list"};
+    }
+    if (auto policy = make_policy(name); !policy) {
+      return error{policy.error().code,
+                   "--policy: " + policy.error().message + ", belady; nor is it all"};
+    }
   }
   return names;
 }
@@ -49,6 +44,29 @@ result<std::vector<capacity>> capacities(const std::string& text) {
     all.push_back(*one);
   }
   return all;
+}
+
+// Files are written last, after what may have taken hours.
+status check_files(const replay_arguments& a) {
+  const std::pair<const char*, const std::string*> files[] = {
+      {"TRACE", a.trace ? &*a.trace : nullptr},
+      {"--json", &a.json},
+      {"--csv", &a.csv},
+      {"--plot", &a.plot}};
+  for (std::size_t i = 0; i < std::size(files); ++i) {
+    const auto& [option, path] = files[i];
+    if (path == nullptr || (i > 0 && path->empty())) continue;
+    if (path->empty()) return {errc::invalid_argument, "TRACE is an empty name of a file"};
+    if (i == 0) continue;
+    if (status s = check_writable(*path); !s) return named(option, s.error());
+    for (std::size_t k = 0; k < i; ++k) {
+      const auto& [other, other_path] = files[k];
+      if (other_path == nullptr || !same_file(*path, *other_path)) continue;
+      return {errc::invalid_argument,
+              std::string(option) + ": " + printable(*path) + " is the file of " + other};
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -72,7 +90,7 @@ result<replay_plan> check(const replay_arguments& arguments) {
     return value.ok() ? status() : status(value.error());
   };
   if (status s = set(config.block_tokens,
-                     number("--block-tokens", arguments.block_tokens, 1, max_block_tokens));
+                     whole_number("--block-tokens", arguments.block_tokens, 1, max_block_tokens));
       !s) {
     return s.error();
   }
@@ -81,28 +99,32 @@ result<replay_plan> check(const replay_arguments& arguments) {
                                              ", not a power of two of 1 … " +
                                              std::to_string(max_block_tokens)};
   }
-  if (status s = set(config.threads, number("--threads", arguments.threads, 1, 256)); !s) {
+  if (status s = set(config.threads, whole_number("--threads", arguments.threads, 1, 256)); !s) {
     return s.error();
   }
-  if (status s = set(config.lookahead, number("--lookahead", arguments.lookahead, 0, 1'000'000));
+  if (status s =
+          set(config.lookahead, whole_number("--lookahead", arguments.lookahead, 0, 1'000'000));
       !s) {
     return s.error();
   }
   if (!arguments.limit.empty()) {
-    if (status s = set(plan.limit, number("--limit", arguments.limit, 1, 1'000'000'000)); !s) {
+    if (status s = set(plan.limit, whole_number("--limit", arguments.limit, 1, 1'000'000'000));
+        !s) {
       return s.error();
     }
   }
-  if (status s = set(plan.generator.seed, number("--seed", arguments.seed, 0, UINT64_MAX)); !s) {
-    return s.error();
-  }
-  if (status s =
-          set(plan.generator.requests, number("--requests", arguments.requests, 1, 100'000'000));
+  if (status s = set(plan.generator.seed, whole_number("--seed", arguments.seed, 0, UINT64_MAX));
       !s) {
     return s.error();
   }
-  if (status s = set(plan.trace_block_tokens,
-                     number("--trace-block-tokens", arguments.trace_block_tokens, 1, 1u << 20));
+  if (status s = set(plan.generator.requests,
+                     whole_number("--requests", arguments.requests, 1, 100'000'000));
+      !s) {
+    return s.error();
+  }
+  if (status s =
+          set(plan.trace_block_tokens,
+              whole_number("--trace-block-tokens", arguments.trace_block_tokens, 1, 1u << 20));
       !s) {
     return s.error();
   }
@@ -124,6 +146,7 @@ result<replay_plan> check(const replay_arguments& arguments) {
       plan.runs.push_back(config);
     }
   }
+  if (status s = check_files(arguments); !s) return s.error();
   // What does not depend on the workload is refused before it is read.
   for (const replay_config& run : plan.runs) {
     if (run.pool.unlimited) continue;

@@ -40,8 +40,8 @@ struct replay_result {
   std::uint64_t hit_blocks = 0;  // all tokens found cached, before the n−1 rule
   std::uint64_t evicted_blocks = 0;
   std::uint64_t copied_blocks = 0;
-  double requests_per_second = 0;
-  double index_bytes_per_token = 0;
+  std::optional<double> requests_per_second;    // none for an offline policy
+  std::optional<double> index_bytes_per_token;  // none, too, where nothing is cached at the end
 
   radixkv::policy_statistics policy_statistics;  // zeros for policies that do not count
 

@@ -4,8 +4,11 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "csrc/cli/quantity.h"
 
@@ -19,6 +22,8 @@ json to_object(const latency_summary& l) {
           {"p99", l.p99},   {"p999", l.p999}, {"max", l.max}};
 }
 
+json or_null(const std::optional<double>& value) { return value ? json(*value) : json(nullptr); }
+
 json to_object(const replay_result& r) {
   json o;
   o["requests"] = r.requests;
@@ -30,16 +35,15 @@ json to_object(const replay_result& r) {
   o["block_hit_rate"] = r.block_hit_rate();
   o["evicted_blocks"] = r.evicted_blocks;
   o["copied_blocks"] = r.copied_blocks;
-  o["requests_per_second"] = r.requests_per_second;
-  o["index_bytes_per_token"] = r.index_bytes_per_token;
+  o["requests_per_second"] = or_null(r.requests_per_second);
+  o["index_bytes_per_token"] = or_null(r.index_bytes_per_token);
   if (r.verify) {
     o["wrong_bytes"] = r.verify->wrong_bytes;
     o["checked_bytes"] = r.verify->checked_bytes;
   }
   o["policy"] = r.policy;
   o["lookahead"] = r.lookahead;
-  const std::optional<double> lru = r.lru_block_hit_rate();
-  o["lru_block_hit_rate"] = lru ? json(*lru) : json(nullptr);
+  o["lru_block_hit_rate"] = or_null(r.lru_block_hit_rate());
   o["block_tokens"] = r.block_tokens;
   o["capacity_tokens"] = r.capacity_tokens;
   if (r.us) {
@@ -115,10 +119,13 @@ std::string summary(const replay_result& r) {
   line(out, "  evicted     %s blocks", human(static_cast<double>(r.evicted_blocks)).c_str());
   line(out, "  copied      %s blocks, where prompts diverge inside one",
        human(static_cast<double>(r.copied_blocks)).c_str());
-  if (r.us) {
+  if (r.index_bytes_per_token) {
     line(out, "  index       %.2f bytes per cached token, tokens included",
-         r.index_bytes_per_token);
-    line(out, "  speed       %s requests per second", human(r.requests_per_second).c_str());
+         *r.index_bytes_per_token);
+  }
+  if (r.us) {
+    line(out, "  speed       %s requests per second",
+         human(r.requests_per_second.value_or(0)).c_str());
     times(out, *r.us, r.lookahead > 0);
   }
   if (r.verify) {
@@ -135,6 +142,32 @@ std::string to_json(std::span<const replay_result> results, bool as_array) {
   if (!as_array && document.size() == 1) document = json(document.front());
   // Names of files and tenants may be any bytes.
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+status check_writable(const std::string& path) {
+  const auto refused = [&](int why) {
+    return status(errc::io, "cannot write " + path + ": " + std::strerror(why));
+  };
+  std::error_code problem;
+  if (std::filesystem::is_directory(path, problem)) return refused(EISDIR);
+  if (std::filesystem::exists(path, problem)) {
+    return ::access(path.c_str(), W_OK) == 0 ? status() : refused(errno);
+  }
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  const std::string in = folder.empty() ? "." : folder.string();
+  return ::access(in.c_str(), W_OK | X_OK) == 0 ? status() : refused(errno);
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  std::error_code problem;
+  if (std::filesystem::exists(a, problem)) {
+    return std::filesystem::is_regular_file(a, problem) &&
+           std::filesystem::equivalent(a, b, problem);
+  }
+  const auto full = [&](const std::string& path) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, problem), problem);
+  };
+  return full(a) == full(b);
 }
 
 status write_file(const std::string& path, const std::string& text) {

@@ -20,7 +20,8 @@ struct soak_arguments {
   bool verify = false;
 };
 
-// Errors: invalid_argument or not_found, naming the option, its value and its limit.
+// Errors: invalid_argument or not_found, naming the option, its value and its limit; io: a file
+// that could not be written in the end.
 [[nodiscard]] result<soak_config> check(const soak_arguments& arguments);
 
 // Runs the command and returns the exit code: 0; 1 after a wrong byte, a leaked block, resident

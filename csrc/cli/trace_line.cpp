@@ -113,7 +113,7 @@ class line_handler : public nlohmann::json_sax<json> {
     if (depth_ == 0) return fail("a line must be an object, not " + value);
     if (in_ids()) {
       return fail("hash_ids[" + std::to_string(line_.hash_ids.size()) + "] is " + value +
-                  ", not an integer of at least 0");
+                  ", not an integer of 0 … 18446744073709551615");
     }
     if (depth_ != 1 || member_ == member::other) return true;
     const char* wanted = member_ == member::timestamp    ? "a number of milliseconds of at least 0"

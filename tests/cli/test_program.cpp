@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -61,6 +62,49 @@ TEST(program, says_what_it_is) {
   EXPECT_EQ(help.code, 0);
   EXPECT_NE(help.out.find("--capacity-tokens"), std::string::npos);
   EXPECT_EQ(run({"replay", "--help"}).code, 0);
+  const outcome about = run({"help", "soak"});
+  EXPECT_EQ(about.code, 0);
+  EXPECT_NE(about.out.find("--minutes"), std::string::npos);
+  EXPECT_EQ(about.out.find("--capacity-tokens"), std::string::npos);
+}
+
+TEST(program, output_that_nobody_gets_is_a_failure) {
+  std::fflush(stdout);
+  const int kept = ::dup(1);
+  const int full = ::open("/dev/full", O_WRONLY);
+  ASSERT_GE(full, 0);
+  ::dup2(full, 1);
+  testing::internal::CaptureStderr();
+  const char* arguments[] = {"radixkv", "help"};
+  const int code = run_program(2, arguments);
+  ::dup2(kept, 1);
+  std::clearerr(stdout);
+  ::close(full);
+  ::close(kept);
+  EXPECT_EQ(code, 1);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("cannot write to standard output: "),
+            std::string::npos);
+}
+
+TEST(program, files_are_tried_before_anything_runs) {
+  const std::string line =
+      "{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 1, \"hash_ids\": [1]}\n";
+  const scratch_file trace(line);
+  const outcome onto = run({"replay", trace.path(), "--json", trace.path()});
+  EXPECT_EQ(onto.code, 2);
+  EXPECT_NE(onto.err.find("is the file of TRACE"), std::string::npos) << onto.err;
+  EXPECT_EQ(read_file(trace.path()), line);
+  for (const char* option : {"--json", "--csv", "--plot"}) {
+    // More requests than a test would wait for.
+    const outcome o = run({"replay", "--requests", "100000000", option, "/no/such/folder/x"});
+    EXPECT_EQ(o.code, 1) << option;
+    EXPECT_EQ(o.out, "");
+    EXPECT_NE(o.err.find("cannot write /no/such/folder/x: No such file"), std::string::npos)
+        << o.err;
+  }
+  const outcome soaked = run({"soak", "--minutes", "500000", "--json", "."});
+  EXPECT_EQ(soaked.code, 1);
+  EXPECT_NE(soaked.err.find("cannot write .: Is a directory"), std::string::npos) << soaked.err;
 }
 
 TEST(program, what_makes_no_sense_is_one_line_and_code_2) {
@@ -89,6 +133,14 @@ TEST(program, what_makes_no_sense_is_one_line_and_code_2) {
       {{"replay", "--capacity-tokens", "10"}, "a capacity of 10 tokens is less than one block"},
       {{"replay", "--capacity-tokens", "70000G"}, "more than the limit of 1073741824"},
       {{"replay", "--policy", "nope"}, "'nope' is not one of: lru"},
+      {{"replay", "--policy", "lru,nope"}, "belady; nor is it all"},
+      {{"replay", "--policy", "all,lru"}, "all stands alone, not in a list"},
+      {{"replay", ""}, "TRACE is an empty name of a file"},
+      {{"replay", "--json", "same", "--csv", "./same"}, "--csv: \"./same\" is the file of --json"},
+      {{"help", "fly"}, "\"fly\" is not a command"},
+      {{"soak", "--seed", "-1"},
+       "--seed is \"-1\", not a whole number of 0 … 18446744073709551615"},
+      {{"soak", "--threads", "257"}, "--threads is \"257\", not a whole number of 1 … 256"},
       {{"replay", "--policy", ""}, "--policy"},
       {{"replay", "--policy", "lru,\n\a"}, "is not one of"},
       {{"replay", "--executor", "tpu"}, "\"tpu\", not host or cuda"},
@@ -201,12 +253,31 @@ TEST(program, requests_ahead_are_announced_and_bring_hits) {
 TEST(program, all_policies_run) {
   const scratch_file json;
   const outcome o = run({"replay", "--requests", "300", "--policy", "all", "--capacity-tokens",
-                         "50K", "--json", json.path()});
+                         "50K", "--verify", "--json", json.path()});
   ASSERT_EQ(o.code, 0) << o.err;
   const auto document = nlohmann::json::parse(read_file(json.path()));
   ASSERT_TRUE(document.is_array());
   ASSERT_GE(document.size(), 5u);
-  for (const auto& one : document) EXPECT_EQ(one.at("requests"), 300);
+  for (const auto& one : document) {
+    EXPECT_EQ(one.at("requests"), 300);
+    EXPECT_EQ(one.at("wrong_bytes"), 0);
+    const bool offline = one.at("policy") == "belady";
+    EXPECT_EQ(one.at("requests_per_second").is_null(), offline);
+    EXPECT_EQ(one.at("index_bytes_per_token").is_null(), offline);
+    EXPECT_EQ(one.at("checked_bytes") == 0, offline);
+  }
+}
+
+TEST(program, a_pool_that_holds_nothing_has_no_bytes_per_token) {
+  const scratch_file trace(
+      "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1, 2]}\n");
+  const scratch_file json;
+  const outcome o =
+      run({"replay", trace.path(), "--capacity-tokens", "512", "--json", json.path()});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const auto document = nlohmann::json::parse(read_file(json.path()));
+  EXPECT_EQ(document.at("refused_requests"), 1);
+  EXPECT_TRUE(document.at("index_bytes_per_token").is_null());
 }
 
 }  // namespace

@@ -22,6 +22,8 @@ replay_result run(const std::string& policy, const std::string& capacity, std::u
   r.blocks = 100;
   r.hit_blocks = hit_blocks;
   if (policy != "belady") {
+    r.requests_per_second = 1000;
+    r.index_bytes_per_token = 4.5;
     r.us = replay_times{{1, 2, 3, 4, 5, 6}, {}, {}, {}, {7, 8, 9, 10, 11, 12}, 3.5};
   }
   return r;
@@ -98,6 +100,15 @@ TEST(report, the_plot_is_well_formed_and_in_bounds) {
   EXPECT_NE(svg.find("cx=\"600.0\""), std::string::npos);  // 3M at the right
   EXPECT_NE(svg.find("cy=\"50.0\""), std::string::npos);   // 100 % at the top
   EXPECT_EQ(svg.rfind("</svg>\n"), svg.size() - 7);
+}
+
+TEST(report, the_plot_of_any_name_is_utf8) {
+  replay_result r = run("lru", "1M", 1000000, 10);
+  r.source =
+      "caf\xc3\xa9 \xff\xfe\xc3( \xe2\x82\xac \xc0\xaf \xed\xa0\x80 \xf0\x9f\x98\x80 "
+      "\xf4\x90\x80\x80 \xe2\x82";
+  EXPECT_NE(to_svg({&r, 1}).find("caf\xc3\xa9 ???( \xe2\x82\xac ?? ??? \xf0\x9f\x98\x80 ???? ??,"),
+            std::string::npos);
 }
 
 TEST(report, the_summary_holds_what_the_json_holds) {

@@ -52,7 +52,23 @@ TEST(soak, writes_the_members_of_its_interface) {
     EXPECT_TRUE(document[name].is_number_integer()) << name;
   }
   EXPECT_EQ(document["wrong_bytes"], 0);
+
+  // Where nobody looked there is no number.
+  a.verify = false;
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(run_soak(a), 0);
+  EXPECT_NE(::testing::internal::GetCapturedStdout().find("no bytes verified"), std::string::npos);
+  std::ifstream again(file);
+  EXPECT_TRUE(nlohmann::json::parse(again).at("wrong_bytes").is_null());
   unlink(file.c_str());
+}
+
+TEST(soak, takes_any_seed) {
+  soak_arguments a;
+  for (const char* seed : {"0", "18446744073709551615"}) {
+    a.seed = seed;
+    EXPECT_EQ(std::to_string(check(a).value().seed), seed);
+  }
 }
 
 TEST(soak, refuses_what_makes_no_sense) {
