@@ -25,6 +25,8 @@ endif()
 
 function(radixkv_compile_options target)
   target_compile_features(${target} PUBLIC cxx_std_20)
+  # Internal headers are included by their path from the project's root, by its own targets only.
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   # By hand: CMake 3.25 does not know that nvcc has C++20.
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
@@ -55,9 +57,18 @@ function(radixkv_add_library target export_name)
     set_target_properties(${target} PROPERTIES
       CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   endif()
-  # Internal headers are included by their path from the project's root, never installed.
+  # A plug-in that embeds the static library keeps it to itself: two of them in one process, each with
+  # a version of its own, must not call each other's.
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "STATIC_LIBRARY")
+    set(archive ${CMAKE_STATIC_LIBRARY_PREFIX}${target}${CMAKE_STATIC_LIBRARY_SUFFIX})
+    set(consumer $<TARGET_PROPERTY:TYPE>)
+    set(plug_in $<OR:$<STREQUAL:${consumer},SHARED_LIBRARY>,$<STREQUAL:${consumer},MODULE_LIBRARY>>)
+    target_link_options(${target} INTERFACE
+      "$<${plug_in}:LINKER:--exclude-libs,${archive}>")
+  endif()
   target_include_directories(${target} PUBLIC
-    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   if(RADIXKV_INSTALL)
     # CUDA's libraries in an export set of their own: who embeds the core needs no toolkit.
