@@ -57,9 +57,17 @@ int run(int argc, char** argv) {
   app.add_option("--scale", how.size,
                  "full, or small: see that every case runs, figures mean little")
       ->transform(CLI::CheckedTransformer(
-          std::map<std::string, scale>{{"small", scale::small}, {"full", scale::full}}));
+                      std::map<std::string, scale>{{"small", scale::small}, {"full", scale::full}})
+                      .description("small|full"));
   app.add_flag("--list", list, "print the names of the cases");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    app.exit(e);
+    return 2;
+  }
 
   std::vector<host_case> cases;
   add_match_cases(cases);
