@@ -161,7 +161,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                     std::span<const block_id> duplicates) noexcept;
   void release_locked(sequence_state& s) noexcept;
   void repin_locked(sequence_state& s, tree_place place) noexcept;
-  void unpin_locked(node_id n) noexcept;
+  void unpin_locked(tree_pin& pin) noexcept;
   [[nodiscard]] request_info use_of_locked(const sequence_state& s) noexcept;
   void link_locked(sequence_state& s) noexcept;
   void unlink_locked(sequence_state& s) noexcept;

@@ -110,7 +110,9 @@ void print_node(const radix_tree& tree, node_id n, std::size_t depth, std::ostre
   out << std::string(2 * depth, ' ') << "node " << n << " tokens ["
       << std::uint64_t{tree.first_block(n)} * tree.block_tokens() << ", +" << tree.tokens(n)
       << ") blocks " << tree.blocks(n);
-  if (tree.pins(n)) out << " pins " << tree.pins(n) << " (" << tree.pinned_blocks(n) << " blocks)";
+  if (const std::uint32_t pins = tree.pins(n).count()) {
+    out << " pins " << pins << " (" << tree.pinned_blocks(n) << " blocks)";
+  }
   out << " block " << tree.block(n, 0) << ":";
   const std::uint32_t shown = std::min(8u, std::min(tree.tokens(n), tree.block_tokens()));
   for (std::uint32_t i = 0; i < shown; ++i) out << ' ' << load_word(tree.row(tree.block(n, 0)) + i);
@@ -200,7 +202,7 @@ std::string cache_core::check() const {
   std::int64_t open = 0;
   for (const sequence_state* s = open_; s; s = s->next) {
     ++open;
-    ++pins[s->pinned];
+    ++pins[s->pin.node];
     const std::string name = "sequence " + std::to_string(s->id);
     if (!(s->committed <= s->filled && s->filled <= s->tokens && s->tokens <= s->writable &&
           s->writable <= static_cast<std::int64_t>(s->table.size()) * block_tokens())) {
@@ -210,7 +212,7 @@ std::string cache_core::check() const {
       ++holds[static_cast<std::size_t>(s->table[i])];
     }
     for (const block_id d : s->duplicates) ++holds[static_cast<std::size_t>(d)];
-    const tree_place p = tree_.locate(s->pinned, static_cast<std::uint64_t>(s->path_blocks));
+    const tree_place p = tree_.locate(s->pin.node, static_cast<std::uint64_t>(s->path_blocks));
     std::int64_t depth = s->path_blocks;
     for (node_id n = p.node; !tree_.is_root(n); n = tree_.parent(n)) {
       for (std::int64_t i = depth - tree_.first_block(n); i-- > 0;) {
@@ -229,8 +231,9 @@ std::string cache_core::check() const {
   if (std::string wrong = check_room(nodes_by_root_locked()); !wrong.empty()) return wrong;
   for (const node_id n : tree_.all_nodes()) {
     const auto it = pins.find(n);
-    if (tree_.pins(n) != (it == pins.end() ? 0 : it->second)) {
-      return "node " + std::to_string(n) + " has " + std::to_string(tree_.pins(n)) + " pins";
+    if (const std::uint32_t counted = tree_.pins(n).count();
+        counted != (it == pins.end() ? 0 : it->second)) {
+      return "node " + std::to_string(n) + " has " + std::to_string(counted) + " pins";
     }
   }
   std::vector<bool> held = in_tree;

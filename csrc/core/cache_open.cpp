@@ -53,7 +53,7 @@ result<node_id> cache_core::root_locked(std::string_view space) {
 }
 
 void cache_core::forget_root_locked(node_id root) {
-  if (tree_.children(root) != 0 || tree_.pins(root) != 0) return;
+  if (tree_.children(root) != 0 || !tree_.pins(root).empty()) return;
   if (slots_) slots_->drop_anchor(-1 - std::int64_t{root});
   policy_->set_quota(root, 0);
   spaces_.remove(root);
@@ -121,9 +121,8 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   policy_->advance(opened_at);
   tree_place place{*root, 0};
   if (whole > 0) place = tree_.locate(m.place.node, static_cast<std::uint64_t>(whole));
-  tree_.pin(place);
+  tree_.pin(s.pin, place);
   if (whole > 0) policy_->on_pin(place.node);
-  s.pinned = place.node;
   s.path_blocks = whole;
   link_locked(s);
   if (source != no_block) {
@@ -137,7 +136,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
-    unpin_locked(place.node);
+    unpin_locked(s.pin);
   };
   try {
     bool obtained = obtain_locked(wanted, *root, source);

@@ -145,7 +145,9 @@ std::int64_t cache_core::walk_locked(block_id spared, node_id root, std::int64_t
   };
   for (const sequence_state* s = open_; s; s = s->next) {
     count_marks();
-    if (all || s->root == root) keep_path(s->pinned, tree_.pinned_blocks(s->pinned));
+    if (!all && s->root != root) continue;
+    const tree_place end = tree_.locate(s->pin.node, s->pin.depth);
+    keep_path(end.node, end.blocks);
   }
   for (const auto& [mark, pin] : pins_) {
     const auto [n, blocks] = policy_->place_of(mark);
@@ -159,12 +161,12 @@ std::int64_t cache_core::walk_locked(block_id spared, node_id root, std::int64_t
     count_marks();
     if (!all && s->root != root) continue;
     // A committed partial tail is mostly the end of what its sequence pins.
-    const std::int64_t at = s->path_blocks - tree_.first_block(s->pinned);
-    const bool pins_tail = !tree_.is_root(s->pinned) && at >= 0 &&
-                           at < tree_.pinned_blocks(s->pinned) &&
-                           s->path_blocks < static_cast<std::int64_t>(s->table.size()) &&
-                           tree_.block(s->pinned, static_cast<std::uint32_t>(at)) ==
-                               s->table[static_cast<std::size_t>(s->path_blocks)];
+    bool pins_tail = false;
+    if (s->pin.depth > s->path_blocks) {
+      const tree_place end = tree_.locate(s->pin.node, s->pin.depth);
+      pins_tail = tree_.block(end.node, end.blocks - 1) ==
+                  s->table[static_cast<std::size_t>(s->path_blocks)];
+    }
     for (auto i = static_cast<std::size_t>(s->path_blocks); i < s->table.size(); ++i) {
       if (!pool_.tree_shares(s->table[i])) continue;
       held.insert(s->table[i]);

@@ -44,8 +44,7 @@ node_id radix_tree::take_node() {
   x.previous = no_node;
   x.next = no_node;
   x.path_hash = 0;
-  x.pins = 0;
-  x.pinned_blocks = 0;
+  x.pins = {};
   ++node_count_;
   return n;
 }
@@ -64,7 +63,7 @@ void radix_tree::give_node(node_id n) noexcept {
 node_id radix_tree::add_root() { return take_node(); }
 
 void radix_tree::remove_root(node_id root) {
-  assert(is_root(root) && nodes_[root].children == 0 && nodes_[root].pins == 0);
+  assert(is_root(root) && nodes_[root].children == 0 && nodes_[root].pins.empty());
   give_node(root);
 }
 
@@ -88,31 +87,38 @@ bool radix_tree::goes_on(const tree_match& m, std::span<const token_id> tokens) 
   return next.common > m.tokens - whole;
 }
 
-std::int64_t radix_tree::pinned_depth(node_id n) const noexcept {
-  const std::uint32_t pinned = is_root(n) ? 0 : pinned_blocks(n);
-  return pinned == 0 ? 0 : std::int64_t{nodes_[n].first_block} + pinned;
+std::int64_t radix_tree::pinned_depth(node_id n) const noexcept { return nodes_[n].pins.depth(); }
+
+void radix_tree::pin(tree_pin& p, tree_place at) noexcept {
+  assert(p.node == no_node && (at.blocks == 0) == is_root(at.node));
+  p.node = at.node;
+  p.depth = is_root(at.node) ? 0 : nodes_[at.node].first_block + at.blocks;
+  recount(at.node, [&] { nodes_[at.node].pins.add(p); });
 }
 
-void radix_tree::pin(tree_place p) noexcept {
-  recount(p.node, [&] {
-    tree_node& x = nodes_[p.node];
-    ++x.pins;
-    x.pinned_blocks = std::max(x.pinned_blocks, p.blocks);
-  });
+bool radix_tree::unpin(tree_pin& p) noexcept {
+  const node_id n = p.node;
+  const std::uint32_t before = pinned_blocks(n);
+  recount(n, [&] { nodes_[n].pins.remove(p); });
+  p.node = no_node;
+  return pinned_blocks(n) < before;
 }
 
-bool radix_tree::unpin(node_id n) noexcept {
-  tree_node& x = nodes_[n];
-  assert(x.pins > 0);
-  if (x.pins > 1) {
-    --x.pins;
-    return false;
+bool radix_tree::repin(tree_pin& p, tree_place at) noexcept {
+  const node_id old = p.node;
+  const std::uint32_t before = pinned_blocks(old);
+  (void)unpin(p);
+  pin(p, at);
+  return pinned_blocks(old) < before;
+}
+
+// Of a node that goes: those that end above it are the pins of the nodes that they end in.
+void radix_tree::move_pins_up(node_id n) noexcept {
+  while (tree_pin* const p = nodes_[n].pins.deepest()) {
+    const tree_place at = locate(n, p->depth);
+    (void)unpin(*p);
+    pin(*p, at);
   }
-  recount(n, [&] {
-    x.pins = 0;
-    x.pinned_blocks = 0;
-  });
-  return true;
 }
 
 tree_place radix_tree::locate(node_id pinned, std::uint64_t depth) const noexcept {
@@ -213,7 +219,6 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const node_id up = x.parent;
   const node_id u = take_node();
   assert(u != no_node);
-  const std::int64_t pinned_before = pinned_depth(n);
   const std::uint32_t evictable_before = evictable_blocks(n);
   tree_node& y = nodes_[u];
   const bool grouped = nodes_[up].children >= 2;
@@ -273,8 +278,6 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   x.parent = u;
   x.previous = no_node;
   x.next = no_node;
-  x.pinned_blocks = x.pinned_blocks > count ? x.pinned_blocks - count : 0;
-  pinned_depths_.change(pinned_before, pinned_depth(n));
   evictable_in_leaves_ += std::int64_t{evictable_blocks(n)} - evictable_before;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
@@ -300,6 +303,7 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
     return;
   }
   if (policy_) policy_->on_remove(n, evicted);
+  if (!x.pins.empty()) move_pins_up(n);
   const node_id up = x.parent;
   const block_lists::chunk c =
       total > tree_node::inline_blocks ? x.list[1].load() : block_lists::chunk{0};

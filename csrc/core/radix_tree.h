@@ -13,7 +13,8 @@
 // 3. Siblings differ in the tokens of their first blocks, and none of these is a prefix of
 // another's.
 // 4. On a split the old id stays with the lower node: pins, children and recency stay valid.
-// 5. A pinned node is never removed; its pinned blocks, and so every ancestor, are never trimmed.
+// 5. What is pinned is never trimmed: of the node that it ends in the blocks up to there, and so
+//    every ancestor. A pin is a node's that was split since, and ends above it, until that goes.
 //
 // Finding a child: the only child needs no look-up; else a table maps (parent, first token) to the
 // group of siblings. In bushy regions a second table maps the hash of the path up to and including
@@ -128,9 +129,12 @@ class radix_tree final : public tree_view {
   // that the match still holds.
   [[nodiscard]] bool goes_on(const tree_match& m, std::span<const token_id> tokens) const noexcept;
 
-  void pin(tree_place p) noexcept;
-  // REQUIRES: p.node was pinned. Returns true if nobody pins the node any more.
-  bool unpin(node_id n) noexcept;
+  // Keeps the place and all above it. REQUIRES: p is not laid.
+  void pin(tree_pin& p, tree_place at) noexcept;
+  // Returns whether less of p.node is pinned now. REQUIRES: p is laid.
+  bool unpin(tree_pin& p) noexcept;
+  // Keeps another place instead. Returns whether less is pinned of the node that p was laid on.
+  bool repin(tree_pin& p, tree_place at) noexcept;
   // Where `depth` whole blocks end on the path of p; splits may have moved it up. REQUIRES: pinned.
   [[nodiscard]] tree_place locate(node_id pinned, std::uint64_t depth) const noexcept;
 
@@ -180,7 +184,8 @@ class radix_tree final : public tree_view {
   }
   [[nodiscard]] std::uint32_t pinned_blocks(node_id n) const noexcept override {
     const tree_node& x = nodes_[n];
-    return x.pins && x.pinned_blocks == 0 ? 1 : x.pinned_blocks;
+    const std::uint32_t depth = x.pins.depth();
+    return depth > x.first_block ? depth - x.first_block : 0;
   }
   [[nodiscard]] bool is_root(node_id n) const noexcept override {
     return nodes_[n].parent == no_node;
@@ -193,7 +198,7 @@ class radix_tree final : public tree_view {
     return all > pinned ? all - pinned : 0;
   }
 
-  [[nodiscard]] std::uint32_t pins(node_id n) const noexcept { return nodes_[n].pins; }
+  [[nodiscard]] const node_pins& pins(node_id n) const noexcept { return nodes_[n].pins; }
   // How deep the pins of n reach, in blocks of its path; 0 without.
   [[nodiscard]] std::int64_t pinned_depth(node_id n) const noexcept;
   // Blocks of pinned paths, those of each pinned node's path counted apart: no less than are
@@ -256,6 +261,7 @@ class radix_tree final : public tree_view {
   node_id split(node_id n, std::uint32_t count);
   void fetch_for_split(node_id n, std::uint32_t count) const noexcept;
   void complete_tail(node_id n, block_id own, std::uint32_t tokens);
+  void move_pins_up(node_id n) noexcept;
 
   // Changes n, which may be pinned and a leaf, and counts anew what can be evicted.
   template <typename Change>

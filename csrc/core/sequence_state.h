@@ -38,7 +38,7 @@ struct sequence_state {
 
   node_id root = no_node;    // of its namespace
   std::int64_t charged = 0;  // blocks allocated and not yet published, for its namespace's quota
-  node_id pinned = no_node;  // node of the pin; a root when nothing matched
+  tree_pin pin;              // on a root when nothing matched
   std::int64_t path_blocks = 0;  // whole blocks of the pinned path
   std::vector<block_id> duplicates;
   sibling_trie::trail siblings;  // of the prompt, to publish from

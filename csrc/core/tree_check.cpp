@@ -28,6 +28,10 @@ std::string radix_tree::check() const {
   std::size_t jumps = 0;
   for (const node_id n : all) {
     const tree_node& x = nodes_[n];
+    if (!x.pins.check(n).empty()) return at_node(x.pins.check(n).c_str(), n);
+    if (x.pins.depth() > x.first_block + blocks(n)) {
+      return at_node("more blocks pinned than there are", n);
+    }
     if (is_root(n)) {
       if (x.tokens != 0 || x.first_block != 0) return at_node("a root with a run", n);
       continue;
@@ -45,8 +49,6 @@ std::string radix_tree::check() const {
     pinned += pinned_depth(n);
     evictable += evictable_blocks(n);
     jumps += x.tokens >= block_tokens();
-    if (x.pinned_blocks > blocks(n)) return at_node("more blocks pinned than there are", n);
-    if (x.pins == 0 && x.pinned_blocks != 0) return at_node("blocks pinned by nobody", n);
     for (const block_id b : tail(n, blocks(n))) {
       if (b < 0 || static_cast<std::uint32_t>(b) >= block_limit_) {
         return at_node("a block out of range", n);

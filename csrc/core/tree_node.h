@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "csrc/core/relaxed.h"
+#include "csrc/core/tree_pin.h"
 
 namespace radixkv::detail {
 
@@ -28,9 +29,8 @@ struct alignas(64) tree_node {
   // With children: hash of the path to the end of the run, from which their jump keys derive
   // (radix_tree.h). Without: what the tables know the node by (radix_tree::table_hashes).
   mutable relaxed<std::uint64_t> path_hash;
-  // For the writer only.
-  std::uint32_t pins;           // sequences that use the run, or part of it
-  std::uint32_t pinned_blocks;  // how much of it they use, at most
+  // For the writer only: of sequences that use the run, part of it, or only what is above it.
+  node_pins pins;
 };
 static_assert(sizeof(tree_node) == 64);
 

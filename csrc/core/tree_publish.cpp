@@ -101,7 +101,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   };
   const std::uint64_t length = left;
   if (grew_own_tail && diverges == no_node && !is_root(at_node) && children(at_node) == 0 &&
-      pins(at_node) <= 1 && done.place.blocks == blocks(at_node)) {
+      !pins(at_node).several() && done.place.blocks == blocks(at_node)) {
     const std::uint32_t before = nodes_[at_node].tokens;
     const std::uint32_t evictable_before = evictable_blocks(at_node);
     if (!append_run(at_node, rest, before + static_cast<std::uint32_t>(length))) return fail();

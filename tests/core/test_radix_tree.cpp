@@ -1,7 +1,7 @@
 // The radix tree against an oracle that is a plain list of token vectors.
 #include <algorithm>
 #include <cstdlib>
-#include <deque>
+#include <list>
 #include <map>
 #include <random>
 
@@ -45,9 +45,8 @@ struct oracle {
 
 struct pinned {
   int space;
-  node_id node;
-  std::uint64_t depth;  // whole blocks
-  tokens path;
+  tree_pin pin;
+  tokens path;  // whole blocks
 };
 
 class tree_test : public ::testing::TestWithParam<std::tuple<int, int, int>> {};
@@ -70,7 +69,7 @@ TEST_P(tree_test, agrees_with_oracle) {
   oracle expected;
   std::vector<node_id> roots;
   for (int i = 0; i < 3; ++i) roots.push_back(tree.add_root());
-  std::deque<pinned> pins;
+  std::list<pinned> pins;
   std::vector<tokens> history;
   std::int64_t evicted = 0;
   std::int64_t partials = 0;
@@ -140,9 +139,9 @@ TEST_P(tree_test, agrees_with_oracle) {
       }
       if (below(3) == 0 && pins.size() < 6) {
         const tree_place p = tree.locate(m.place.node, m.blocks);
-        tree.pin(p);
-        pins.push_back({space, p.node, m.blocks,
-                        tokens(t.begin(), t.begin() + static_cast<long>(m.blocks) * block_tokens)});
+        pins.push_back(
+            {space, {}, tokens(t.begin(), t.begin() + static_cast<long>(m.blocks) * block_tokens)});
+        tree.pin(pins.back().pin, p);
       }
     } else if (what < 8) {
       const tokens t = prompt();
@@ -176,9 +175,9 @@ TEST_P(tree_test, agrees_with_oracle) {
       history.push_back(t);
       if (history.size() > 60) history.erase(history.begin() + static_cast<long>(below(60)));
     } else if (what == 8 && !pins.empty()) {
-      const std::size_t i = below(pins.size());
-      tree.unpin(pins[i].node);
-      pins.erase(pins.begin() + static_cast<long>(i));
+      const auto p = std::next(pins.begin(), static_cast<long>(below(pins.size())));
+      (void)tree.unpin(p->pin);
+      pins.erase(p);
     } else {
       std::vector<node_id> leaves;
       for (const node_id n : tree.all_nodes()) {
@@ -207,6 +206,21 @@ TEST_P(tree_test, agrees_with_oracle) {
       ASSERT_TRUE(
           tree.match(tree.root_handle(roots[static_cast<std::size_t>(p.space)]), p.path, {}, m));
       ASSERT_EQ(m.tokens, p.path.size()) << "a pinned prefix went";
+    }
+    // Nothing more than is pinned stays.
+    for (const node_id n : tree.all_nodes()) {
+      if (op % 16 != 0 || pins.empty() || tree.is_root(n) || tree.children(n) != 0) continue;
+      const tokens whole = path_of(n, tree.tokens(n));
+      std::size_t kept = 0;
+      for (const pinned& p : pins) {
+        if (roots[static_cast<std::size_t>(p.space)] == tree.root_of(n) &&
+            p.path.size() <= whole.size() &&
+            std::equal(p.path.begin(), p.path.end(), whole.begin())) {
+          kept = std::max(kept, p.path.size() / static_cast<std::size_t>(block_tokens));
+        }
+      }
+      const std::size_t above = tree.first_block(n);
+      ASSERT_EQ(tree.pinned_blocks(n), kept > above ? kept - above : 0) << "operation " << op;
     }
     if (op % checked_every == 0 || op < 500) {
       ASSERT_EQ(tree.check(), "") << "operation " << op;
