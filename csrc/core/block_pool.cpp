@@ -9,25 +9,24 @@ namespace radixkv::detail {
 
 namespace {
 
-// Blocks that are looked at together: a line of states.
-constexpr std::size_t group = 16;
-
-// Whether `group` ids follow one another and nothing is to be said of these blocks. All of it
-// before the first decision, so that loads overlap: follow_on and then the states took a tenth
-// longer to evict. REQUIRES: there are states for ids[0] … ids[0] + group − 1.
+// Whether four vectors of four ids each follow one another and, if `states` are given, all states
+// of these blocks are 0. All of it before the first decision, so that loads overlap. REQUIRES:
+// there are states for ids[0] … ids[0] + 15.
+template <bool with_states>
 bool is_plain_group(const block_id* ids, const std::uint32_t* states) noexcept {
   using four = std::uint32_t __attribute__((vector_size(16)));
-  constexpr int parts = static_cast<int>(group) / 4;
   const auto first = static_cast<std::uint32_t>(ids[0]);
-  const std::uint32_t* const of_first = states + first;
   four next = four{0, 1, 2, 3} + first;
   four wrong{};
-  for (int i = 0; i < parts; ++i) {
+  for (int i = 0; i < 4; ++i) {
     four id;
-    four state;
     std::memcpy(&id, ids + 4 * i, sizeof id);
-    std::memcpy(&state, of_first + 4 * i, sizeof state);
-    wrong |= (id ^ next) | state;
+    wrong |= id ^ next;
+    if constexpr (with_states) {
+      four state;
+      std::memcpy(&state, states + first + 4 * i, sizeof state);
+      wrong |= state;
+    }
     next += 4;
   }
   using two = std::uint64_t __attribute__((vector_size(16)));
@@ -35,12 +34,20 @@ bool is_plain_group(const block_id* ids, const std::uint32_t* states) noexcept {
   return (w[0] | w[1]) == 0;
 }
 
+// Whether one of 16 states is not 0.
+bool is_any_set(const std::uint32_t* states) noexcept {
+  std::uint32_t any = 0;
+  for (int i = 0; i < 16; ++i) any |= states[i];
+  return any != 0;
+}
+
 }  // namespace
 
 bool block_pool::create(std::int64_t blocks, bool lists) {
   blocks_ = blocks;
   const auto n = static_cast<std::size_t>(blocks);
-  return state_.reserve(n) && stack_.reserve(n) && (!lists || queue_.reserve(n));
+  return state_.reserve(n) && noted_.reserve(note_words()) && stack_.reserve(n) &&
+         (!lists || queue_.reserve(n));
 }
 
 bool block_pool::allocate(std::span<block_id> out) noexcept {
@@ -110,6 +117,12 @@ void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
   forked_ += is_forked(now) - is_forked(state);
   tree_shared_.change(state >> 31, now >> 31);
   state = now;
+  std::uint64_t& notes = noted_[index(b) / group / 64];
+  if (now != 0) {
+    notes |= note_bit(b);
+  } else if (!is_any_set(state_.data() + index(b) / group * group)) {
+    notes &= ~note_bit(b);
+  }
 }
 
 // Lets go of blocks, last first. Consecutive ids go as one run.
@@ -127,6 +140,7 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) n
     pushed = {first, pushed.count + count};
     return goes_on;
   };
+  constexpr block_id last = static_cast<block_id>(group) - 1;  // of a group
   const block_id* const begin = held.data();
   std::size_t left = held.size();
   bool whole = true;  // the blocks before were one run: the next may be, too
@@ -134,7 +148,10 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) n
     if (left >= 3 * group) prefetch(begin[left - 3 * group]);
     if (whole && left >= group) {
       const block_id* const ids = begin + left - group;
-      if (ids[0] <= fresh_ - static_cast<std::int64_t>(group) && is_plain_group(ids, states)) {
+      const bool inside = ids[0] <= fresh_ - static_cast<std::int64_t>(group);
+      const bool noted = inside && (is_noted(ids[0]) || is_noted(ids[0] + last));
+      if (inside &&
+          (noted ? is_plain_group<true>(ids, states) : is_plain_group<false>(ids, states))) {
         (void)push(ids[0], static_cast<std::int32_t>(group));
         left -= group;
         continue;
@@ -144,7 +161,7 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) n
     const std::size_t until = left > group ? left - group : 0;
     for (; left > until; --left) {
       const block_id b = begin[left - 1];
-      const std::uint32_t was = states[index(b)];
+      const std::uint32_t was = state(b);
       if (was == 0) [[likely]] {
         if (!push(b, 1)) whole = false;
       } else if (is_shared(was)) {
@@ -239,6 +256,11 @@ std::string block_pool::check(const std::vector<bool>& held) const {
   std::int64_t tree = 0;
   for (std::int64_t b = 0; b < fresh_; ++b) {
     const std::uint32_t s = state_[static_cast<std::size_t>(b)];
+    if (b % static_cast<std::int64_t>(group) == 0 &&
+        is_noted(static_cast<block_id>(b)) != is_any_set(&state_[static_cast<std::size_t>(b)])) {
+      return "it is noted wrongly whether block " + std::to_string(b) + " or one of the next 15 " +
+             "has a state";
+    }
     const bool gone = on_stack[static_cast<std::size_t>(b)];
     if (s != 0 && gone) {
       return "free block " + std::to_string(b) + " has state " + std::to_string(s);

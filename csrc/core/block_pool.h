@@ -8,8 +8,9 @@
 //    before, it retires instead of becoming free; first in, first out.
 // 5. A block's state is what there is to say beside "one holder": it is 0 of free blocks, of a
 //    sequence's own and of the index's own. So to allocate, publish and free, which is what happens
-//    to nearly all blocks, no state is written. Of a block with one holder it does not say whether
-//    that is the index: who asks knows.
+//    to nearly all blocks, no state is written; and mostly none is read: there is a bit for every
+//    16 blocks, which is set if a state of theirs is not 0. Of a block with one holder a state does
+//    not say whether that is the index: who asks knows.
 //
 // Thread-safety: none; the cache's lock guards it.
 #pragma once
@@ -33,7 +34,7 @@ class block_pool {
   [[nodiscard]] bool create(std::int64_t blocks, bool lists = false);
   // Takes the memory of all blocks' states now. False if the system refuses.
   [[nodiscard]] bool prefault() noexcept {
-    return state_.populate(static_cast<std::size_t>(blocks_));
+    return state_.populate(static_cast<std::size_t>(blocks_)) && noted_.populate(note_words());
   }
 
   [[nodiscard]] std::int64_t blocks() const noexcept { return blocks_; }
@@ -49,8 +50,8 @@ class block_pool {
   [[nodiscard]] std::int64_t high_water() const noexcept { return fresh_; }
   // Host bytes that grow with the blocks in use.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(fresh_) * 4 + runs_high_water_ * sizeof(run) +
-           queue_high_water_ * sizeof(retiring_run);
+    return static_cast<std::size_t>(fresh_) * 4 + static_cast<std::size_t>(fresh_) / group / 8 +
+           runs_high_water_ * sizeof(run) + queue_high_water_ * sizeof(retiring_run);
   }
 
   // Takes out.size() blocks, each held by one sequence; all or none. O(1) per block.
@@ -77,11 +78,11 @@ class block_pool {
   [[nodiscard]] bool tree_shares(block_id b) const noexcept { return (state(b) & tree_bit) != 0; }
 
   // A mark for the owner's use, cleared when the block is freed (has the block rows of logits?).
-  void set_mark(block_id b) noexcept { state_[index(b)] |= mark_bit; }
+  void set_mark(block_id b) noexcept { add_to_state(b, mark_bit); }
   [[nodiscard]] bool marked(block_id b) const noexcept { return (state(b) & mark_bit) != 0; }
 
   // A list outside names the block now; and, once unlisted, may do so until it has been free again.
-  void list(block_id b) noexcept { state_[index(b)] |= named_bit | listed_bit; }
+  void list(block_id b) noexcept { add_to_state(b, named_bit | listed_bit); }
   void unlist(block_id b) noexcept { state_[index(b)] &= ~listed_bit; }
   [[nodiscard]] bool listed(block_id b) const noexcept { return (state(b) & listed_bit) != 0; }
   [[nodiscard]] bool named(block_id b) const noexcept { return (state(b) & named_bit) != 0; }
@@ -91,13 +92,17 @@ class block_pool {
   void retire(std::uint64_t reached) noexcept;
 
   // Hint that b's state will be read soon.
-  void prefetch(block_id b) const noexcept { __builtin_prefetch(&state_[index(b)]); }
+  void prefetch(block_id b) const noexcept {
+    if (is_noted(b)) __builtin_prefetch(&state_[index(b)]);
+  }
 
   // Empty if the invariants hold. `held`: for each block, whether somebody holds it; empty: not
   // known.
   [[nodiscard]] std::string check(const std::vector<bool>& held = {}) const;
 
  private:
+  // Blocks that are looked at together: a line of states.
+  static constexpr std::size_t group = 16;
   struct run {
     block_id first;
     std::int32_t count;
@@ -116,7 +121,24 @@ class block_pool {
     assert(b >= 0 && b < fresh_);
     return static_cast<std::size_t>(b);
   }
-  [[nodiscard]] std::uint32_t state(block_id b) const noexcept { return state_[index(b)]; }
+  [[nodiscard]] std::uint32_t state(block_id b) const noexcept {
+    return is_noted(b) ? state_[index(b)] : 0;
+  }
+  // Whether a state of the `group` blocks that b is one of may not be 0.
+  [[nodiscard]] bool is_noted(block_id b) const noexcept {
+    return (noted_[index(b) / group / 64] & note_bit(b)) != 0;
+  }
+  [[nodiscard]] std::size_t note_words() const noexcept {
+    return static_cast<std::size_t>(blocks_) / group / 64 + 1;
+  }
+  [[nodiscard]] std::uint64_t note_bit(block_id b) const noexcept {
+    return std::uint64_t{1} << index(b) / group % 64;
+  }
+  void note(block_id b) noexcept { noted_[index(b) / group / 64] |= note_bit(b); }
+  void add_to_state(block_id b, std::uint32_t bits) noexcept {
+    note(b);
+    state_[index(b)] |= bits;
+  }
   static std::uint32_t holders_in(std::uint32_t s) noexcept { return 1 + (s & count_mask); }
   static bool is_shared(std::uint32_t s) noexcept { return (s & count_mask) > 0; }
   static bool is_forked(std::uint32_t s) noexcept { return (s & count_mask) > s >> 31; }
@@ -147,8 +169,9 @@ class block_pool {
   running_total tree_shared_;
   std::int64_t tree_held_ = 0;
   stable_array<std::uint32_t> state_;
-  stable_array<run> stack_;           // of runs
-  stable_array<retiring_run> queue_;  // empty unless blocks may retire
+  stable_array<std::uint64_t> noted_;  // a bit for each group: whether a state is not 0
+  stable_array<run> stack_;            // of runs
+  stable_array<retiring_run> queue_;   // empty unless blocks may retire
 };
 
 }  // namespace radixkv::detail

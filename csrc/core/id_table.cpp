@@ -74,10 +74,20 @@ std::uint32_t id_table::insert(const probe& end, std::uint32_t id) noexcept {
   return end.hash_;
 }
 
+// By its id, which hardly ever comes twice in a line.
 std::size_t id_table::index_of(std::uint32_t hash, std::uint32_t id) const noexcept {
-  probe p = find(hash);
-  for (std::uint32_t found = p.next(); found != id; found = p.next()) assert(found != none);
-  return p.at_;
+  const table& t = current();
+  const std::uint64_t wanted = slot_line::pack(hash, id);
+  count_lookups();
+  for (std::size_t line = t.home(hash);; line = (line + 1) & t.line_mask) {
+    const std::size_t begin = line * slot_line::size;
+    for (std::uint32_t m = slot_line::naming(&t.slots[begin], id); m != 0; m &= m - 1) {
+      const std::size_t at = begin + slot_line::first(m);
+      if (t.slots[at].load(std::memory_order_relaxed) == wanted) return at;
+    }
+    assert(slot_line::empty(&t.slots[begin]) == 0);
+    count_entries(slot_line::entries_counted);
+  }
 }
 
 void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to) noexcept {
@@ -91,11 +101,15 @@ void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to)
 void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
   constexpr std::size_t nothing = ~std::size_t{0};
   std::size_t at = index_of(hash, id);
-  table& t = *tables_.back();
+  table& t = *current_.load(std::memory_order_relaxed);
   slot_line::slot* const slots = t.slots.data();
   write_guard writing(version_);
   --size_;
   std::size_t line = at / slot_line::size;
+  if (slots[line * slot_line::size + slot_line::size - 1].load(std::memory_order_relaxed) == 0) {
+    slots[at].store(0, std::memory_order_relaxed);  // the line was not full: the usual case
+    return;
+  }
   while (slot_line::empty(slots + line * slot_line::size) == 0) {
     std::size_t from = line;
     std::size_t moves = nothing;

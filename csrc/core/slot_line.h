@@ -1,6 +1,6 @@
 // A cache line of slots of a hash table, looked at as a whole: which of them are empty, and which
-// have a hash. A slot is 0 if it is empty; else the hash, and the complement of an id that is not
-// 0xffffffff.
+// have a hash or name an id. A slot is 0 if it is empty; else the hash, and the complement of an id
+// that is not 0xffffffff.
 //
 // Sets of slots are masks of 16 bits, two for each slot, of which one counts: first() gives the
 // number of the lowest. Other threads may be writing: what a mask says is checked at the slot.
@@ -59,6 +59,9 @@ inline constexpr std::uint64_t entries_counted = 4;
 [[nodiscard]] inline std::uint32_t empty(const slot* line) noexcept {
   return equal_words(line, 0) & 0x5555u;
 }
+[[nodiscard]] inline std::uint32_t naming(const slot* line, std::uint32_t id) noexcept {
+  return equal_words(line, ~id) & 0x5555u;
+}
 
 #else
 
@@ -74,6 +77,14 @@ inline constexpr std::uint64_t entries_counted = 4;
   std::uint32_t mask = 0;
   for (std::size_t i = 0; i < size; ++i) {
     mask |= static_cast<std::uint32_t>(line[i].load(std::memory_order_relaxed) == 0) << (2 * i);
+  }
+  return mask;
+}
+[[nodiscard]] inline std::uint32_t naming(const slot* line, std::uint32_t wanted) noexcept {
+  std::uint32_t mask = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::uint64_t s = line[i].load(std::memory_order_relaxed);
+    mask |= static_cast<std::uint32_t>(id(s) == wanted) << (2 * i);
   }
   return mask;
 }

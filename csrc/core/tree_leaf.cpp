@@ -49,7 +49,13 @@ void radix_tree::unregister_leaf(node_id n) noexcept {
   tree_node& up = nodes_[x.parent];
   write_guard writing(up.child_changes);
   const std::uint32_t before = up.children;
-  if (before >= 2) remove_sibling(x.parent, n);
+  if (before >= 2) {
+    if (h.child != 0 && is_alone(x)) {
+      child_table_.erase(h.child, n);
+    } else {
+      remove_sibling(x.parent, n);
+    }
+  }
   up.child = up.child ^ n;
   up.children = before - 1;
   if (before == 2) remove_sibling(x.parent, up.child);

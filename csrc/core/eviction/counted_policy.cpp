@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "csrc/core/eviction/node_states.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
@@ -10,14 +9,14 @@ namespace radixkv::detail {
 void counted_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   tree_ = &tree;
   capacity_blocks_ = capacity_blocks;
-  states_ = {};
+  states_ = node_array<node_state>(capacity_blocks);
   live_ = 0;
   lost_ = false;
   tick_ = 0;
   clear_queues();
 }
 
-bool counted_policy::make_room(node_id limit) noexcept { return grow_to(states_, limit); }
+bool counted_policy::make_room(node_id limit) noexcept { return states_.grow_to(limit); }
 
 void counted_policy::on_insert(node_id n) {
   state(n) = {};
@@ -55,9 +54,7 @@ void counted_policy::on_unpin(node_id n) {
   if (!tree_->is_root(n) && tree_->children(n) == 0) enqueue(n);
 }
 
-std::size_t counted_policy::bytes() const noexcept {
-  return states_.capacity() * sizeof(node_state) + queue_bytes();
-}
+std::size_t counted_policy::bytes() const noexcept { return states_.bytes() + queue_bytes(); }
 
 std::string counted_policy::check() const {
   std::size_t queued = 0;

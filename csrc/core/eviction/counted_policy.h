@@ -14,8 +14,8 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "csrc/core/eviction/node_array.h"
 #include "csrc/core/eviction/node_queue.h"
 #include "radixkv/eviction_policy.h"
 
@@ -89,7 +89,7 @@ class counted_policy : public eviction_policy {
  private:
   void renumber();
 
-  std::vector<node_state> states_;
+  node_array<node_state> states_;
   bool inherit_tick_;
   std::uint32_t tick_ = 0, tick_limit_;
 };

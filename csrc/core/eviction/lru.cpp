@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
-#include "csrc/core/eviction/node_states.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
-void lru_policy::attach(const tree_view& tree, std::int64_t) {
+void lru_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   tree_ = &tree;
-  own_ = {};
+  if (shared_.states == nullptr) own_ = node_array<node_state>(capacity_blocks);
   queue_.clear();
   heap_ = {};
   heap_live_ = 0;
@@ -18,7 +17,7 @@ void lru_policy::attach(const tree_view& tree, std::int64_t) {
 }
 
 bool lru_policy::make_room(node_id limit) noexcept {
-  return shared_.states != nullptr || grow_to(own_, limit);
+  return shared_.states != nullptr || own_.grow_to(limit);
 }
 
 void lru_policy::on_insert(node_id n) {
@@ -120,8 +119,7 @@ node_id lru_policy::find_lost() {
 }
 
 std::size_t lru_policy::bytes() const noexcept {
-  return own_.capacity() * sizeof(node_state) + queue_.bytes() +
-         heap_.capacity() * sizeof(early_entry);
+  return own_.bytes() + queue_.bytes() + heap_.capacity() * sizeof(early_entry);
 }
 
 std::string lru_policy::check() const {

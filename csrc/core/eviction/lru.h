@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "csrc/core/eviction/node_array.h"
 #include "csrc/core/eviction/recency_queue.h"
 #include "radixkv/eviction_policy.h"
 
@@ -42,8 +43,8 @@ class lru_policy final : public eviction_policy {
   // States of nodes, of which several policies have some each: a part's nodes are those of which
   // `parts` says so. Whoever gives them makes room in both, and attaches them.
   struct shared_states {
-    std::vector<lru_state>* states;
-    const std::vector<node_id>* parts;
+    node_array<lru_state>* states;
+    const node_array<node_id>* parts;
     node_id part;
   };
 
@@ -104,8 +105,8 @@ class lru_policy final : public eviction_policy {
 
   const tree_view* tree_ = nullptr;
   shared_states shared_{};
-  std::vector<node_state> own_;
-  std::vector<node_state>& states_ = own_;  // by node id
+  node_array<node_state> own_;
+  node_array<node_state>& states_ = own_;  // by node id
   recency_queue queue_;
   std::vector<early_entry> heap_;  // min-heap by tick
   std::size_t heap_live_ = 0;      // nodes whose place is in_heap

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <new>
 
-#include "csrc/core/eviction/node_states.h"
-
 namespace radixkv::detail {
 
 void namespace_quotas::attach(const tree_view& view) {
@@ -26,7 +24,7 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
   node_id last = root;
   for (const node_id n : nodes) last = std::max(last, n);
   const node_id limit = std::max(limit_, last + 1);
-  if (!grow_to(states_, limit) || !grow_to(roots_, limit, no_node)) throw std::bad_alloc();
+  if (!states_.grow_to(limit) || !roots_.grow_to(limit, no_node)) throw std::bad_alloc();
   quota& made = *quotas_.emplace(root, std::move(q)).first->second;
   roots_[root] = root;
   for (const node_id n : nodes) {
@@ -60,7 +58,7 @@ void namespace_quotas::charge(node_id root, std::int64_t blocks) noexcept {
 
 bool namespace_quotas::make_room(node_id limit) noexcept {
   limit_ = std::max(limit_, limit);
-  return quotas_.empty() || (grow_to(states_, limit_) && grow_to(roots_, limit_, no_node));
+  return quotas_.empty() || (states_.grow_to(limit_) && roots_.grow_to(limit_, no_node));
 }
 
 void namespace_quotas::on_insert(node_id n) {
@@ -113,8 +111,7 @@ void namespace_quotas::on_request(const request_info& request) {
 
 std::size_t namespace_quotas::bytes() const noexcept {
   // A node of the hash map: contents, links.
-  std::size_t n = roots_.capacity() * sizeof(node_id) + states_.capacity() * sizeof(lru_state) +
-                  quotas_.size() * (sizeof(quota) + 48);
+  std::size_t n = roots_.bytes() + states_.bytes() + quotas_.size() * (sizeof(quota) + 48);
   for (const auto& [root, q] : quotas_) n += q->order.bytes();
   return n;
 }

@@ -11,9 +11,9 @@
 #include <span>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 #include "csrc/core/eviction/lru.h"
+#include "csrc/core/eviction/node_array.h"
 #include "csrc/core/room_bounds.h"
 #include "radixkv/eviction_policy.h"
 
@@ -88,8 +88,8 @@ class namespace_quotas {
   const tree_view* view_ = nullptr;
   node_id limit_ = 0;                                           // ids below it may come
   std::unordered_map<node_id, std::unique_ptr<quota>> quotas_;  // by root
-  std::vector<lru_state> states_;  // of all orders: those of a node are its quota's
-  std::vector<node_id> roots_;     // of each node in a namespace with a quota; of the root too
+  node_array<lru_state> states_;  // of all orders: those of a node are its quota's
+  node_array<node_id> roots_;     // of each node in a namespace with a quota; of the root too
 };
 
 }  // namespace radixkv::detail

@@ -33,7 +33,7 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   refresh_keys();
   shadow_.reset(capacity_blocks);
   statistics_ = {};
-  ends_ = {};
+  ends_ = node_array<run_id>(capacity_blocks);
   orphans_ = {};
   unplaced_ = 0;
   now_ = 0;

@@ -30,6 +30,7 @@
 #include "csrc/core/eviction/key_queue.h"
 #include "csrc/core/eviction/lru_guard.h"
 #include "csrc/core/eviction/lru_shadow.h"
+#include "csrc/core/eviction/node_array.h"
 #include "csrc/core/eviction/reuse_index_options.h"
 #include "csrc/core/eviction/run_history.h"
 #include "csrc/core/eviction/turn_log.h"
@@ -138,7 +139,7 @@ class reuse_index_policy final : public eviction_policy {
   lru_shadow shadow_;
   lru_guard guard_;
   policy_statistics statistics_;
-  std::vector<run_id> ends_;      // by node: the run in which its last block lies
+  node_array<run_id> ends_;       // by node: the run in which its last block lies
   std::vector<node_id> orphans_;  // leaves let go of that no request has told about
   std::size_t unplaced_ = 0;      // nodes whose end is no_run
   std::uint32_t now_ = 0;         // turn

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <new>
 
-#include "csrc/core/eviction/node_states.h"
 #include "csrc/core/eviction/reuse_index.h"
 
 namespace radixkv::detail {
@@ -38,7 +37,7 @@ bool reuse_index_policy::room_for_runs(std::size_t runs) noexcept {
 // a request does is seen to when it comes: many may end between two changes.
 bool reuse_index_policy::make_room(node_id limit) noexcept {
   if (!room_for_runs(runs_of_adoption())) return false;
-  if (!grow_to(ends_, limit, no_run)) return false;
+  if (!ends_.grow_to(limit, no_run)) return false;
   runs_.allow(allowance());
   try {
     if (orphans_.capacity() < unplaced_ + 1) orphans_.reserve(2 * unplaced_ + 16);
@@ -55,8 +54,7 @@ std::size_t reuse_index_policy::history_bytes() const {
 }
 
 std::size_t reuse_index_policy::bytes() const noexcept {
-  return remembered_bytes() + ends_.capacity() * sizeof(run_id) +
-         orphans_.capacity() * sizeof(node_id);
+  return remembered_bytes() + ends_.bytes() + orphans_.capacity() * sizeof(node_id);
 }
 
 std::size_t reuse_index_policy::remembered_bytes() const {

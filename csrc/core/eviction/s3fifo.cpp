@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <new>
 
-#include "csrc/core/eviction/node_states.h"
-
 namespace radixkv::detail {
 
 std::uint32_t s3fifo_policy::path_hash_tokens(std::uint32_t block_tokens) const noexcept {
@@ -13,14 +11,14 @@ std::uint32_t s3fifo_policy::path_hash_tokens(std::uint32_t block_tokens) const 
 
 void s3fifo_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   small_blocks_ = ghost_blocks_ = 0;
-  prints_ = {};
+  prints_ = node_array<std::uint32_t>(capacity_blocks);
   ghosts_ = {};
   ghost_count_ = {};
   counted_policy::attach(tree, capacity_blocks);
 }
 
 bool s3fifo_policy::make_room(node_id limit) noexcept {
-  return grow_to(prints_, limit) && counted_policy::make_room(limit);
+  return prints_.grow_to(limit) && counted_policy::make_room(limit);
 }
 
 void s3fifo_policy::on_insert(node_id n) {
@@ -136,7 +134,7 @@ void s3fifo_policy::compact_queues() {
 
 std::size_t s3fifo_policy::queue_bytes() const {
   // A hash map's node: key, value, hash link; and its bucket.
-  return queues_[0].bytes() + queues_[1].bytes() + prints_.capacity() * sizeof(std::uint32_t) +
+  return queues_[0].bytes() + queues_[1].bytes() + prints_.bytes() +
          ghosts_.size() * sizeof(ghost) + ghost_count_.size() * 24 +
          ghost_count_.bucket_count() * sizeof(void*);
 }

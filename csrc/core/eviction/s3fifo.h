@@ -12,7 +12,6 @@
 
 #include <deque>
 #include <unordered_map>
-#include <vector>
 
 #include "csrc/core/eviction/counted_policy.h"
 
@@ -61,7 +60,7 @@ class s3fifo_policy final : public counted_policy {
 
   node_queue queues_[2];
   std::int64_t small_blocks_ = 0;
-  std::vector<std::uint32_t> prints_;  // by node: hash of the path to its head; 0: unknown
+  node_array<std::uint32_t> prints_;  // by node: hash of the path to its head; 0: unknown
   std::deque<ghost> ghosts_;
   std::unordered_map<std::uint32_t, std::uint32_t> ghost_count_;  // by print
   std::int64_t ghost_blocks_ = 0;
