@@ -189,8 +189,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   [[nodiscard]] std::int64_t cached_locked(node_id root = no_node) const;
   [[nodiscard]] room_counts counts_locked() const noexcept;
   [[nodiscard]] room_counts counts_of_locked(node_id root) const;
-  [[nodiscard]] room_counts recount_locked(std::span<const node_id> nodes,
-                                           std::string_view space) const;
+  [[nodiscard]] room_counts recount_locked(node_id root, std::span<const node_id> nodes) const;
   [[nodiscard]] std::int64_t walk_locked(block_id spared, node_id root, std::int64_t& beside) const;
   [[nodiscard]] std::string check_room(
       const std::unordered_map<node_id, std::vector<node_id>>&) const;
@@ -220,7 +219,6 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   [[nodiscard]] std::string check_hints() const;
   // Hashes of what the sequence has published, where the policy or announcements need them.
   void complete_path_hashes(sequence_state& s) const noexcept;
-  void charge_locked(sequence_state& s, std::int64_t blocks) noexcept;
   [[nodiscard]] result<mark_id> make_hint_locked(sequence_state& s, mark_kind kind, double rank,
                                                  double expires);
   void leave_hints_locked(sequence_state& s, node_id end) noexcept;

@@ -102,7 +102,7 @@ std::int64_t cache_core::evict(std::int64_t n) {
   if (n <= 0) return 0;
   guard lock(*this);
   const stage_timer timing(stage_times_of_thread().evict);
-  return evict_locked(n);
+  return evict_locked(std::min(n, pool_.blocks()));
 }
 
 std::int64_t cache_core::clear() {

@@ -177,7 +177,11 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   }
   std::vector<node_id> nodes;
   const bool first = root && !policy_->quotas().has(root->node);
-  if (first) nodes = nodes_by_root_locked()[root->node];
+  room_counts counts;
+  if (first) {
+    nodes = nodes_by_root_locked()[root->node];
+    counts = recount_locked(root->node, nodes);
+  }
   const auto [at, added] = quota_limits_.try_emplace(std::move(name), blocks);
   try {
     if (root) policy_->set_quota(root->node, blocks, nodes);
@@ -187,10 +191,7 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   }
   at->second = blocks;
   if (!root) return {};
-  if (first) policy_->quotas().count(root->node, recount_locked(nodes, space));
-  for (const sequence_state* s = open_; s && first; s = s->next) {
-    if (s->root == root->node) policy_->quotas().charge(s->root, s->charged);
-  }
+  if (first) policy_->quotas().count(root->node, counts);
   if (const std::int64_t excess = policy_->excess(root->node, 0); excess > 0) {
     evict_of_locked(root->node, excess);
   }
@@ -232,8 +233,6 @@ std::string cache_core::check_hints() const {
   }
   if (depths != pinned_depths_.now() || lacking != pins_lacking_)
     return "pinned prefixes miscounted";
-  std::unordered_map<node_id, std::int64_t> charged;
-  for (const sequence_state* s = open_; s; s = s->next) charged[s->root] += s->charged;
   const namespace_quotas& quotas = policy_->quotas();
   for (const node_id n : tree_.all_nodes()) {
     if (!tree_.is_root(n)) continue;
@@ -241,17 +240,11 @@ std::string cache_core::check_hints() const {
     if (quotas.has(n) != (limit != quota_limits_.end())) {
       return "the quota of root " + std::to_string(n) + " is not its namespace's";
     }
-    if (!quotas.has(n)) continue;
-    if (quotas.limit(n) != limit->second || quotas.taken(n) - quotas.cached(n) != charged[n]) {
-      return "the quota of root " + std::to_string(n) + " is miscounted";
+    if (quotas.has(n) && quotas.limit(n) != limit->second) {
+      return "the quota of root " + std::to_string(n) + " is not what was set";
     }
   }
   return {};
-}
-
-void cache_core::charge_locked(sequence_state& s, std::int64_t blocks) noexcept {
-  s.charged += blocks;
-  if (!policy_->quotas().empty()) policy_->quotas().charge(s.root, blocks);
 }
 
 result<std::vector<std::byte>> cache_core::save_policy() const try {

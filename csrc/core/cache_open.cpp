@@ -136,7 +136,9 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
+    const node_id matched_at = s.pin.node;
     unpin_locked(s.pin);
+    if (whole > 0) policy_->on_unused(matched_at);
   };
   try {
     bool obtained = obtain_locked(wanted, *root, source);
@@ -160,13 +162,12 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
     forget_root_locked(*root);
     throw;
   }
-  if (whole > 0) policy_->on_used(place.node);
+  if (whole > 0) policy_->on_used(place.node, place.blocks);
   s.table.swap(c.table);
   s.table.resize(static_cast<std::size_t>(total));
   const std::span<block_id> own =
       std::span(s.table).subspan(static_cast<std::size_t>(total - wanted));
   (void)pool_.allocate(own);
-  charge_locked(s, wanted);
   if (borrow) {
     s.table[static_cast<std::size_t>(whole)] = source;
   } else if (source != no_block) {

@@ -15,7 +15,8 @@ std::int64_t cache_core::cached_locked(node_id root) const {
 }
 
 room_counts cache_core::counts_locked() const noexcept {
-  room_counts counts{tree_.pinned_depths(), pool_.tree_shared(), tree_.evictable_in_leaves()};
+  room_counts counts{tree_.pinned_depths(), pool_.tree_shared(), tree_.evictable_in_leaves(),
+                     pool_.used() - pool_.tree_held()};
   counts.beside += pinned_depths_;
   counts.beside += borrowed_;
   return counts;
@@ -36,9 +37,8 @@ void cache_core::count_for_locked(node_id root) noexcept {
   counts_before_ = now;
 }
 
-// The counts of a namespace from all of its nodes.
-room_counts cache_core::recount_locked(std::span<const node_id> nodes,
-                                       std::string_view space) const {
+// The counts of a namespace from all of its nodes and sequences. May throw std::bad_alloc.
+room_counts cache_core::recount_locked(node_id root, std::span<const node_id> nodes) const {
   room_counts counts;
   for (const node_id n : nodes) {
     counts.pinned.change(0, tree_.pinned_depth(n));
@@ -47,9 +47,22 @@ room_counts cache_core::recount_locked(std::span<const node_id> nodes,
       counts.beside.change(0, pool_.tree_shares(b) ? 1 : 0);
     }
   }
+  const std::string_view space = spaces_.name_of(root);
   for (const auto& [mark, pin] : pins_) {
     if (pin.space == space) counts.beside.change(0, pin.depth);
   }
+  std::unordered_set<block_id> outside;
+  const auto add = [&](std::span<const block_id> held) {
+    for (const block_id b : held) {
+      if (!pool_.tree_shares(b)) outside.insert(b);
+    }
+  };
+  for (const sequence_state* s = open_; s; s = s->next) {
+    if (s->root != root) continue;
+    add(std::span(s->table).subspan(static_cast<std::size_t>(s->path_blocks)));
+    add(s->duplicates);
+  }
+  counts.outside = static_cast<std::int64_t>(outside.size());
   return counts;
 }
 
@@ -203,13 +216,16 @@ std::string cache_core::check_room(
   };
   if (wrong(no_node, walked_)) return "more or less can be evicted than the bounds say";
   const namespace_quotas& quotas = policy_->quotas();
-  for (const auto& [root, nodes] : below) {
-    if (!quotas.has(root)) continue;
+  for (const node_id root : tree_.all_nodes()) {
+    if (!tree_.is_root(root) || !quotas.has(root)) continue;
+    const auto at = below.find(root);
+    const std::span<const node_id> nodes =
+        at == below.end() ? std::span<const node_id>() : std::span(at->second);
     const std::string name = "the room of root " + std::to_string(root);
     const room_counts is = quotas.counts(root);
-    const room_counts should = recount_locked(nodes, spaces_.name_of(root));
+    const room_counts should = recount_locked(root, nodes);
     if (is.pinned.now() != should.pinned.now() || is.beside.now() != should.beside.now() ||
-        is.in_leaves != should.in_leaves) {
+        is.in_leaves != should.in_leaves || is.outside != should.outside) {
       return name + " is miscounted";
     }
     if (wrong(root, quotas.walked(root))) return name + " is not within its bounds";

@@ -302,8 +302,8 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
     if (policy_) policy_->on_trim(n, count);
     return;
   }
-  if (policy_) policy_->on_remove(n, evicted);
   if (!x.pins.empty()) move_pins_up(n);
+  if (policy_) policy_->on_remove(n, evicted);
   const node_id up = x.parent;
   const block_lists::chunk c =
       total > tree_node::inline_blocks ? x.list[1].load() : block_lists::chunk{0};

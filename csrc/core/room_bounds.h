@@ -44,15 +44,17 @@ struct room_counts {
   // Of prefixes that stay, each counted apart, and those that sequences hold beside the index.
   running_total beside;
   std::int64_t in_leaves = 0;  // blocks of leaves that no pin keeps
+  std::int64_t outside = 0;    // blocks that sequences hold and the index does not
 
   room_counts& operator+=(const room_counts& o) noexcept {
     pinned += o.pinned;
     beside += o.beside;
     in_leaves += o.in_leaves;
+    outside += o.outside;
     return *this;
   }
   [[nodiscard]] room_counts operator-(const room_counts& o) const noexcept {
-    return {pinned - o.pinned, beside - o.beside, in_leaves - o.in_leaves};
+    return {pinned - o.pinned, beside - o.beside, in_leaves - o.in_leaves, outside - o.outside};
   }
 };
 

@@ -36,7 +36,7 @@ void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
   const bool less = tree_.repin(s.pin, place);
   if (place.node != old) {
     policy_->on_pin(place.node);
-    policy_->on_used(place.node);
+    policy_->on_used(place.node, place.blocks);
   }
   if (less) policy_->on_unpin(old);
 }
@@ -107,12 +107,12 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
                  std::span(s.duplicates).last(static_cast<std::size_t>(out.duplicate_blocks)));
   }
   counted_.duplicate_blocks += out.duplicate_blocks;
-  charge_locked(s, -std::min(s.charged, out.new_blocks));
   s.path_blocks += static_cast<std::int64_t>(whole);
   s.committed = done.processed == mine.size() ? n : s.path_blocks * b;
   s.grows_leaf = done.first_taken < done.processed && done.replaced == no_block &&
                  tree_.children(done.end) == 0;
-  // The partial tail is pinned too: to evict it would free nothing while the sequence holds it.
+  // The partial tail is pinned too, whosever block it lies in: what an open sequence has committed
+  // can be matched.
   repin_locked(s, {done.end, done.end_blocks});
   keep_prefix_limit_locked();
 }
@@ -199,7 +199,6 @@ void cache_core::release_locked(sequence_state& s) noexcept {
   if (use.node != no_node) policy_->on_request(use);
   if (s.hints) leave_hints_locked(s, use.node);
   if (pins_lacking_ > 0) settle_pins_locked(s);
-  charge_locked(s, -s.charged);
   pool_.release(std::span(s.table).subspan(static_cast<std::size_t>(s.path_blocks)));
   pool_.release(s.duplicates);
   if (s.slot != no_slot) slots_->unpin(s.slot);

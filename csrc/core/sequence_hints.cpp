@@ -73,6 +73,7 @@ status cache_core::set_priority(sequence_state& s, std::int64_t first, std::int6
     policy_->release(same->mark);
     same->mark = *mark;
     same->lets_go = priority < 0;
+    std::rotate(same, same + 1, ranges.end());  // said last
   } else {
     s.hints->ranges.push_back({first, n, *mark, priority < 0});
   }
@@ -157,12 +158,15 @@ void cache_core::leave_hints_locked(sequence_state& s, node_id end) noexcept {
   double expires = retention::never;
   if (hints.time_to_live != no_mark) expires = now() + hints.ttl_seconds;
 
-  // Those that reach furthest first: on one node a later one replaces what it covers.
-  std::sort(hints.ranges.begin(), hints.ranges.end(), [](const auto& x, const auto& y) {
-    return x.first + x.n != y.first + y.n ? x.first + x.n > y.first + y.n : x.first > y.first;
-  });
+  // Those that reach furthest first, of equal ones the one said last comes last: on one node a
+  // later one replaces what it covers.
+  const auto end_of = [&](const sequence_hints::range& r) {
+    return std::min(depth, (r.first + r.n + b - 1) / b);
+  };
+  std::stable_sort(hints.ranges.begin(), hints.ranges.end(),
+                   [&](const auto& x, const auto& y) { return end_of(x) > end_of(y); });
   for (const sequence_hints::range& r : hints.ranges) {
-    const std::int64_t blocks = std::min(depth, (r.first + r.n + b - 1) / b);
+    const std::int64_t blocks = end_of(r);
     if (r.first / b >= depth) {
       policy_->release(r.mark);
       continue;

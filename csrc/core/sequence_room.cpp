@@ -72,7 +72,6 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
                                      room_locked(static_cast<std::int64_t>(wanted), s.root)};
   }
   (void)pool_.allocate(fresh);
-  charge_locked(s, static_cast<std::int64_t>(wanted));
   for (std::size_t j = 0; j < shared.size(); ++j) {
     const std::size_t i = shared[j];
     const block_id from = s.table[i];
@@ -187,7 +186,6 @@ status cache_core::truncate(sequence_state& s, std::int64_t n) try {
   const std::int64_t b = block_tokens();
   const auto keep = static_cast<std::size_t>((n + b - 1) / b);
   if (keep < s.table.size()) {
-    charge_locked(s, -std::min(s.charged, static_cast<std::int64_t>(s.table.size() - keep)));
     pool_.release(std::span(s.table).subspan(keep));
     s.table.resize(keep);
     s.borrowed_tail = false;

@@ -36,9 +36,8 @@ struct sequence_state {
   std::int64_t cached = 0;   // served by open
   std::int64_t matched = 0;  // found by open
 
-  node_id root = no_node;    // of its namespace
-  std::int64_t charged = 0;  // blocks allocated and not yet published, for its namespace's quota
-  tree_pin pin;              // on a root when nothing matched
+  node_id root = no_node;        // of its namespace
+  tree_pin pin;                  // on a root when nothing matched
   std::int64_t path_blocks = 0;  // whole blocks of the pinned path
   std::vector<block_id> duplicates;
   sibling_trie::trail siblings;  // of the prompt, to publish from

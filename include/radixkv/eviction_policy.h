@@ -116,7 +116,9 @@ class eviction_policy {
   // Leaf n is about to go with its last blocks. parent(n) is still readable; if n is its only child
   // it is about to become a leaf. evicted: by eviction (false: by clear).
   virtual void on_remove(node_id n, bool evicted) = 0;
-  // A request of which n is the deepest node was opened (pinned). Its on_request comes later.
+  // A sequence pins n as the deepest node of its path: one that is opened (and may then be refused,
+  // without an on_request), a fork, or one that has published more. on_unpin follows only where
+  // pinned_blocks(n) falls.
   virtual void on_pin(node_id n) = 0;
   // A sequence let go of n and pinned_blocks(n) has fallen.
   virtual void on_unpin(node_id n) = 0;

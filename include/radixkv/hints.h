@@ -24,8 +24,9 @@ class cache_core;
 // A request that waits (kv_cache::announce). Until it is opened with kv_cache::open or open_batch,
 // or withdrawn, what is cached of its prompt is evicted only when nothing else is left; among
 // announcements the latest gives way first. What is published of the prompt after the announcement
-// is known by hashes, and held in multiples of 128 tokens (of block_tokens, where that is more):
-// the rest, or all of a shorter prompt, is left to the policy unless it is announced again.
+// is known by hashes, and held in multiples of the policy's path_hash_tokens (256 under
+// reuse_index, else 128 or block_tokens, whichever is more): the rest, or all of a shorter prompt,
+// is left to the policy unless it is announced again.
 class RADIXKV_EXPORT announcement {
  public:
   announcement() noexcept = default;  // of nothing

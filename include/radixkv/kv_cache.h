@@ -141,8 +141,8 @@ class RADIXKV_EXPORT kv_cache {
   [[nodiscard]] bool can_allocate(std::int64_t n) const;
 
   // A request waits in the engine's queue: what is cached of its prompt, now or until it is opened,
-  // is evicted last; what is published of it from now on in multiples of 128 tokens, see
-  // announcement. Costs a match, and a hash of every 128 tokens.
+  // is evicted last; what is published of it from now on in steps of some tokens, see announcement.
+  // Costs a match and a hash for each of these steps.
   // Errors: invalid_argument (empty, or longer than the pool can ever hold), busy
   // (max_announcements wait already), out_of_memory.
   [[nodiscard]] result<announcement> announce(std::span<const token_id> tokens,

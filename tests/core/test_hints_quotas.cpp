@@ -72,6 +72,89 @@ TEST_P(hints_quotas, forks_and_growth_count_for_the_quota) {
   EXPECT_FALSE(whole.reserve(1, plan).ok());
 }
 
+// What a fork holds counts, whoever allocated it.
+TEST_P(hints_quotas, forks_that_outlive_their_parents_count_for_the_quota) {
+  ASSERT_TRUE(cache_->set_quota("q", 15).ok());
+  std::vector<sequence> forks;
+  step_plan plan;
+  for (token_id i = 0; i < 3; ++i) {
+    result<sequence> parent = cache_->open(counting(1000 * i, 40), "q", plan);
+    ASSERT_EQ(parent.ok(), i == 0);
+    if (!parent) continue;
+    ASSERT_TRUE(parent->mark_filled(40).ok());
+    forks.push_back(parent->fork().value());
+    parent->release();
+    EXPECT_EQ(cache_->check_invariants(), "");
+  }
+  ASSERT_TRUE(forks[0].truncate(20).ok());
+  EXPECT_EQ(cache_->check_invariants(), "");
+  EXPECT_TRUE(cache_->open(counting(1000, 40), "q", plan).ok());
+}
+
+TEST_P(hints_quotas, a_block_that_two_have_published_counts_once) {
+  ASSERT_TRUE(cache_->set_quota("q", 15).ok());
+  sequence parent = open(counting(0, 40), "q");
+  sequence fork = parent.fork().value();
+  ASSERT_TRUE(fork.commit().ok());
+  ASSERT_TRUE(parent.commit().ok());
+  EXPECT_EQ(cache_->check_invariants(), "");
+  step_plan plan;
+  EXPECT_TRUE(cache_->open(counting(1000, 20), "q", plan).ok());
+}
+
+TEST_P(hints_quotas, sequences_that_were_open_before_the_quota_count) {
+  sequence parent = open(counting(0, 40), "q");
+  sequence fork = parent.fork().value();
+  parent.release();
+  ASSERT_TRUE(cache_->set_quota("q", 15).ok());
+  EXPECT_EQ(cache_->check_invariants(), "");
+  step_plan plan;
+  EXPECT_FALSE(cache_->open(counting(1000, 24), "q", plan).ok());
+  fork.release();
+  EXPECT_TRUE(cache_->open(counting(1000, 24), "q", plan).ok());
+  EXPECT_EQ(cache_->check_invariants(), "");
+}
+
+// Two namespaces whose orders have had nodes of the same id and tick out of turn.
+TEST_P(hints_quotas, what_has_left_one_order_is_not_found_there_in_anothers_place) {
+  options_.blocks = 64;
+  make();
+  const auto path = [](std::initializer_list<std::pair<token_id, std::size_t>> parts) {
+    std::vector<token_id> t;
+    for (const auto& [first, n] : parts) t = then(std::move(t), first, n);
+    return t;
+  };
+  for (const char* q : {"A", "B"}) ASSERT_TRUE(cache_->set_quota(q, 20).ok());
+  const auto kept = path({{600, 48}});
+  const auto others = path({{1200, 4}, {1300, 4}});
+  const auto start = [&](const char* space, token_id base) {
+    published(counting(base + 100, 4), space).release();
+    return open(then(counting(base + 100, 4), base + 7, 1), space);
+  };
+  sequence a = start("A", 0);
+  published(path({{200, 4}, {300, 4}}), "A").release();
+  sequence b = start("B", 1000);
+  published(path({{200, 4}, {400, 4}}), "A").release();
+  published(counting(500, 4), "A").release();
+  published(others, "B").release();
+  published(kept, "A").release();
+  (void)cache_->evict(2);
+  (void)cache_->evict(1);
+  (void)cache_->evict(1);
+  published(path({{1200, 4}, {1400, 4}}), "B").release();
+  published(counting(1500, 4), "B").release();
+  {
+    sequence holds = open(then(kept, 9, 1), "A");
+    (void)cache_->evict(2);
+  }
+  ASSERT_EQ(cache_->check_invariants(), "");
+  const std::int64_t before = cached(others, "B");
+  step_plan plan;
+  EXPECT_TRUE(cache_->open(counting(3000, 32), "A", plan).ok());
+  EXPECT_EQ(cached(others, "B"), before);
+  EXPECT_EQ(cache_->check_invariants(), "");
+}
+
 INSTANTIATE_TEST_SUITE_P(policies, hints_quotas, hint_policies);
 
 }  // namespace

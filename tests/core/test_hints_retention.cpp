@@ -295,6 +295,82 @@ TEST_P(hints_retention, a_sequence_that_publishes_nothing_leaves_nothing) {
   EXPECT_EQ(cache_->statistics().sequence_hints, 0);
 }
 
+TEST_P(hints_retention, a_refused_open_loses_no_end_of_a_session_while_another_uses_its_prefix) {
+  const auto older = counting(1000, 16), prefix = counting(0, 20), t = then(prefix, 100, 20);
+  published(older).release();
+  sequence a = published(t);
+  sequence b = open(then(prefix, 300, 8));  // uses 5 of its 10 blocks
+  ASSERT_TRUE(a.ended().ok());
+  a.release();
+  step_plan plan;
+  ASSERT_FALSE(cache_->open(then(prefix, 5000, 4 * 34), {}, plan));
+  ASSERT_TRUE(b.commit().ok());
+  b.release();
+  published(counting(2000, 16)).release();
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(t), 24);
+  EXPECT_EQ(cached(older), 16);
+}
+
+TEST_P(hints_retention, a_use_of_a_prefix_leaves_the_end_of_a_session_behind_it) {
+  const auto older = counting(1000, 16), prefix = counting(0, 20), t = then(prefix, 100, 20);
+  published(older).release();
+  sequence a = published(t);
+  ASSERT_TRUE(a.ended().ok());
+  a.release();
+  published(then(prefix, 300, 8)).release();
+  published(counting(2000, 16)).release();
+  EXPECT_EQ(cache_->evict(5), 5);
+  EXPECT_EQ(cached(t), 20);
+  EXPECT_EQ(cached(older), 16);
+}
+
+TEST_P(hints_retention, a_priority_below_0_ends_none_of_what_lies_before_it) {
+  const auto t = counting(0, 40), other = counting(2000, 16);
+  sequence a = published(t);
+  ASSERT_TRUE(a.set_priority(0, 20, 50).ok());
+  a.release();
+  sequence b = published(t);
+  ASSERT_TRUE(b.set_priority(20, 20, -5).ok());
+  b.release();
+  published(other).release();
+  EXPECT_EQ(cache_->evict(9), 9);
+  EXPECT_EQ(cached(t), 20);
+  EXPECT_EQ(cached(other), 0);
+}
+
+TEST_P(hints_retention, of_ranges_that_end_together_the_one_said_last_counts) {
+  for (const double before : {1.0, -5.0}) {
+    make();
+    const auto t = counting(0, 40), other = counting(2000, 16);
+    sequence a = published(t);
+    ASSERT_TRUE(a.set_priority(0, 40, before).ok());
+    ASSERT_TRUE(a.set_priority(20, 20, 50).ok());
+    a.release();
+    sequence b = published(other);
+    ASSERT_TRUE(b.set_priority(0, 16, 10).ok());
+    b.release();
+    EXPECT_EQ(cache_->evict(4), 4);
+    EXPECT_EQ(cached(t), 40) << before;
+    EXPECT_EQ(cached(other), 0) << before;
+  }
+}
+
+TEST_P(hints_retention, a_clock_may_begin_anywhere) {
+  now_ = -1000;
+  make();
+  const auto t = counting(0, 16), other = counting(2000, 16);
+  published(other).release();
+  sequence a = published(t);
+  ASSERT_TRUE(a.set_ttl(100).ok());
+  a.release();
+  EXPECT_EQ(cache_->evict(1), 1);
+  EXPECT_EQ(cached(t) + cached(other), 28);
+  now_ = -800;
+  EXPECT_EQ(cache_->evict(3), 3);
+  EXPECT_LE(cached(t), 4);
+}
+
 INSTANTIATE_TEST_SUITE_P(policies, hints_retention, hint_policies);
 
 }  // namespace

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-SYMBOL = re.compile(r"\bFUNC\s+GLOBAL\s+(\w+)\s+\d+ (radixkv::(?:\w+::)*~?\w+)\(")
+SYMBOL = re.compile(r"\bFUNC\s+GLOBAL\s+(\w+)\s+\d+ (radixkv::(?:\w+::)*~?(?:operator[^(]+|\w+))(?:\[abi:\w+\])?\(")
 
 
 def main(root, *archives):

@@ -88,7 +88,7 @@ class lru_policy final : public eviction_policy {
     return a.tick > b.tick;
   }
   [[nodiscard]] bool valid(const early_entry& e) const {
-    return states_[e.node].at == in_heap && states_[e.node].tick == e.tick;
+    return is_mine(e.node) && states_[e.node].at == in_heap && states_[e.node].tick == e.tick;
   }
   void enqueue(node_id n);
   void unqueue(node_state& s);

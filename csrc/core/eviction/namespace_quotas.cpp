@@ -24,7 +24,7 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
   node_id last = root;
   for (const node_id n : nodes) last = std::max(last, n);
   const node_id limit = std::max(limit_, last + 1);
-  if (!states_.grow_to(limit) || !roots_.grow_to(limit, no_node)) throw std::bad_alloc();
+  if (!roots_.grow_to(limit, no_node) || !states_.grow_to(limit)) throw std::bad_alloc();
   quota& made = *quotas_.emplace(root, std::move(q)).first->second;
   roots_[root] = root;
   for (const node_id n : nodes) {
@@ -50,15 +50,9 @@ void namespace_quotas::drop(node_id root) noexcept {
   quotas_.erase(found);  // the room for nodes stays: the next one needs it again
 }
 
-void namespace_quotas::charge(node_id root, std::int64_t blocks) noexcept {
-  if (const auto found = quotas_.find(root); found != quotas_.end()) {
-    found->second->charged += blocks;
-  }
-}
-
 bool namespace_quotas::make_room(node_id limit) noexcept {
   limit_ = std::max(limit_, limit);
-  return quotas_.empty() || (states_.grow_to(limit_) && roots_.grow_to(limit_, no_node));
+  return quotas_.empty() || (roots_.grow_to(limit_, no_node) && states_.grow_to(limit_));
 }
 
 void namespace_quotas::on_insert(node_id n) {
@@ -131,7 +125,9 @@ std::string namespace_quotas::check() const {
       return name + ": " + std::to_string(q->blocks) + " blocks counted, " +
              std::to_string(blocks[root]) + " found";
     }
-    if (q->charged < 0) return name + ": " + std::to_string(q->charged) + " blocks charged";
+    if (q->counts.outside < 0) {
+      return name + ": " + std::to_string(q->counts.outside) + " blocks beside the index";
+    }
     if (std::string wrong = q->order.check(); !wrong.empty()) return name + ": " + wrong;
   }
   return {};

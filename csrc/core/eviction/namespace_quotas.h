@@ -36,12 +36,10 @@ class namespace_quotas {
   [[nodiscard]] std::int64_t cached(node_id root) const { return quotas_.at(root)->blocks; }
   [[nodiscard]] std::int64_t taken(node_id root) const {
     const quota& q = *quotas_.at(root);
-    return q.blocks + q.charged;
+    return q.blocks + q.counts.outside;
   }
-  // Sequences of a namespace took (or, below 0, gave back or published) so many. Ignored without
-  // quota.
-  void charge(node_id root, std::int64_t blocks) noexcept;
-  // What keeps its own from being evicted, counted from what changes. Ignored without quota.
+  // What its sequences take beside the index, and what keeps its own from being evicted, counted
+  // from what changes. Ignored without quota.
   void count(node_id root, const room_counts& change) noexcept {
     if (const auto found = quotas_.find(root); found != quotas_.end()) {
       found->second->counts += change;
@@ -74,7 +72,6 @@ class namespace_quotas {
   struct quota {
     std::int64_t limit = 0;
     std::int64_t blocks = 0;
-    std::int64_t charged = 0;
     room_counts counts;
     room_walked walked;
     lru_policy order;

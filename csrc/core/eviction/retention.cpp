@@ -116,19 +116,30 @@ void retention::lay(mark_id m, node_id n, std::uint32_t blocks) {
   if (before != no_node) let_go(before);
 }
 
-// The latest of a kind decides about what it covers.
-void retention::replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks) {
+// The latest of a kind decides about what it says something of: a hold about the node's first
+// blocks, a discard about those behind depth `from`.
+void retention::replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks,
+                                std::uint32_t from) {
   if (n == no_node) return;
+  const std::uint32_t first = tree_->first_block(n);
+  const std::uint32_t left = from > first ? from - first : 0;
   marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
-    const mark& o = marks_[other];
-    if (other != i && !o.owned && o.kind == marks_[i].kind && o.blocks <= blocks) end(other);
+    mark& o = marks_[other];
+    if (other == i || o.owned || o.kind != marks_[i].kind || o.blocks > blocks) return;
+    if (o.holds() && left > 0) {
+      if (o.blocks <= left) return;
+      o.blocks = left;
+      let_go(n);
+    } else if (o.holds() || o.from >= from) {
+      end(other);
+    }
   });
 }
 
 void retention::leave(mark_id m, node_id n, std::uint32_t blocks, double expires) {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return;
-  replace_covered(i, n, blocks);
+  replace_covered(i, n, blocks, 0);
   marks_[i].owned = false;
   marks_[i].order = ++order_;
   if (expires < marks_[i].expires) {
@@ -142,12 +153,12 @@ void retention::leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::u
                               double when) {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return;
-  replace_covered(i, n, blocks);
+  replace_covered(i, n, blocks, from);
   marks_[i].owned = false;
   marks_[i].from = from;
   marks_[i].expires = when;
   marks_[i].order = ++order_;
-  if (when > 0) expiring_.put(i, when, i);
+  if (when != at_once) expiring_.put(i, when, i);
   put(i, n, blocks);
 }
 

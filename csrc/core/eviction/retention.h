@@ -42,6 +42,7 @@ class retention final : public eviction_policy, private tree_view {
   static constexpr double stays = std::numeric_limits<double>::infinity();
   static constexpr double announced_rank = 1e12;  // above every priority
   static constexpr double never = mark::never;
+  static constexpr double at_once = -never;
 
   explicit retention(std::unique_ptr<eviction_policy> policy) : policy_(std::move(policy)) {}
 
@@ -59,9 +60,12 @@ class retention final : public eviction_policy, private tree_view {
   // the path), from `when` on. A use ends it, but for a priority: that lasts as long as the path,
   // and waits while there is more behind it.
   void leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::uint32_t from,
-                     double when = 0);
-  // Somebody has used n, which is pinned: no time to live and no end of a session counts any more.
-  void on_used(node_id n);
+                     double when = at_once);
+  // Somebody has used the first `blocks` blocks of n, which are pinned: no time to live and no end
+  // of a session counts any more for them.
+  void on_used(node_id n, std::uint32_t blocks);
+  // Whoever pinned n has gone without a use.
+  void on_unused(node_id n) noexcept;
   // Ends a mark. False if it had ended before.
   bool release(mark_id m);
 
@@ -107,7 +111,7 @@ class retention final : public eviction_policy, private tree_view {
   void on_split(node_id upper, node_id lower) noexcept override;
   void on_trim(node_id n, std::uint32_t blocks) noexcept override;
   void on_remove(node_id n, bool evicted) noexcept override;
-  // What is to go first at n waits: on_used() ends it, on_unpin() brings it back.
+  // What is to go first at n waits: on_used() ends it, on_unpin() and on_unused() bring it back.
   void on_pin(node_id n) noexcept override;
   void on_unpin(node_id n) noexcept override;
   void on_request(const request_info& request) noexcept override;
@@ -143,14 +147,15 @@ class retention final : public eviction_policy, private tree_view {
   void put(std::uint32_t i, node_id n, std::uint32_t blocks);
   void end(std::uint32_t i);
   // The policy, the quota and the heaps hear that n may be evictable now, or more of it.
-  void let_go(node_id n);
+  void let_go(node_id n) noexcept;
   void stir(node_id n);
-  void replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks);
+  void replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks, std::uint32_t from);
   bool absorbed(std::uint32_t i, node_id n, std::uint32_t blocks);
   [[nodiscard]] std::uint32_t held(node_id n, double at_least) const;
   [[nodiscard]] std::uint32_t kept_against(std::uint32_t i) const;
   [[nodiscard]] victim discarded();
   [[nodiscard]] victim given_way();
+  void withhold_weaker(node_id n);
   void lay_announced(const request_info& request);
   void await_giving_way(std::uint32_t i);
   void leave_giving_way(std::uint32_t i, bool lies);
@@ -187,7 +192,7 @@ class retention final : public eviction_policy, private tree_view {
   mark_heap giving_way_;     // finite holds by rank
   mark_heap discarding_;     // discards that have begun, by rank
   mark_heap expiring_;       // by time: holds that end, discards that begin
-  double now_ = 0;           // as advance() said
+  double now_ = at_once;     // as advance() said
   std::uint32_t fresh_ = 0;  // marks made since some were last ended
   std::size_t holds_ = 0;
   std::size_t withheld_ = 0;  // announcements that are

@@ -5,7 +5,7 @@
 
 namespace radixkv::detail {
 
-void retention::let_go(node_id n) {
+void retention::let_go(node_id n) noexcept {
   if (tree_->blocks(n) <= tree_->pinned_blocks(n)) return;  // comes when sequences let go of it
   policy_->on_unpin(n);
   if (!quotas_.empty()) quotas_.on_unpin(n);
@@ -126,11 +126,22 @@ void retention::on_pin(node_id n) noexcept {
   if (!quotas_.empty()) quotas_.on_pin(n);
 }
 
-void retention::on_used(node_id n) {
+void retention::on_used(node_id n, std::uint32_t blocks) {
   if (marks_.live() == 0) return;
-  marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
-    if (marks_[i].kind == mark_kind::discarded) end(i);
+  marks_.for_each_but_announced_on(n, [&](std::uint32_t i) {
+    mark& m = marks_[i];
+    if (m.kind != mark_kind::discarded) return;
+    if (m.blocks <= blocks) {
+      end(i);
+    } else {
+      m.from = std::max(m.from, tree_->first_block(n) + blocks);
+      if (!expiring_.contains(i)) discarding_.put(i, m.rank, m.order);
+    }
   });
+}
+
+void retention::on_unused(node_id n) noexcept {
+  if (marks_.live() != 0) stir(n);
 }
 
 void retention::on_unpin(node_id n) noexcept {
@@ -197,6 +208,24 @@ std::uint32_t retention::kept_against(std::uint32_t i) const {
   return keep;
 }
 
+// Takes the holds of n out of the queue that could only give way after the one that keeps all of n:
+// one look at all of them, instead of one for each.
+void retention::withhold_weaker(node_id n) {
+  const auto strength = [this](std::uint32_t i) {
+    return std::pair(marks_[i].rank, marks_[i].order);
+  };
+  std::uint32_t strongest = no_index;
+  marks_.for_each_on(n, [&](std::uint32_t i) {
+    const mark& m = marks_[i];
+    if (!m.holds() || m.blocks < tree_->blocks(n)) return;
+    if (strongest == no_index || strength(i) > strength(strongest)) strongest = i;
+  });
+  if (strongest == no_index) return;
+  marks_.for_each_on(n, [&](std::uint32_t i) {
+    if (giving_way_.contains(i) && strength(i) < strength(strongest)) leave_giving_way(i, true);
+  });
+}
+
 victim retention::given_way() {
   while (!giving_way_.empty()) {
     const std::uint32_t i = giving_way_.top();
@@ -204,6 +233,8 @@ victim retention::given_way() {
     if (tree_->evictable(n)) {
       const std::uint32_t keep = kept_against(i);
       if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
+      withhold_weaker(n);
+      if (!giving_way_.contains(i)) continue;
     }
     leave_giving_way(i, true);  // comes back when it is let go
   }
