@@ -84,6 +84,25 @@ TEST_P(hostile_cost_hints, that_end_at_once) {
 }
 
 // Requests of a path that so many announced ones have, or begin with, and others.
+// Where nothing else is left: each is weighed once, not against all the others.
+TEST_P(hostile_cost_hints, announcements_give_way_at_a_cost_that_grows_with_their_number) {
+  const auto of = [this](std::size_t many) {
+    kv_cache cache = make();
+    const tokens path = random_tokens(random_, length);
+    EXPECT_TRUE(publish(cache, path));
+    std::vector<announcement> announced;
+    for (std::size_t i = 0; i < many; ++i) announced.push_back(cache.announce(path).value());
+    const step_counts before = steps_of_thread();
+    EXPECT_EQ(cache.evict(1), 1);
+    const double all = lines(before);
+    EXPECT_EQ(cache.check_invariants(), "");
+    return all;
+  };
+  const double some = of(500), more = of(1000);
+  std::printf("%s: %.0f lines for 500, %.0f for 1,000\n", GetParam(), some, more);
+  EXPECT_LE(more, 2.5 * some);
+}
+
 TEST_P(hostile_cost_hints, many_announcements_of_one_path) {
   struct costs {
     double of_the_path = 0, goes_on = 0, other = 0, evict = 0;
