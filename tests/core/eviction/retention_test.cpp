@@ -23,7 +23,7 @@ mark_id hold(retention& r, node_id n, std::uint32_t blocks, double rank,
   return m;
 }
 mark_id discard(retention& r, node_id n, std::uint32_t blocks, std::uint32_t from,
-                double when = 0) {
+                double when = retention::at_once) {
   const mark_id m = r.make(mark_kind::discarded, -1);
   r.leave_discard(m, n, blocks, from, when);
   return m;
