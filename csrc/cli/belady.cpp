@@ -5,8 +5,7 @@
 // found by giving up, whenever there are too many, the one that ends last (the k-colouring of
 // intervals; Carlisle and Lloyd, 1995).
 //
-// 1. waiting[r] = [begin, end): the blocks of r's path that are kept for r. Blocks further down
-// have
+// 1. waiting[r] = [begin, end): the blocks of r's path that are kept for r. Those further down have
 //    waited for longer, and are given up first.
 // 2. Σ (end − begin) = kept ≤ capacity.
 #include "csrc/cli/belady.h"

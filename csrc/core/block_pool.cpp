@@ -117,11 +117,10 @@ void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
   forked_ += is_forked(now) - is_forked(state);
   tree_shared_.change(state >> 31, now >> 31);
   state = now;
-  std::uint64_t& notes = noted_[index(b) / group / 64];
   if (now != 0) {
-    notes |= note_bit(b);
+    note(b);
   } else if (!is_any_set(state_.data() + index(b) / group * group)) {
-    notes &= ~note_bit(b);
+    noted_[index(b) / group / 64] &= ~note_bit(b);
   }
 }
 

@@ -124,7 +124,7 @@ class block_pool {
   [[nodiscard]] std::uint32_t state(block_id b) const noexcept {
     return is_noted(b) ? state_[index(b)] : 0;
   }
-  // Whether a state of the `group` blocks that b is one of may not be 0.
+  // Whether a state of the `group` blocks that b is one of is not 0.
   [[nodiscard]] bool is_noted(block_id b) const noexcept {
     return (noted_[index(b) / group / 64] & note_bit(b)) != 0;
   }

@@ -136,9 +136,8 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   const auto undo = [&] {
     if (source != no_block) pool_.release(std::span(&source, 1));
     unlink_locked(s);
-    const node_id matched_at = s.pin.node;
     unpin_locked(s.pin);
-    if (whole > 0) policy_->on_unused(matched_at);
+    if (whole > 0) policy_->on_unused(place.node);
   };
   try {
     bool obtained = obtain_locked(wanted, *root, source);

@@ -302,6 +302,11 @@ class radix_tree final : public tree_view {
     const std::uint64_t both = leaf.path_hash;
     return {static_cast<std::uint32_t>(both >> 32), static_cast<std::uint32_t>(both)};
   }
+  // What the child table knows x by. REQUIRES: it is alone.
+  [[nodiscard]] std::uint32_t child_hash_of(const tree_node& x) const noexcept {
+    const std::uint32_t known = x.children == 0 ? known_hashes(x).child : 0;
+    return known != 0 ? known : hasher_.child_hash(x.parent, load_word(first_row(x)));
+  }
   static void know_hashes(const tree_node& leaf, table_hashes h) noexcept {
     leaf.path_hash = std::uint64_t{h.jump} << 32 | h.child;
   }

@@ -28,7 +28,7 @@ std::string radix_tree::check() const {
   std::size_t jumps = 0;
   for (const node_id n : all) {
     const tree_node& x = nodes_[n];
-    if (!x.pins.check(n).empty()) return at_node(x.pins.check(n).c_str(), n);
+    if (const std::string wrong = x.pins.check(n); !wrong.empty()) return at_node(wrong.c_str(), n);
     if (x.pins.depth() > x.first_block + blocks(n)) {
       return at_node("more blocks pinned than there are", n);
     }

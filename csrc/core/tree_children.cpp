@@ -67,7 +67,7 @@ void radix_tree::add_to_group(node_id parent, node_id child) {
 // Takes a child that has siblings out of the tables.
 void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
   if (is_alone(nodes_[child])) {
-    child_table_.erase(hashes_of(child).child, child);
+    child_table_.erase(child_hash_of(nodes_[child]), child);
     return;
   }
   const std::uint32_t first = load_word(first_row(nodes_[child]));
@@ -80,7 +80,7 @@ void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
 // Puts `to` in the place of `from`, both with the same first block, which has siblings.
 void radix_tree::replace_sibling(node_id parent, node_id from, node_id to) noexcept {
   if (is_alone(nodes_[from])) {
-    child_table_.replace(hashes_of(from).child, from, to);
+    child_table_.replace(child_hash_of(nodes_[from]), from, to);
   } else {
     siblings_.replace(parent, from, to);
   }

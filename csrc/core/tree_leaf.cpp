@@ -10,9 +10,7 @@ radix_tree::table_hashes radix_tree::hashes_of(node_id n) const noexcept {
   table_hashes h;
   if (x.children == 0) h = known_hashes(x);
   if (h.jump == 0 && x.tokens >> block_shift_ != 0) h.jump = hasher_.jump_hash(jump_path(n));
-  if (h.child == 0 && is_alone(x)) {
-    h.child = hasher_.child_hash(x.parent, load_word(first_row(x)));
-  }
+  if (h.child == 0 && is_alone(x)) h.child = child_hash_of(x);
   return h;
 }
 
@@ -49,13 +47,7 @@ void radix_tree::unregister_leaf(node_id n) noexcept {
   tree_node& up = nodes_[x.parent];
   write_guard writing(up.child_changes);
   const std::uint32_t before = up.children;
-  if (before >= 2) {
-    if (h.child != 0 && is_alone(x)) {
-      child_table_.erase(h.child, n);
-    } else {
-      remove_sibling(x.parent, n);
-    }
-  }
+  if (before >= 2) remove_sibling(x.parent, n);
   up.child = up.child ^ n;
   up.children = before - 1;
   if (before == 2) remove_sibling(x.parent, up.child);

@@ -8,7 +8,6 @@
 // Thread-safety: none; the cache's lock guards them.
 #pragma once
 
-#include <cassert>
 #include <cstdint>
 #include <string>
 #include <utility>

@@ -103,10 +103,9 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   if (grew_own_tail && diverges == no_node && !is_root(at_node) && children(at_node) == 0 &&
       !pins(at_node).several() && done.place.blocks == blocks(at_node)) {
     const std::uint32_t before = nodes_[at_node].tokens;
-    const std::uint32_t evictable_before = evictable_blocks(at_node);
     if (!append_run(at_node, rest, before + static_cast<std::uint32_t>(length))) return fail();
     token_count_ += static_cast<std::int64_t>(length);
-    evictable_in_leaves_ += evictable_blocks(at_node) - evictable_before;
+    evictable_in_leaves_ += static_cast<std::int64_t>(rest.size());
     done.end = at_node;
     done.end_blocks = blocks(at_node);
     if (policy_) policy_->on_extend(at_node, static_cast<std::uint32_t>(rest.size()));

@@ -19,22 +19,30 @@ namespace {
 
 constexpr std::int64_t quota = 2000;
 
+// So many sequences that share a prefix, go on with ends of their own and have committed a partial
+// tail.
+std::vector<sequence> open_behind(const tokens& shared, std::size_t open, kv_cache& cache,
+                                  std::string_view space, std::mt19937& random) {
+  step_plan plan;
+  std::vector<sequence> held;
+  while (held.size() < open) {
+    tokens t = shared;
+    const tokens own = random_tokens(random, block_tokens + 3);
+    t.insert(t.end(), own.begin(), own.end());
+    held.push_back(cache.open(t, space, plan).value());
+    EXPECT_TRUE(held.back().mark_filled(held.back().tokens()).ok() && held.back().commit().ok());
+  }
+  return held;
+}
+
 // Lines per token of requests that have to evict under a quota, while so many sequences are open,
 // which share a prefix, go on with ends of their own and have committed a partial tail.
 double cost_beside(std::size_t open, std::string_view whose, const char* policy) {
   std::mt19937 random(3);
   kv_cache cache = make_cache(12'000, policy);
   EXPECT_TRUE(cache.set_quota("mine", quota).ok());
-  step_plan plan;
   const tokens shared = random_tokens(random, 100 * block_tokens);
-  std::vector<sequence> held;
-  while (held.size() < open) {
-    tokens t = shared;
-    const tokens own = random_tokens(random, block_tokens + 3);
-    t.insert(t.end(), own.begin(), own.end());
-    held.push_back(cache.open(t, whose, plan).value());
-    EXPECT_TRUE(held.back().mark_filled(held.back().tokens()).ok() && held.back().commit().ok());
-  }
+  const std::vector<sequence> held = open_behind(shared, open, cache, whose, random);
   constexpr std::size_t length = 30 * block_tokens;
   for (int i = 0; i < 100; ++i) {
     EXPECT_TRUE(publish(cache, random_tokens(random, length), "mine"));
@@ -76,14 +84,7 @@ double cost_refused(std::size_t open, bool matches, const char* policy) {
   const sequence filler =
       cache.open(random_tokens(random, filled * block_tokens), "", plan).value();
   const tokens shared = random_tokens(random, 100 * block_tokens);
-  std::vector<sequence> held;
-  while (held.size() < open) {
-    tokens t = shared;
-    const tokens own = random_tokens(random, block_tokens + 3);
-    t.insert(t.end(), own.begin(), own.end());
-    held.push_back(cache.open(t, "", plan).value());
-    EXPECT_TRUE(held.back().mark_filled(held.back().tokens()).ok() && held.back().commit().ok());
-  }
+  const std::vector<sequence> held = open_behind(shared, open, cache, "", random);
   step_counts before = steps_of_thread();
   constexpr int requests = 100;
   for (int i = 0; i <= requests; ++i) {
