@@ -202,7 +202,7 @@ std::string cache_core::check() const {
   std::int64_t open = 0;
   for (const sequence_state* s = open_; s; s = s->next) {
     ++open;
-    ++pins[s->pin.node];
+    ++pins[s->pin.end()];
     const std::string name = "sequence " + std::to_string(s->id);
     if (!(s->committed <= s->filled && s->filled <= s->tokens && s->tokens <= s->writable &&
           s->writable <= static_cast<std::int64_t>(s->table.size()) * block_tokens())) {
@@ -212,7 +212,7 @@ std::string cache_core::check() const {
       ++holds[static_cast<std::size_t>(s->table[i])];
     }
     for (const block_id d : s->duplicates) ++holds[static_cast<std::size_t>(d)];
-    const tree_place p = tree_.locate(s->pin.node, static_cast<std::uint64_t>(s->path_blocks));
+    const tree_place p = tree_.locate(s->pin.end(), static_cast<std::uint64_t>(s->path_blocks));
     std::int64_t depth = s->path_blocks;
     for (node_id n = p.node; !tree_.is_root(n); n = tree_.parent(n)) {
       for (std::int64_t i = depth - tree_.first_block(n); i-- > 0;) {

@@ -159,8 +159,8 @@ std::int64_t cache_core::walk_locked(block_id spared, node_id root, std::int64_t
   for (const sequence_state* s = open_; s; s = s->next) {
     count_marks();
     if (!all && s->root != root) continue;
-    const tree_place end = tree_.locate(s->pin.node, s->pin.depth);
-    keep_path(end.node, end.blocks);
+    const node_id n = s->pin.end_if_last();
+    if (n != no_node) keep_path(n, tree_.pinned_blocks(n));
   }
   for (const auto& [mark, pin] : pins_) {
     const auto [n, blocks] = policy_->place_of(mark);
@@ -176,7 +176,7 @@ std::int64_t cache_core::walk_locked(block_id spared, node_id root, std::int64_t
     // A committed partial tail is mostly the end of what its sequence pins.
     bool pins_tail = false;
     if (s->pin.depth > s->path_blocks) {
-      const tree_place end = tree_.locate(s->pin.node, s->pin.depth);
+      const tree_place end = tree_.place_of(s->pin);
       pins_tail = tree_.block(end.node, end.blocks - 1) ==
                   s->table[static_cast<std::size_t>(s->path_blocks)];
     }

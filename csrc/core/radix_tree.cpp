@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "csrc/core/mix.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
@@ -10,6 +11,7 @@ namespace radixkv::detail {
 bool radix_tree::create(const options& o) {
   block_shift_ = static_cast<std::uint32_t>(__builtin_ctz(o.block_tokens));
   hasher_ = path_hasher(o.hash_bits);
+  pin_secret_ = hasher_.seed(0);
   block_limit_ = static_cast<std::uint32_t>(o.blocks);
   // A node that is no root holds a block, and a block is in one node.
   const std::int64_t most = o.blocks + o.max_roots + 2;
@@ -90,39 +92,29 @@ bool radix_tree::goes_on(const tree_match& m, std::span<const token_id> tokens) 
 std::int64_t radix_tree::pinned_depth(node_id n) const noexcept { return nodes_[n].pins.depth(); }
 
 void radix_tree::pin(tree_pin& p, tree_place at) noexcept {
-  assert(p.node == no_node && (at.blocks == 0) == is_root(at.node));
-  p.node = at.node;
+  assert(!p.is_laid() && (at.blocks == 0) == is_root(at.node));
   p.depth = is_root(at.node) ? 0 : nodes_[at.node].first_block + at.blocks;
-  recount(at.node, [&] { nodes_[at.node].pins.add(p); });
+  p.priority = static_cast<std::uint32_t>(mix(++pins_laid_, pin_secret_));
+  recount(at.node, [&] { nodes_[at.node].pins.add(p, at.node); });
 }
 
-bool radix_tree::unpin(tree_pin& p) noexcept {
-  const node_id n = p.node;
+node_id radix_tree::unpin(tree_pin& p) noexcept {
+  const node_id n = p.end();
   const std::uint32_t before = pinned_blocks(n);
-  recount(n, [&] { nodes_[n].pins.remove(p); });
-  p.node = no_node;
-  return pinned_blocks(n) < before;
+  take_pin(n, p);
+  return pinned_blocks(n) < before ? n : no_node;
 }
 
-bool radix_tree::repin(tree_pin& p, tree_place at) noexcept {
-  const node_id old = p.node;
-  const std::uint32_t before = pinned_blocks(old);
-  (void)unpin(p);
+radix_tree::moved_pin radix_tree::repin(tree_pin& p, tree_place at) noexcept {
+  const node_id n = p.end();
+  const std::uint32_t before = pinned_blocks(n);
+  take_pin(n, p);
   pin(p, at);
-  return pinned_blocks(old) < before;
+  return {n, pinned_blocks(n) < before};
 }
 
-// Of a node that goes: those that end above it are the pins of the nodes that they end in.
-void radix_tree::move_pins_up(node_id n) noexcept {
-  while (tree_pin* const p = nodes_[n].pins.deepest()) {
-    const tree_place at = locate(n, p->depth);
-    (void)unpin(*p);
-    pin(*p, at);
-  }
-}
-
-tree_place radix_tree::locate(node_id pinned, std::uint64_t depth) const noexcept {
-  node_id n = pinned;
+tree_place radix_tree::locate(node_id below, std::uint64_t depth) const noexcept {
+  node_id n = below;
   while (!is_root(n) && nodes_[n].first_block >= depth) {
     count_nodes();
     n = nodes_[n].parent;
@@ -278,6 +270,9 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   x.parent = u;
   x.previous = no_node;
   x.next = no_node;
+  const std::int64_t pinned = pinned_depth(n);
+  y.pins = x.pins.split_off(x.first_block, u);
+  pinned_depths_.change(pinned, pinned_depth(n) + pinned_depth(u));
   evictable_in_leaves_ += std::int64_t{evictable_blocks(n)} - evictable_before;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
@@ -302,7 +297,7 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
     if (policy_) policy_->on_trim(n, count);
     return;
   }
-  if (!x.pins.empty()) move_pins_up(n);
+  assert(x.pins.empty());
   if (policy_) policy_->on_remove(n, evicted);
   const node_id up = x.parent;
   const block_lists::chunk c =

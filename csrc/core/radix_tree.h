@@ -12,9 +12,9 @@
 // 2. A block belongs to at most one node.
 // 3. Siblings differ in the tokens of their first blocks, and none of these is a prefix of
 // another's.
-// 4. On a split the old id stays with the lower node: pins, children and recency stay valid.
+// 4. On a split the old id stays with the lower node: children and recency stay valid.
 // 5. What is pinned is never trimmed: of the node that it ends in the blocks up to there, and so
-//    every ancestor. A pin is a node's that was split since, and ends above it, until that goes.
+//    every ancestor. Pins are those of the node that they end in, also when it is split.
 //
 // Finding a child: the only child needs no look-up; else a table maps (parent, first token) to the
 // group of siblings. In bushy regions a second table maps the hash of the path up to and including
@@ -131,12 +131,23 @@ class radix_tree final : public tree_view {
 
   // Keeps the place and all above it. REQUIRES: p is not laid.
   void pin(tree_pin& p, tree_place at) noexcept;
-  // Returns whether less of p.node is pinned now. REQUIRES: p is laid.
-  bool unpin(tree_pin& p) noexcept;
-  // Keeps another place instead. Returns whether less is pinned of the node that p was laid on.
-  bool repin(tree_pin& p, tree_place at) noexcept;
-  // Where `depth` whole blocks end on the path of p; splits may have moved it up. REQUIRES: pinned.
-  [[nodiscard]] tree_place locate(node_id pinned, std::uint64_t depth) const noexcept;
+  // Returns the node that it ended in, if less of that is pinned now, or no_node. REQUIRES: p is
+  // laid.
+  node_id unpin(tree_pin& p) noexcept;
+  // Keeps another place instead. Returns the node that p ended in, and whether less of it is pinned
+  // now.
+  struct moved_pin {
+    node_id from;
+    bool less;
+  };
+  moved_pin repin(tree_pin& p, tree_place at) noexcept;
+  // Where p ends. REQUIRES: p is laid.
+  [[nodiscard]] tree_place place_of(const tree_pin& p) const noexcept {
+    const node_id n = p.end();
+    return {n, is_root(n) ? 0 : p.depth - nodes_[n].first_block};
+  }
+  // Where `depth` whole blocks end on the path to a node.
+  [[nodiscard]] tree_place locate(node_id below, std::uint64_t depth) const noexcept;
 
   // Publishes `tokens` tokens held in `mine` (their rows are written) below `at`. `grow`: `at.node`
   // is a leaf of the caller's own making and may be lengthened instead of getting a child. `trail`:
@@ -261,7 +272,10 @@ class radix_tree final : public tree_view {
   node_id split(node_id n, std::uint32_t count);
   void fetch_for_split(node_id n, std::uint32_t count) const noexcept;
   void complete_tail(node_id n, block_id own, std::uint32_t tokens);
-  void move_pins_up(node_id n) noexcept;
+  // REQUIRES: p ends in n.
+  void take_pin(node_id n, tree_pin& p) noexcept {
+    recount(n, [&] { nodes_[n].pins.remove(p); });
+  }
 
   // Changes n, which may be pinned and a leaf, and counts anew what can be evicted.
   template <typename Change>
@@ -380,6 +394,8 @@ class radix_tree final : public tree_view {
   std::int64_t token_count_ = 0;
   running_total pinned_depths_;
   std::int64_t evictable_in_leaves_ = 0;
+  std::uint64_t pin_secret_ = 0;
+  std::uint64_t pins_laid_ = 0;  // ever
   leaving_nodes leaving_;
 };
 

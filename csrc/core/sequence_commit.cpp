@@ -27,18 +27,16 @@ status check_commit(const sequence_state& s, std::int64_t n) {
 }  // namespace
 
 void cache_core::unpin_locked(tree_pin& pin) noexcept {
-  const node_id n = pin.node;
-  if (tree_.unpin(pin)) policy_->on_unpin(n);
+  if (const node_id n = tree_.unpin(pin); n != no_node) policy_->on_unpin(n);
 }
 
 void cache_core::repin_locked(sequence_state& s, tree_place place) noexcept {
-  const node_id old = s.pin.node;
-  const bool less = tree_.repin(s.pin, place);
-  if (place.node != old) {
+  const radix_tree::moved_pin pin = tree_.repin(s.pin, place);
+  if (place.node != pin.from) {
     policy_->on_pin(place.node);
     policy_->on_used(place.node, place.blocks);
   }
-  if (less) policy_->on_unpin(old);
+  if (pin.less) policy_->on_unpin(pin.from);
 }
 
 // Of `mine`, published from depth `first` on, those are not the index's that are in `duplicates`,
@@ -74,7 +72,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
   const auto path = static_cast<std::size_t>(s.path_blocks);
   const auto blocks = static_cast<std::size_t>((n + b - 1) / b);
   const std::span<const block_id> mine = std::span(s.table).subspan(path, blocks - path);
-  const tree_place at = tree_.locate(s.pin.node, static_cast<std::uint64_t>(s.path_blocks));
+  const tree_place at = tree_.locate(s.pin.end(), static_cast<std::uint64_t>(s.path_blocks));
   const tree_publication done = tree_.publish(
       at, mine, static_cast<std::uint64_t>(n - s.path_blocks * b), s.grows_leaf, s.siblings);
   if (!done.ok) {
@@ -154,7 +152,7 @@ result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t 
   const std::int64_t b = block_tokens();
   const auto whole = static_cast<std::size_t>(n / b);
   const auto rest = static_cast<std::size_t>(n % b);
-  const std::int64_t anchor = anchor_at(s.pin.node, whole);
+  const std::int64_t anchor = anchor_at(s.pin.end(), whole);
   const std::span<const token_id> key(rest > 0 ? tree_.row(s.table[whole]) : nullptr, rest);
   const bool known = slots_->find(anchor, key) != no_slot;
   done->slot = slots_->assign(anchor, key);
@@ -174,7 +172,7 @@ result<commit_result> cache_core::commit_logits(sequence_state& s, std::int64_t 
 request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
   tree_place at = published_tail_locked(s);
   const bool inside_block = at.node != no_node;
-  if (!inside_block) at = tree_.locate(s.pin.node, static_cast<std::uint64_t>(s.path_blocks));
+  if (!inside_block) at = tree_.locate(s.pin.end(), static_cast<std::uint64_t>(s.path_blocks));
   request_info use;
   use.ends_inside_block = inside_block;
   node_id end = at.node;
@@ -194,7 +192,7 @@ request_info cache_core::use_of_locked(const sequence_state& s) noexcept {
 void cache_core::release_locked(sequence_state& s) noexcept {
   const room_scope of(*this, s.root);
   const request_info use = use_of_locked(s);
-  const node_id pinned = s.pin.node;
+  const bool nothing_pinned = s.pin.depth == 0;
   unpin_locked(s.pin);
   if (use.node != no_node) policy_->on_request(use);
   if (s.hints) leave_hints_locked(s, use.node);
@@ -203,7 +201,7 @@ void cache_core::release_locked(sequence_state& s) noexcept {
   pool_.release(s.duplicates);
   if (s.slot != no_slot) slots_->unpin(s.slot);
   unlink_locked(s);
-  if (tree_.is_root(pinned)) forget_root_locked(pinned);
+  if (nothing_pinned) forget_root_locked(s.root);
 }
 
 void cache_core::release(sequence_state& s) noexcept {

@@ -14,11 +14,12 @@ tree_place cache_core::published_tail_locked(const sequence_state& s) const noex
   if (own == 0) return {};
   const block_id tail = s.table[static_cast<std::size_t>(s.path_blocks)];
   // Mostly it is the pinned node's only block.
-  if (!tree_.is_root(s.pin.node) && tree_.first_block(s.pin.node) == s.path_blocks &&
-      tree_.block(s.pin.node, 0) == tail) {
-    return {s.pin.node, 1};
+  const node_id end = s.pin.end();
+  if (!tree_.is_root(end) && tree_.first_block(end) == s.path_blocks &&
+      tree_.block(end, 0) == tail) {
+    return {end, 1};
   }
-  const tree_place at = tree_.locate(s.pin.node, static_cast<std::uint64_t>(s.path_blocks));
+  const tree_place at = tree_.locate(end, static_cast<std::uint64_t>(s.path_blocks));
   if (at.blocks < tree_.blocks(at.node) && tree_.block(at.node, at.blocks) == tail) {
     return {at.node, at.blocks + 1};
   }
@@ -228,8 +229,9 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   child->failed = s.failed;
   // The same pin, a committed partial tail included.
   child->root = s.root;
-  tree_.pin(child->pin, tree_.locate(s.pin.node, s.pin.depth));
-  if (!tree_.is_root(child->pin.node)) policy_->on_pin(child->pin.node);
+  const tree_place end = tree_.place_of(s.pin);
+  tree_.pin(child->pin, end);
+  if (!tree_.is_root(end.node)) policy_->on_pin(end.node);
   child->slot = s.slot;
   if (s.slot != no_slot) slots_->pin(s.slot);
   child->id = next_id_++;

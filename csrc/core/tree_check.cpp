@@ -29,9 +29,13 @@ std::string radix_tree::check() const {
   for (const node_id n : all) {
     const tree_node& x = nodes_[n];
     if (const std::string wrong = x.pins.check(n); !wrong.empty()) return at_node(wrong.c_str(), n);
-    if (x.pins.depth() > x.first_block + blocks(n)) {
-      return at_node("more blocks pinned than there are", n);
-    }
+    std::string elsewhere;
+    x.pins.for_each([&](const tree_pin& p) {
+      if (p.depth > x.first_block + blocks(n) || (!is_root(n) && p.depth <= x.first_block)) {
+        elsewhere = "a pin that ends elsewhere";
+      }
+    });
+    if (!elsewhere.empty()) return at_node(elsewhere.c_str(), n);
     if (is_root(n)) {
       if (x.tokens != 0 || x.first_block != 0) return at_node("a root with a run", n);
       continue;

@@ -1,128 +1,98 @@
-// What keeps a path of the index from eviction, and, of the pins of one node, the one that reaches
-// deepest.
+// What keeps a path of the index from eviction, and all pins of one node, by depth.
 //
-// A node's pins are a pairing heap by depth (Fredman, Sedgewick, Sleator and Tarjan, "The pairing
-// heap: a new form of self-adjusting heap", Algorithmica 1986), linked through the pins themselves:
-// nothing is allocated. To add one is O(1), to take any one out O(log n) amortised.
+// A node's pins are a treap (Seidel and Aragon, "Randomized search trees", Algorithmica 1996) by
+// depth, linked through the pins themselves: nothing is allocated. It is entered at its deepest
+// pin: to add one that reaches no less deep, or to take any out, is O(1) expected, to add another,
+// to find the node of one or to part them where their node is split O(log n) expected.
 //
 // Thread-safety: none; the cache's lock guards them.
 #pragma once
 
 #include <cstdint>
 #include <string>
-#include <utility>
 
+#include "csrc/core/step_count.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
 
 // Does not move while it is laid.
 struct tree_pin {
-  node_id node = no_node;   // at or below the end of what is kept; no_node: it is not laid
-  std::uint32_t depth = 0;  // the path's first blocks, which are kept; 0 only at a root
-  // Its children's list, which begins with `child`; `previous` of the first one is their parent.
-  tree_pin* child = nullptr;
-  tree_pin* next = nullptr;
-  tree_pin* previous = nullptr;
+  std::uint32_t depth = 0;     // the path's first blocks, which are kept; 0 only at a root
+  std::uint32_t priority = 0;  // at random; none below has more
+  node_id node = no_node;      // of the topmost of a node's pins, for all of them
+  tree_pin* up = nullptr;
+  tree_pin* left = nullptr;   // those below it reach no deeper
+  tree_pin* right = nullptr;  // those below it reach no less deep
+
+  [[nodiscard]] bool is_laid() const noexcept { return up != nullptr || node != no_node; }
+  // The node that the path ends in. REQUIRES: it is laid.
+  [[nodiscard]] node_id end() const noexcept {
+    const tree_pin* p = this;
+    for (; p->up; p = p->up) count_marks();
+    return p->node;
+  }
+  // The same, but no_node if others follow it in its node's order. For all pins of a node O(1)
+  // each.
+  [[nodiscard]] node_id end_if_last() const noexcept {
+    if (right) return no_node;
+    const tree_pin* p = this;
+    for (; p->up; p = p->up) {
+      if (p->up->left == p) return no_node;
+    }
+    return p->node;
+  }
 };
 
 // The pins of a node. Trivially destructible: they are whose they are.
 class node_pins {
  public:
-  [[nodiscard]] bool empty() const noexcept { return top_ == nullptr; }
-  [[nodiscard]] bool several() const noexcept { return top_ != nullptr && top_->child != nullptr; }
+  [[nodiscard]] bool empty() const noexcept { return last_ == nullptr; }
+  [[nodiscard]] bool several() const noexcept { return last_ && (last_->up || last_->left); }
   // How deep they reach; 0 if there are none.
-  [[nodiscard]] std::uint32_t depth() const noexcept { return top_ ? top_->depth : 0; }
-  [[nodiscard]] tree_pin* deepest() const noexcept { return top_; }
+  [[nodiscard]] std::uint32_t depth() const noexcept { return last_ ? last_->depth : 0; }
 
-  // REQUIRES: p has no links.
-  void add(tree_pin& p) noexcept { top_ = top_ ? join(p, *top_) : &p; }
-
-  // REQUIRES: p is one of them.
-  void remove(tree_pin& p) noexcept {
-    tree_pin* const below = join_children(p);
-    if (&p == top_) {
-      top_ = below;
-    } else {
-      (p.previous->child == &p ? p.previous->child : p.previous->next) = p.next;
-      if (p.next) p.next->previous = p.previous;
-      if (below) top_ = join(*below, *top_);
+  // Of node n. REQUIRES: p is not laid.
+  void add(tree_pin& p, node_id n) noexcept {
+    if (last_) {
+      add_to_others(p);
+      return;
     }
-    p.next = p.previous = nullptr;
+    p.node = n;
+    last_ = &p;
   }
+  // REQUIRES: p is one of them.
+  void remove(tree_pin& p) noexcept;
+  // Takes out those that reach at most so deep: they are node n's from now on.
+  [[nodiscard]] node_pins split_off(std::uint32_t depth, node_id n) noexcept;
 
   // For checks and dumps: O(n).
-  [[nodiscard]] std::uint32_t count() const {
+  [[nodiscard]] std::uint32_t count() const noexcept {
     std::uint32_t n = 0;
     for_each([&n](const tree_pin&) { ++n; });
     return n;
   }
-  // Empty if all are laid on n and none reaches deeper than the one it is linked below.
+  // Empty if they are in order and n's.
   [[nodiscard]] std::string check(node_id n) const;
-  // Calls visit(pin) for each, in no order.
+  // Calls visit(pin) for each, the deepest first.
   template <typename Visit>
   void for_each(Visit&& visit) const {
-    const tree_pin* p = top_;
-    while (p != nullptr) {
+    for (const tree_pin* p = last_; p != nullptr;) {
       visit(*p);
-      if (p->child) {
-        p = p->child;
+      if (p->left) {
+        for (p = p->left; p->right;) p = p->right;
         continue;
       }
-      while (p != top_ && !p->next) {
-        while (p->previous->child != p) p = p->previous;
-        p = p->previous;
-      }
-      p = p == top_ ? nullptr : p->next;
+      while (p->up && p->up->left == p) p = p->up;
+      p = p->up;
     }
   }
 
  private:
-  // Of two that stand alone, or are first among equals, the second goes below the first.
-  static tree_pin* join(tree_pin& a, tree_pin& b) noexcept {
-    if (a.depth < b.depth) return join(b, a);
-    b.previous = &a;
-    b.next = a.child;
-    if (a.child) a.child->previous = &b;
-    a.child = &b;
-    return &a;
-  }
+  void add_to_others(tree_pin& p) noexcept;
+  void add_last(tree_pin& p) noexcept;
 
-  // Joins p's children in pairs, and the pairs from the last to the first; p has none then.
-  static tree_pin* join_children(tree_pin& p) noexcept {
-    tree_pin* pairs = nullptr;  // linked by `next`, the last one first
-    for (tree_pin* a = std::exchange(p.child, nullptr); a != nullptr;) {
-      tree_pin* const b = a->next;
-      tree_pin* const rest = b ? b->next : nullptr;
-      a->next = a->previous = nullptr;
-      if (b) b->next = b->previous = nullptr;
-      tree_pin* const pair = b ? join(*a, *b) : a;
-      pair->next = pairs;
-      pairs = pair;
-      a = rest;
-    }
-    tree_pin* all = nullptr;
-    while (pairs != nullptr) {
-      tree_pin* const pair = pairs;
-      pairs = pair->next;
-      pair->next = nullptr;
-      all = all ? join(*all, *pair) : pair;
-    }
-    return all;
-  }
-
-  tree_pin* top_ = nullptr;
+  tree_pin* last_ = nullptr;  // in their order: it has no right
 };
-
-inline std::string node_pins::check(node_id n) const {
-  std::string wrong;
-  for_each([&](const tree_pin& p) {
-    if (p.node != n) wrong = "a pin of node " + std::to_string(p.node);
-    for (const tree_pin* c = p.child; c != nullptr; c = c->next) {
-      if (c->depth > p.depth) wrong = "pins out of order";
-    }
-  });
-  return wrong;
-}
 
 }  // namespace radixkv::detail
