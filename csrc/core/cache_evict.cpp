@@ -30,7 +30,7 @@ void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
     pool_.release_tree(gone);
     tree_.trim(n, count, evicted);
   }
-  if (all && tree_.is_root(up)) forget_root_locked(up);
+  if (all && tree_.children(up) == 0 && tree_.is_root(up)) forget_root_locked(up);
 }
 
 // Fetches ahead what evicting the leaves that come up will touch. To be called with every victim.

@@ -75,41 +75,46 @@ std::uint32_t id_table::insert(const probe& end, std::uint32_t id) noexcept {
 }
 
 // By its id, which hardly ever comes twice in a line.
-std::size_t id_table::index_of(std::uint32_t hash, std::uint32_t id) const noexcept {
-  const table& t = current();
+inline std::size_t id_table::index_of(const table& t, std::uint32_t hash,
+                                      std::uint32_t id) noexcept {
   const std::uint64_t wanted = slot_line::pack(hash, id);
   count_lookups();
   for (std::size_t line = t.home(hash);; line = (line + 1) & t.line_mask) {
-    const std::size_t begin = line * slot_line::size;
-    for (std::uint32_t m = slot_line::naming(&t.slots[begin], id); m != 0; m &= m - 1) {
-      const std::size_t at = begin + slot_line::first(m);
-      if (t.slots[at].load(std::memory_order_relaxed) == wanted) return at;
+    const slot_line::slot* const slots = t.slots.data() + line * slot_line::size;
+    for (std::uint32_t m = slot_line::naming(slots, id); m != 0; m &= m - 1) {
+      const std::size_t i = slot_line::first(m);
+      if (slots[i].load(std::memory_order_relaxed) == wanted) return line * slot_line::size + i;
     }
-    assert(slot_line::empty(&t.slots[begin]) == 0);
+    assert(slot_line::empty(slots) == 0);
     count_entries(slot_line::entries_counted);
   }
 }
 
 void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to) noexcept {
-  const std::size_t at = index_of(hash, from);
+  table& t = *tables_.back();
+  const std::size_t at = index_of(t, hash, from);
   write_guard writing(version_);
-  tables_.back()->slots[at].store(slot_line::pack(hash, to), std::memory_order_relaxed);
+  t.slots[at].store(slot_line::pack(hash, to), std::memory_order_relaxed);
+}
+
+void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
+  table& t = *current_.load(std::memory_order_relaxed);
+  const std::size_t at = index_of(t, hash, id);
+  write_guard writing(version_);
+  --size_;
+  if (t.slots[at | (slot_line::size - 1)].load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    fill_up(t, at);
+  } else {
+    t.slots[at].store(0, std::memory_order_relaxed);  // the line was not full
+  }
 }
 
 // Where the line was full, what went past it and may lie in it moves up, and so on: the backward
 // shift of linear probing (Knuth, TAOCP 3, 6.4 algorithm R), by lines.
-void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
+void id_table::fill_up(table& t, std::size_t at) noexcept {
   constexpr std::size_t nothing = ~std::size_t{0};
-  std::size_t at = index_of(hash, id);
-  table& t = *current_.load(std::memory_order_relaxed);
   slot_line::slot* const slots = t.slots.data();
-  write_guard writing(version_);
-  --size_;
   std::size_t line = at / slot_line::size;
-  if (slots[line * slot_line::size + slot_line::size - 1].load(std::memory_order_relaxed) == 0) {
-    slots[at].store(0, std::memory_order_relaxed);  // the line was not full: the usual case
-    return;
-  }
   while (slot_line::empty(slots + line * slot_line::size) == 0) {
     std::size_t from = line;
     std::size_t moves = nothing;

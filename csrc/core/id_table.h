@@ -160,7 +160,9 @@ class id_table {
   [[nodiscard]] const table& current() const noexcept {
     return *current_.load(std::memory_order_acquire);
   }
-  [[nodiscard]] std::size_t index_of(std::uint32_t hash, std::uint32_t id) const noexcept;
+  [[nodiscard]] static std::size_t index_of(const table& t, std::uint32_t hash,
+                                            std::uint32_t id) noexcept;
+  static void fill_up(table& t, std::size_t at) noexcept;
   [[nodiscard]] bool grow(int log2_slots);
   static void place(table& t, std::uint64_t packed) noexcept;
 

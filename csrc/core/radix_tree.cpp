@@ -300,15 +300,15 @@ void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
   assert(x.pins.empty());
   if (policy_) policy_->on_remove(n, evicted);
   const node_id up = x.parent;
-  const block_lists::chunk c =
-      total > tree_node::inline_blocks ? x.list[1].load() : block_lists::chunk{0};
+  const bool chunked = total > tree_node::inline_blocks;
+  const block_lists::chunk c = chunked ? x.list[1].load() : block_lists::chunk{0};
   unregister_leaf(n);
   token_count_ -= x.tokens;
-  drop_run(n);
+  if (chunked) drop_run(n);
   give_node(n);
   if (nodes_[up].children > 0 || is_root(up)) --leaf_count_;
   evictable_in_leaves_ += evictable_blocks(up);
-  if (c) compact(up, c);
+  if (chunked) compact(up, c);
 }
 
 std::vector<node_id> radix_tree::all_nodes() const {

@@ -26,6 +26,7 @@
 
 #include <array>
 #include <atomic>
+#include <cassert>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -172,7 +173,11 @@ class radix_tree final : public tree_view {
   }
 
   // Ids of the last n blocks of a node, valid until the next change.
-  [[nodiscard]] std::span<const block_id> tail(node_id n, std::uint32_t count) const noexcept;
+  [[nodiscard]] std::span<const block_id> tail(node_id n, std::uint32_t count) const noexcept {
+    const tree_node& x = nodes_[n];
+    assert(count <= blocks_of(x.tokens));
+    return {reinterpret_cast<const block_id*>(ids(x)) + blocks_of(x.tokens) - count, count};
+  }
   // A leaf that is to go after about leaving_distance others, or no_node: fetches what removing it
   // and those named before will take. Gives the first block of one of them, of which others may
   // fetch what they keep, or no_block.
@@ -247,7 +252,13 @@ class radix_tree final : public tree_view {
   [[nodiscard]] std::uint32_t blocks_of(std::uint32_t tokens) const noexcept {
     return (tokens + (1u << block_shift_) - 1) >> block_shift_;
   }
-  [[nodiscard]] const std::uint32_t* ids(const tree_node& x) const noexcept;
+  [[nodiscard]] const std::uint32_t* ids(const tree_node& x) const noexcept {
+    static_assert(sizeof(relaxed<std::uint32_t>) == sizeof(std::uint32_t));
+    if (x.tokens <= tree_node::inline_blocks << block_shift_) {
+      return reinterpret_cast<const std::uint32_t*>(x.list);
+    }
+    return lists_.at(x.list[0]);
+  }
   [[nodiscard]] std::uint32_t first_block_tokens(const tree_node& x) const noexcept {
     const std::uint32_t t = x.tokens;
     const std::uint32_t b = 1u << block_shift_;
@@ -365,6 +376,8 @@ class radix_tree final : public tree_view {
     std::array<node_id, ring> node;
     std::uint32_t last = 0;
   };
+  void fetch_last_link(node_id n) const noexcept;
+  [[nodiscard]] block_id fetch_middle_link(node_id n) const noexcept;
 
   std::uint32_t block_shift_ = 4;
   stable_array<std::uint32_t> rows_;

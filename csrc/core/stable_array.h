@@ -48,7 +48,9 @@ class stable_array {
     }
     data_ = reinterpret_cast<T*>(aligned);
     bytes_ = wanted;
-    if (wanted >= 2 * huge) madvise(data_, bytes_, MADV_HUGEPAGE);
+    // Looking up addresses in many small pages costs more than what a large one has too much of.
+    constexpr std::size_t few_small_pages = std::size_t{128} << 10;
+    if (n * sizeof(T) >= few_small_pages) madvise(data_, bytes_, MADV_HUGEPAGE);
     return true;
   }
 

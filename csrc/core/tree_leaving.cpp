@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint32_t links_apart = radix_tree::leaving_distance / 3;
 
 [[nodiscard]] bool may_leave(const tree_node& x) noexcept {
-  return x.tokens != 0 && x.parent != no_node && x.children == 0;
+  return x.parent != no_node && x.children == 0;
 }
 
 }  // namespace
@@ -25,27 +25,34 @@ constexpr std::uint32_t links_apart = radix_tree::leaving_distance / 3;
 block_id radix_tree::look_ahead(node_id leaf) noexcept {
   constexpr std::uint32_t ring = leaving_nodes::ring;
   static_assert(2 * links_apart < ring);
-  leaving_nodes& l = leaving_;
-  l.node[++l.last % ring] = leaf;
+  const std::uint32_t at = ++leaving_.last;
+  leaving_.node[at % ring] = leaf;
+  const node_id last = leaving_.node[(at - 2 * links_apart) % ring];
+  const node_id middle = leaving_.node[(at - links_apart) % ring];
   if (leaf != no_node) detail::prefetch(&nodes_[leaf]);
-  if (const node_id n = l.node[(l.last - 2 * links_apart) % ring];
-      n != no_node && may_leave(nodes_[n])) {
-    const tree_node& x = nodes_[n];
-    const table_hashes h = known_hashes(x);
-    if (h.jump == 0 || (h.child == 0 && is_alone(x))) {
-      const table_hashes now = hashes_of(n);
-      know_hashes(x, now);
-      if (is_alone(x)) child_table_.prefetch_slot(now.child);
-      jump_table_.prefetch_slot(now.jump);
-    } else {
-      if (is_alone(x)) child_table_.prefetch_behind(h.child);
-      jump_table_.prefetch_behind(h.jump);
-    }
-  }
-  const node_id n = l.node[(l.last - links_apart) % ring];
-  if (n == no_node || !may_leave(nodes_[n])) return no_block;
+  if (last != no_node) fetch_last_link(last);
+  return middle != no_node ? fetch_middle_link(middle) : no_block;
+}
+
+void radix_tree::fetch_last_link(node_id n) const noexcept {
   const tree_node& x = nodes_[n];
-  const std::uint32_t count = blocks_of(x.tokens);
+  if (!may_leave(x)) return;
+  const bool alone = is_alone(x);
+  const table_hashes h = known_hashes(x);
+  if (h.jump != 0 && (h.child != 0 || !alone)) {
+    if (alone) child_table_.prefetch_behind(h.child);
+    jump_table_.prefetch_behind(h.jump);
+    return;
+  }
+  const table_hashes now = hashes_of(n);
+  know_hashes(x, now);
+  if (alone) child_table_.prefetch_slot(now.child);
+  jump_table_.prefetch_slot(now.jump);
+}
+
+block_id radix_tree::fetch_middle_link(node_id n) const noexcept {
+  const tree_node& x = nodes_[n];
+  if (!may_leave(x)) return no_block;
   const table_hashes h = known_hashes(x);
   detail::prefetch(&nodes_[x.parent]);
   if (!is_alone(x)) {
@@ -54,12 +61,15 @@ block_id radix_tree::look_ahead(node_id leaf) noexcept {
     child_table_.prefetch_slot(h.child);
   }
   if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
-  if (h.child == 0 || h.jump == 0) detail::prefetch(first_row(x));
+  const std::uint32_t count = blocks_of(x.tokens);
   if (count > tree_node::inline_blocks) {
     lists_.prefetch_header(x.list[1]);
     detail::prefetch(lists_.at(x.list[0] + count - 1));
   }
-  return static_cast<block_id>(first_id(x));
+  const std::uint32_t first = count <= tree_node::inline_blocks ? x.list[0] : x.list[2];
+  const auto b = static_cast<block_id>(first);
+  if (h.child == 0 || h.jump == 0) detail::prefetch(row(b));
+  return b;
 }
 
 }  // namespace radixkv::detail

@@ -14,20 +14,6 @@ const std::uint32_t* words(std::span<const block_id> ids) {
 
 }  // namespace
 
-const std::uint32_t* radix_tree::ids(const tree_node& x) const noexcept {
-  static_assert(sizeof(relaxed<std::uint32_t>) == sizeof(std::uint32_t));
-  if (blocks_of(x.tokens) <= tree_node::inline_blocks) {
-    return reinterpret_cast<const std::uint32_t*>(x.list);
-  }
-  return lists_.at(x.list[0]);
-}
-
-std::span<const block_id> radix_tree::tail(node_id n, std::uint32_t count) const noexcept {
-  const tree_node& x = nodes_[n];
-  assert(count <= blocks_of(x.tokens));
-  return {reinterpret_cast<const block_id*>(ids(x)) + blocks_of(x.tokens) - count, count};
-}
-
 bool radix_tree::set_run(node_id n, std::span<const block_id> ids, std::uint32_t tokens) {
   tree_node& x = nodes_[n];
   const auto count = static_cast<std::uint32_t>(ids.size());

@@ -72,6 +72,24 @@ void lru_policy::on_request(const request_info& request) {
   enqueue(n);
 }
 
+// The node of the smallest tick, no_node if there is none.
+inline node_id lru_policy::next_in_order() {
+  const node_id n = queue_.empty() ? no_node : queue_.front();
+  if (!heap_.empty()) {
+    const node_id early = first_of_heap();
+    if (early != no_node && (n == no_node || states_[early].tick < states_[n].tick)) return early;
+  }
+  return n;
+}
+
+node_id lru_policy::first_of_heap() {
+  while (!heap_.empty() && !valid(heap_.front())) {
+    std::pop_heap(heap_.begin(), heap_.end(), later);
+    heap_.pop_back();
+  }
+  return heap_.empty() ? no_node : heap_.front().node;
+}
+
 victim lru_policy::next_victim() {
   for (;;) {
     const node_id n = next_in_order();
@@ -86,17 +104,6 @@ victim lru_policy::next_victim() {
     // A pinned leaf comes back when it is let go; an inner node when its last child goes.
     unqueue(states_[n]);
   }
-}
-
-// The node of the smallest tick, no_node if there is none.
-node_id lru_policy::next_in_order() {
-  while (!heap_.empty() && !valid(heap_.front())) {
-    std::pop_heap(heap_.begin(), heap_.end(), later);
-    heap_.pop_back();
-  }
-  if (queue_.empty()) return heap_.empty() ? no_node : heap_.front().node;
-  const node_id n = queue_.front();
-  return !heap_.empty() && heap_.front().tick < states_[n].tick ? heap_.front().node : n;
 }
 
 std::size_t lru_policy::upcoming(std::size_t skip, std::span<node_id> out) const noexcept {

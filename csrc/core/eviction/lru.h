@@ -95,6 +95,7 @@ class lru_policy final : public eviction_policy {
   [[nodiscard]] bool put_in_heap(node_id n, std::uint32_t tick) noexcept;
   void tidy_heap();
   [[nodiscard]] node_id next_in_order();
+  [[nodiscard]] node_id first_of_heap();
   std::uint32_t next_tick();
   void renumber();
   [[nodiscard]] node_id find_lost();
