@@ -11,7 +11,7 @@ bool id_table::grow(int log2_slots) {
   if (log2_slots > 32) return false;
   std::unique_ptr<table> t(new (std::nothrow) table);
   const std::size_t slots = std::size_t{1} << log2_slots;
-  if (!t || !t->slots.reserve(slots)) return false;
+  if (!t || !t->slots.reserve(slots, decltype(t->slots)::filled::all_over)) return false;
   t->line_mask = slots / slot_line::size - 1;
   t->shift = 32 - std::countr_zero(t->line_mask + 1);
   table* old = current_.load(std::memory_order_relaxed);

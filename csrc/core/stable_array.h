@@ -29,9 +29,12 @@ class stable_array {
     if (data_) munmap(data_, bytes_);
   }
 
+  // How an array is filled: from its begin on, as far as it is needed, or all over at once.
+  enum class filled : std::uint8_t { in_order, all_over };
+
   // Reserves room for n elements, all zero. False if the system refuses. REQUIRES: not reserved
   // yet.
-  [[nodiscard]] bool reserve(std::size_t n) noexcept {
+  [[nodiscard]] bool reserve(std::size_t n, filled how = filled::in_order) noexcept {
     constexpr std::size_t huge = std::size_t{2} << 20;
     if (n > SIZE_MAX / 2 / sizeof(T)) return false;
     const std::size_t wanted = (n * sizeof(T) + huge - 1) / huge * huge;
@@ -48,9 +51,9 @@ class stable_array {
     }
     data_ = reinterpret_cast<T*>(aligned);
     bytes_ = wanted;
-    // Looking up addresses in many small pages costs more than what a large one has too much of.
-    constexpr std::size_t few_small_pages = std::size_t{128} << 10;
-    if (n * sizeof(T) >= few_small_pages) madvise(data_, bytes_, MADV_HUGEPAGE);
+    // To get a huge page takes as long as to get half of it in small ones.
+    const std::size_t most_in_small = how == filled::all_over ? huge / 2 - 1 : huge;
+    if (n * sizeof(T) > most_in_small) madvise(data_, bytes_, MADV_HUGEPAGE);
     return true;
   }
 
