@@ -6,8 +6,8 @@ namespace radixkv::detail {
 
 namespace {
 
-error record_error(const device_failure& f) {
-  return device_error(std::string("recording ") + f.what, f.code);
+error record_error(const device_failure& f) noexcept {
+  return device_error("recording ", f.code, f.what);
 }
 
 }  // namespace
@@ -22,12 +22,12 @@ status call_order::enter(cudaStream_t stream) const {
   if (status s = usable(); !s) return s;
   if (last_ == nullptr) return {};
   if (const cudaError_t e = cudaStreamWaitEvent(stream, last_, 0); e != cudaSuccess) {
-    return device_error(std::string("waiting for the previous call of ") + owner_, e);
+    return device_error("waiting for the previous call of ", e, owner_);
   }
   return {};
 }
 
-status call_order::record(cudaStream_t stream, cudaEvent_t event, const char* what) {
+status call_order::record(cudaStream_t stream, cudaEvent_t event, const char* what) noexcept {
   if (const cudaError_t e = cudaEventRecord(event, stream); e != cudaSuccess) {
     lost_ = {what, e};
     return record_error(lost_);
@@ -35,21 +35,21 @@ status call_order::record(cudaStream_t stream, cudaEvent_t event, const char* wh
   return {};
 }
 
-status call_order::leave(cudaStream_t stream, cudaEvent_t event, const char* what) {
+status call_order::leave(cudaStream_t stream, cudaEvent_t event, const char* what) noexcept {
   if (status s = record(stream, event, what); !s) return s;
   last_ = event;
   return {};
 }
 
-status call_order::wait() const {
+status call_order::wait() const noexcept {
   if (last_ == nullptr) return {};
   if (const cudaError_t e = cudaEventSynchronize(last_); e != cudaSuccess) {
-    return device_error(std::string("waiting for the work of ") + owner_, e);
+    return device_error("waiting for the work of ", e, owner_);
   }
   return {};
 }
 
-result<bool> call_order::recover() {
+result<bool> call_order::recover() noexcept {
   if (lost_.code == cudaSuccess) return false;
   if (const cudaError_t e = cudaDeviceSynchronize(); e != cudaSuccess) {
     return device_error("waiting for the device", e);

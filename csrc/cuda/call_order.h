@@ -26,18 +26,17 @@ class call_order {
   // those of usable(), device.
   [[nodiscard]] status enter(cudaStream_t stream) const;
   // Puts `event` behind what was enqueued on `stream`; `what`, a literal, names this in the error,
-  // device, after which nothing is usable, nor if there was no memory for the error's text
-  // (std::bad_alloc).
-  [[nodiscard]] status record(cudaStream_t stream, cudaEvent_t event, const char* what);
+  // device, after which nothing is usable.
+  [[nodiscard]] status record(cudaStream_t stream, cudaEvent_t event, const char* what) noexcept;
   // The same, and the event is the last one. The event must outlive its turn.
-  [[nodiscard]] status leave(cudaStream_t stream, cudaEvent_t event, const char* what);
+  [[nodiscard]] status leave(cudaStream_t stream, cudaEvent_t event, const char* what) noexcept;
 
   [[nodiscard]] cudaEvent_t last() const noexcept { return last_; }
   // Waits for the last call. Errors: device.
-  [[nodiscard]] status wait() const;
+  [[nodiscard]] status wait() const noexcept;
   // Whether an event was lost; then the device has been waited for, all of it, and nothing is left
   // to wait for: the owner forgets events of its own too. Errors, changing nothing: device.
-  [[nodiscard]] result<bool> recover();
+  [[nodiscard]] result<bool> recover() noexcept;
 
  private:
   const char* owner_;

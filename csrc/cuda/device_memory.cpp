@@ -1,13 +1,20 @@
 #include "csrc/cuda/device_memory.h"
 
 #include <cstring>
+#include <new>
 
 namespace radixkv::detail {
 
-error device_error(const std::string& what, cudaError_t code) {
+error device_error(std::string_view what, cudaError_t code, std::string_view of) noexcept {
   (void)cudaGetLastError();
   const errc kind = code == cudaErrorMemoryAllocation ? errc::out_of_memory : errc::device;
-  return {kind, what + ": " + cudaGetErrorString(code) + " (" + cudaGetErrorName(code) + ")"};
+  try {
+    std::string text(what);
+    text.append(of).append(": ").append(cudaGetErrorString(code)).append(" (");
+    return {kind, text.append(cudaGetErrorName(code)).append(")")};
+  } catch (const std::bad_alloc&) {
+    return {kind, "CUDA error"};  // short enough to take no allocation
+  }
 }
 
 result<device_buffer> allocate_device(const std::string& what, std::uint64_t bytes) {
@@ -15,11 +22,11 @@ result<device_buffer> allocate_device(const std::string& what, std::uint64_t byt
   void* p = nullptr;
   const std::string text = what + " of " + std::to_string(bytes) + " bytes";
   if (const cudaError_t e = cudaMalloc(&p, bytes); e != cudaSuccess) {
-    return device_error("device memory for " + text, e);
+    return device_error("device memory for ", e, text);
   }
   device_buffer owner(static_cast<std::byte*>(p));
   if (const cudaError_t e = cudaMemsetAsync(p, 0, bytes, cudaStreamLegacy); e != cudaSuccess) {
-    return device_error("clearing " + text, e);
+    return device_error("clearing ", e, text);
   }
   return owner;
 }
@@ -27,9 +34,10 @@ result<device_buffer> allocate_device(const std::string& what, std::uint64_t byt
 result<pinned_buffer> allocate_pinned(const std::string& what, std::uint64_t bytes) {
   if (bytes == 0) return pinned_buffer{};
   void* p = nullptr;
+  const std::string text = what + " of " + std::to_string(bytes) + " bytes";
   if (const cudaError_t e = cudaHostAlloc(&p, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
       e != cudaSuccess) {
-    return device_error("pinned memory for " + what + " of " + std::to_string(bytes) + " bytes", e);
+    return device_error("pinned memory for ", e, text);
   }
   std::memset(p, 0, bytes);
   return pinned_buffer(static_cast<std::byte*>(p));
@@ -42,6 +50,16 @@ status refuse_capture(cudaStream_t stream, const char* instead) {
   }
   if (capturing == cudaStreamCaptureStatusNone) return {};
   return {errc::invalid_argument, std::string("the stream is being captured: ") + instead};
+}
+
+status check_stream(cudaStream_t stream, int device) {
+  int of = device;
+  if (const cudaError_t e = cudaStreamGetDevice(stream, &of); e != cudaSuccess) {
+    return device_error("looking at the stream", e);
+  }
+  if (of == device) return {};
+  return {errc::invalid_argument,
+          "a stream of device " + std::to_string(of) + ", not " + std::to_string(device)};
 }
 
 status device_event::create() {

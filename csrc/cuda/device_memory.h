@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <cuda_runtime_api.h>
@@ -15,12 +16,14 @@
 
 namespace radixkv::detail {
 
-// "what: the runtime's text (its name)", as errc::out_of_memory for cudaErrorMemoryAllocation and
-// errc::device otherwise. Takes the runtime's last error back, so that no later check meets it.
-[[nodiscard]] error device_error(const std::string& what, cudaError_t code);
+// "what of: the runtime's text (its name)", as errc::out_of_memory for cudaErrorMemoryAllocation
+// and errc::device otherwise; "CUDA error" if there is no host memory for more. Takes the runtime's
+// last error back, so that no later check meets it.
+[[nodiscard]] error device_error(std::string_view what, cudaError_t code,
+                                 std::string_view of = {}) noexcept;
 
-// A call that failed, before its text is built: that may throw, so it comes last, when nothing is
-// half done. `what` lives for ever; cudaSuccess: nothing failed.
+// A call that failed, before its text is built, which comes last. `what` lives for ever;
+// cudaSuccess: nothing failed.
 struct device_failure {
   const char* what = nullptr;
   cudaError_t code = cudaSuccess;
@@ -85,6 +88,9 @@ class device_scope {
 
 // invalid_argument, naming what to do `instead`, if the stream is being captured.
 [[nodiscard]] status refuse_capture(cudaStream_t stream, const char* instead);
+// invalid_argument if the stream is another device's: its work could not be followed by events of
+// `device`. Default streams are those of the current device.
+[[nodiscard]] status check_stream(cudaStream_t stream, int device);
 
 // Lets a scope query events while another stream of the process is being captured in global mode:
 // the queries have nothing to do with that capture, but would invalidate it.
