@@ -10,20 +10,20 @@ constexpr std::uint32_t threads = 512;
 
 __global__ void __launch_bounds__(threads)
     plan_fetch_kernel(const __grid_constant__ plan_fetch_arguments a) {
-  __shared__ std::uint64_t shared_taken;
+  __shared__ std::uint64_t shared_replay;
   __shared__ bool shared_ready;
   if (threadIdx.x == 0) {
-    const std::uint64_t taken = *a.taken;
-    const std::byte* slot = a.ring + (taken % a.depth) * a.shape.bytes();
-    shared_taken = taken;
-    shared_ready = *reinterpret_cast<const volatile std::uint64_t*>(slot) == taken + 1;
-    __threadfence_system();  // the plan is read after its number
+    const std::uint64_t replay = *a.replays;
+    const std::byte* slot = a.ring + (replay % a.depth) * a.shape.bytes();
+    shared_replay = replay;
+    shared_ready = *reinterpret_cast<const volatile std::uint64_t*>(slot) == replay + 1;
+    __threadfence_system();  // the plan is read after its mark
   }
   __syncthreads();
   const bool ready = shared_ready;
   // Words of host memory are read once each and must not come from a stale line: volatile.
   const auto* from = reinterpret_cast<const volatile std::uint32_t*>(
-      a.ring + (shared_taken % a.depth) * a.shape.bytes());
+      a.ring + (shared_replay % a.depth) * a.shape.bytes());
   auto* to = reinterpret_cast<std::uint32_t*>(a.plan);
   const std::uint32_t counts = a.shape.counts_offset() / 4;
 
@@ -41,18 +41,18 @@ __global__ void __launch_bounds__(threads)
     to[w] = ready ? from[w] : 0xffffffffu;
   }
   __syncthreads();  // the slot is read: the host may write it again
-  if (threadIdx.x == 0 && ready) {
-    *a.taken = shared_taken + 1;
+  if (threadIdx.x == 0) {
+    *a.replays = shared_replay + 1;
     __threadfence_system();
-    *reinterpret_cast<volatile std::uint64_t*>(a.taken_pinned) = shared_taken + 1;
+    *reinterpret_cast<volatile std::uint64_t*>(a.replays_pinned) = shared_replay + 1;
   }
 }
 
 }  // namespace
 
 cudaError_t plan_fetch(cudaStream_t stream, const plan_fetch_arguments& a) {
-  if (a.ring == nullptr || a.depth == 0 || a.plan == nullptr || a.taken == nullptr ||
-      a.taken_pinned == nullptr) {
+  if (a.ring == nullptr || a.depth == 0 || a.plan == nullptr || a.replays == nullptr ||
+      a.replays_pinned == nullptr) {
     return cudaErrorInvalidValue;
   }
   return launch(stream, plan_fetch_kernel, dim3(1), dim3(threads), 0, a);

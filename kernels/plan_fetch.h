@@ -1,7 +1,9 @@
-// Takes the next prepared plan from a pinned ring into device memory, for graphs that are replayed.
+// Takes the plan of this replay from a pinned ring into device memory, for graphs that are
+// replayed.
 //
-// A slot of the ring, and the device's copy of it without the first 8 bytes, hold
-//     u64 sequence                      1 + how many plans were prepared before this one
+// Replays are numbered from 0 by the device. A slot of the ring, and the device's copy of it
+// without the first 8 bytes, hold
+//     u64 mark                          1 + the number of the replay that the plan is for; 0: none
 //     u32 copy counts[copy_waves], padded to a multiple of 8 bytes
 //     block_copy_item copies[copy_waves][copies]
 //     i32 slots[logits_waves][2][logits_rows]     stores, then loads; one per row, −1: nothing
@@ -43,14 +45,14 @@ struct plan_fetch_arguments {
   plan_shape shape;
   const std::byte* ring = nullptr;  // pinned, 16-byte aligned: `depth` slots
   std::uint32_t depth = 0;
-  std::byte* plan = nullptr;              // device, 16-byte aligned, shape.bytes(): the copy
-  std::uint64_t* taken = nullptr;         // device: plans taken so far, 0 at first
-  std::uint64_t* taken_pinned = nullptr;  // pinned: the same, for the host
+  std::byte* plan = nullptr;                // device, 16-byte aligned, shape.bytes(): the copy
+  std::uint64_t* replays = nullptr;         // device: replays so far, 0 at first
+  std::uint64_t* replays_pinned = nullptr;  // pinned: those that have read their slot, for the host
 };
 
-// If slot taken % depth holds plan taken + 1, copies it to `plan` and counts it taken; otherwise
-// makes `plan` empty. Launches of one ring must be ordered with each other. May be captured; never
-// synchronises.
+// Replay r, the value of `replays`: if slot r % depth is marked r + 1, copies it to `plan`;
+// otherwise makes `plan` empty. Counts the replay in both cases. Launches of one ring must be
+// ordered with each other. May be captured; never synchronises.
 // Errors, before anything is launched: cudaErrorInvalidValue (null pointer, no depth).
 [[nodiscard]] cudaError_t plan_fetch(cudaStream_t stream, const plan_fetch_arguments& arguments);
 

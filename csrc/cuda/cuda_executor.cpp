@@ -1,8 +1,10 @@
 #include "radixkv/cuda_executor.h"
 
+#include <new>
 #include <string>
 #include <utility>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/cuda/cuda_state.h"
 #include "csrc/cuda/graph_plan_state.h"
 #include "csrc/cuda/nvtx.h"
@@ -23,17 +25,21 @@ constexpr std::uint32_t max_waves = 64;
 
 }  // namespace
 
-RADIXKV_EXPORT status cuda_executor_options::validate() const {
+RADIXKV_EXPORT status cuda_executor_options::validate() const try {
   if (status s = limit("cuda_executor: staging_slots", staging_slots, max_slots); !s) return s;
   return limit("cuda_executor: slot_operations", slot_operations, max_operations);
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to say what is refused");
 }
 
-RADIXKV_EXPORT status graph_plan_options::validate() const {
+RADIXKV_EXPORT status graph_plan_options::validate() const try {
   if (status s = limit("graph_plan: copies", copies, max_operations); !s) return s;
   if (status s = limit("graph_plan: logits_rows", logits_rows, max_operations); !s) return s;
   if (status s = limit("graph_plan: copy_waves", copy_waves, max_waves); !s) return s;
   if (status s = limit("graph_plan: logits_waves", logits_waves, max_waves); !s) return s;
   return limit("graph_plan: depth", depth, max_slots);
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to say what is refused");
 }
 
 cuda_executor::cuda_executor(std::shared_ptr<detail::cuda_state> state) noexcept
@@ -47,20 +53,24 @@ cuda_executor::~cuda_executor() {
 }
 
 result<cuda_executor> cuda_executor::create(const memory_layout& layout,
-                                            const cuda_executor_options& options) {
+                                            const cuda_executor_options& options) try {
   RADIXKV_RANGE("cuda_executor::create");
   auto state = std::make_shared<detail::cuda_state>();
-  if (status s = state->create(layout, nullptr, options); !s) return s.error();
+  if (status s = state->create(layout, nullptr, options); !s) return std::move(s).error();
   return cuda_executor(std::move(state));
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for a CUDA executor");
 }
 
 result<cuda_executor> cuda_executor::borrow(const memory_layout& layout,
                                             std::span<void* const> bases,
-                                            const cuda_executor_options& options) {
+                                            const cuda_executor_options& options) try {
   RADIXKV_RANGE("cuda_executor::borrow");
   auto state = std::make_shared<detail::cuda_state>();
-  if (status s = state->create(layout, &bases, options); !s) return s.error();
+  if (status s = state->create(layout, &bases, options); !s) return std::move(s).error();
   return cuda_executor(std::move(state));
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for a CUDA executor");
 }
 
 status cuda_executor::run(cudaStream_t stream, const step_plan& plan,
@@ -71,14 +81,17 @@ status cuda_executor::run(cudaStream_t stream, const step_plan& plan,
 
 status cuda_executor::launch(cudaStream_t stream, cudaGraphExec_t graph) {
   RADIXKV_RANGE("cuda_executor::launch");
-  return state_->launch(stream, graph);
+  bool launched = false;
+  return state_->launch(stream, graph, launched);
 }
 
-result<graph_plan> cuda_executor::make_graph_plan(const graph_plan_options& options) {
+result<graph_plan> cuda_executor::make_graph_plan(const graph_plan_options& options) try {
   RADIXKV_RANGE("cuda_executor::make_graph_plan");
   auto state = std::make_unique<detail::graph_plan_state>(state_);
-  if (status s = state->create(options); !s) return s.error();
+  if (status s = state->create(options); !s) return std::move(s).error();
   return graph_plan(std::move(state));
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for a graph_plan");
 }
 
 status cuda_executor::synchronize() {
@@ -117,7 +130,15 @@ status graph_plan::prepare(const step_plan& plan) {
   return state_->prepare(plan);
 }
 
-std::uint64_t graph_plan::prepared() const noexcept { return state_->prepared(); }
-std::uint64_t graph_plan::taken() const noexcept { return state_->taken(); }
+void graph_plan::skip() noexcept { state_->skip(); }
+
+status graph_plan::launch(cudaStream_t stream, cudaGraphExec_t graph, const step_plan& plan) {
+  RADIXKV_RANGE("graph_plan::launch");
+  return state_->launch(stream, graph, plan);
+}
+
+void graph_plan::realign() noexcept { state_->realign(); }
+std::uint64_t graph_plan::numbered() const noexcept { return state_->numbered(); }
+std::uint64_t graph_plan::replayed() const noexcept { return state_->replayed(); }
 
 }  // namespace radixkv

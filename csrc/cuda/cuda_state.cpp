@@ -1,10 +1,13 @@
 // Creation: validates the layout, finds the planes, allocates.
 #include "csrc/cuda/cuda_state.h"
 
+#include <algorithm>
 #include <limits>
+#include <new>
 #include <string>
 #include <utility>
 
+#include "csrc/core/no_memory.h"
 #include "kernels/logits_cache.h"
 
 namespace radixkv::detail {
@@ -35,7 +38,7 @@ status check_device_memory(const std::string& what, const void* memory, std::uin
   for (const std::byte* p : {first, first + (bytes - 1)}) {
     cudaPointerAttributes a = {};
     if (const cudaError_t e = cudaPointerGetAttributes(&a, p); e != cudaSuccess) {
-      return device_error("looking up " + what, e);
+      return device_error("looking up ", e, what);
     }
     const bool foreign = a.type == cudaMemoryTypeDevice && a.device != device;
     if (a.type == cudaMemoryTypeUnregistered || foreign || a.devicePointer != p) {
@@ -64,7 +67,7 @@ cuda_state::~cuda_state() {
 }
 
 status cuda_state::create(const memory_layout& layout, const std::span<void* const>* bases,
-                          const cuda_executor_options& options) {
+                          const cuda_executor_options& options) try {
   if (status s = layout.validate(); !s) return s;
   if (status s = options.validate(); !s) return s;
   for (std::size_t i = 0; i < layout.planes.size(); ++i) {
@@ -108,6 +111,8 @@ status cuda_state::create(const memory_layout& layout, const std::span<void* con
     return device_error("clearing the executor's memory", e);
   }
   return {};
+} catch (const std::bad_alloc&) {
+  return no_memory("for the tables of a CUDA executor");
 }
 
 status cuda_state::place_planes(const std::span<void* const>* borrowed) {
@@ -123,8 +128,7 @@ status cuda_state::place_planes(const std::span<void* const>* borrowed) {
     }
   } else {
     if (status s = layout_.validate_disjoint(); !s) return s;
-    memory_bytes_ = layout_.bytes();
-    auto buffer = allocate_device("the KV pool", memory_bytes_);
+    auto buffer = allocate_device("the KV pool", layout_.bytes());
     if (!buffer) return buffer.error();
     memory_ = std::move(*buffer);
     owned = memory_.get();
@@ -149,9 +153,28 @@ status cuda_state::place_planes(const std::span<void* const>* borrowed) {
     if (layout_.blocks == 1) planes_.back().block_stride = 0;
     if (p.inner_count == 1) planes_.back().inner_stride = 0;
   }
+  note_extent();
   if (borrowed == nullptr) return {};
   if (status s = layout_.validate_disjoint(addresses); !s) return s;
   return check_borrowed();
+}
+
+void cuda_state::note_extent() {
+  for (std::size_t i = 0; i < planes_.size(); ++i) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(planes_[i].base);
+    extent_.push_back({begin, begin + span_of(layout_, layout_.planes[i])});
+  }
+  std::sort(extent_.begin(), extent_.end(),
+            [](const address_range& a, const address_range& b) { return a.begin < b.begin; });
+  std::size_t last = 0;
+  for (std::size_t i = 1; i < extent_.size(); ++i) {
+    if (extent_[i].begin <= extent_[last].end) {
+      extent_[last].end = std::max(extent_[last].end, extent_[i].end);
+    } else {
+      extent_[++last] = extent_[i];
+    }
+  }
+  extent_.resize(last + 1);
 }
 
 status cuda_state::check_borrowed() const {

@@ -41,8 +41,9 @@ class cuda_state {
 
   [[nodiscard]] status run(cudaStream_t stream, const step_plan& plan,
                            const logits_rows_view& rows);
-  [[nodiscard]] status launch(cudaStream_t stream, cudaGraphExec_t graph);
-  [[nodiscard]] status synchronize();
+  // `launched` tells whether the graph was, also after an error.
+  [[nodiscard]] status launch(cudaStream_t stream, cudaGraphExec_t graph, bool& launched);
+  [[nodiscard]] status synchronize() noexcept;
 
   // Errors unless `rows` can serve these moves: buffer, type, stride, range, memory.
   [[nodiscard]] status check_rows(const logits_rows_view& rows,
@@ -62,6 +63,9 @@ class cuda_state {
   [[nodiscard]] logits_rows_view logits_store() const noexcept;
 
  private:
+  struct address_range {
+    std::uintptr_t begin, end;
+  };
   struct progress {  // of one run: what is enqueued
     std::size_t copies = 0;
     std::size_t batches = 0;
@@ -70,6 +74,7 @@ class cuda_state {
 
   [[nodiscard]] status place_planes(const std::span<void* const>* borrowed);
   [[nodiscard]] status check_borrowed() const;
+  void note_extent();
   [[nodiscard]] status create_logits();
   // Uploads and launches as much of what is left as one slot holds.
   [[nodiscard]] device_failure run_slot(cudaStream_t stream, const step_plan& plan,
@@ -80,6 +85,9 @@ class cuda_state {
                                            std::span<const std::uint32_t> waves, std::size_t copies,
                                            std::span<const logits_batch> batches,
                                            const std::byte* device, progress& done);
+  // Records the event behind a slot's work; the error tells what of the plan is enqueued.
+  [[nodiscard]] status end_slot(cudaStream_t stream, const device_failure& failed,
+                                const step_plan& plan, const progress& done) noexcept;
   [[nodiscard]] std::uint64_t slots_needed(std::size_t copies,
                                            std::span<const logits_batch> batches) const;
 
@@ -88,7 +96,7 @@ class cuda_state {
   int device_ = 0;
   bool pageable_access_ = false;  // the device reads any host memory
   device_buffer memory_;
-  std::uint64_t memory_bytes_ = 0;
+  std::vector<address_range> extent_;  // of all planes: ascending, none touches another
   device_buffer logits_;
   std::uint64_t logits_stride_ = 0;
   std::vector<kernels::plane> planes_;

@@ -1,8 +1,11 @@
 // Running: checks, staging, launches and the order between streams.
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <string>
+#include <utility>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/cuda/cuda_state.h"
 #include "csrc/cuda/logits_rows.h"
 
@@ -30,9 +33,11 @@ status cuda_state::check_rows(const logits_rows_view& rows,
   const std::uint64_t store = static_cast<std::uint64_t>(layout_.logits_rows) * logits_stride_;
   if (overlaps(rows.data, bytes, logits_.get(), store))
     return refuse("they overlap the logits store");
-  if (overlaps(rows.data, bytes, memory_.get(), memory_bytes_)) {
-    return refuse("they overlap the KV pool");
-  }
+  const auto begin = reinterpret_cast<std::uintptr_t>(rows.data);
+  const auto met =
+      std::upper_bound(extent_.begin(), extent_.end(), begin,
+                       [](std::uintptr_t a, const address_range& r) { return a < r.end; });
+  if (met != extent_.end() && met->begin < begin + bytes) return refuse("they overlap the KV pool");
   if (pageable_access_) return {};
   return check_device_memory("logits rows", rows.data, bytes, device_);
 }
@@ -50,7 +55,8 @@ std::uint64_t cuda_state::slots_needed(std::size_t copies,
   return std::max(slots, (std::uint64_t{copies} + slot_operations_ - 1) / slot_operations_);
 }
 
-status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_rows_view& rows) {
+status cuda_state::run(cudaStream_t stream, const step_plan& plan,
+                       const logits_rows_view& rows) try {
   if (plan.empty()) return {};
   if (status s = plan.validate(layout_); !s) return s;
   const std::lock_guard lock(mutex_);
@@ -58,6 +64,7 @@ status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = refuse_capture(stream, "capture a graph_plan instead"); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (!plan.logits.empty()) {
     if (status s = check_rows(rows, plan.logits); !s) return s;
   }
@@ -69,17 +76,27 @@ status cuda_state::run(cudaStream_t stream, const step_plan& plan, const logits_
   progress done;
   while (done.copies < plan.copies.size() || done.batches < batches.size()) {
     const device_failure failed = run_slot(stream, plan, rows, waves, batches, done);
-    status ran = order_.leave(stream, ring_.last_event(), "a part of a plan");
-    if (failed.code != cudaSuccess) ran = device_error(failed.what, failed.code);
-    if (!ran) {
-      const std::string text = ran.error().message + "; enqueued: " + std::to_string(done.copies) +
-                               " of " + std::to_string(plan.copies.size()) + " copies, " +
-                               std::to_string(done.moves) + " of " +
-                               std::to_string(plan.logits.size()) + " logits moves";
-      return {ran.error().code, text};
-    }
+    if (status s = end_slot(stream, failed, plan, done); !s) return s;
   }
   return {};
+} catch (const std::bad_alloc&) {  // nothing is enqueued: run_slot and end_slot do not throw
+  return no_memory("to run a plan");
+}
+
+status cuda_state::end_slot(cudaStream_t stream, const device_failure& failed,
+                            const step_plan& plan, const progress& done) noexcept {
+  status ran = order_.leave(stream, ring_.last_event(), "a part of a plan");
+  if (failed.code != cudaSuccess) ran = device_error(failed.what, failed.code);
+  if (ran) return {};
+  try {
+    const std::string text = ran.error().message + "; enqueued: " + std::to_string(done.copies) +
+                             " of " + std::to_string(plan.copies.size()) + " copies, " +
+                             std::to_string(done.moves) + " of " +
+                             std::to_string(plan.logits.size()) + " logits moves";
+    return {ran.error().code, text};
+  } catch (const std::bad_alloc&) {
+    return {errc::device, "plan cut short"};  // short enough to take no allocation
+  }
 }
 
 device_failure cuda_state::run_slot(cudaStream_t stream, const step_plan& plan,
@@ -145,30 +162,36 @@ device_failure cuda_state::launch_slot(cudaStream_t stream, const logits_rows_vi
   return {};
 }
 
-status cuda_state::launch(cudaStream_t stream, cudaGraphExec_t graph) {
+status cuda_state::launch(cudaStream_t stream, cudaGraphExec_t graph, bool& launched) try {
+  launched = false;
   if (graph == nullptr) return {errc::invalid_argument, "null graph"};
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   if (status s = refuse_capture(stream, "a graph is launched on an ordinary stream"); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = order_.enter(stream); !s) return s;
   if (const cudaError_t e = cudaGraphLaunch(graph, stream); e != cudaSuccess) {
     return device_error("launching the graph", e);
   }
+  launched = true;
   if (const status s = order_.leave(stream, graph_event_.get(), "a graph"); !s) {
     return {s.error().code, s.error().message + "; the graph was launched"};
   }
   return {};
+} catch (const std::bad_alloc&) {
+  if (launched) return {errc::device, "graph launched"};  // short enough to take no allocation
+  return no_memory("to launch a graph");
 }
 
-status cuda_state::synchronize() {
+status cuda_state::synchronize() noexcept {
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   cudaEvent_t last = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    const result<bool> recovered = order_.recover();
-    if (!recovered) return recovered.error();
+    result<bool> recovered = order_.recover();
+    if (!recovered) return std::move(recovered).error();
     if (*recovered) ring_.reset();
     last = order_.last();
   }

@@ -2,7 +2,8 @@
 // streams.
 //
 // 1. Nothing but create, borrow, make_graph_plan, synchronize and destruction allocates, frees or
-//    waits. run, launch, graph_plan::capture and graph_plan::prepare only enqueue.
+//    waits. run, launch, and graph_plan's capture, prepare, skip and launch only enqueue. (Host
+//    memory for looking at a plan grows with the largest one.)
 // 2. What the executor enqueues takes effect in the order of its calls, whatever streams they name:
 //    it makes each stream wait for its previous call. A captured graph is part of that order when
 //    it is started with launch().
@@ -13,6 +14,8 @@
 //    runs, the rest never does: hand the plan to kv_cache::report_failure, so that nothing is
 //    matchable that was not copied. Faults of kernels surface as CUDA's sticky errors: at the next
 //    call of the executor or of the engine, and then at every one.
+// 5. Nothing throws. Refused host memory is errc::out_of_memory, with nothing enqueued or captured;
+//    where it is refused to the text of an error, the text is short ("CUDA error").
 //
 // Thread-safety: every member may be called from any thread; calls are serialised by a short lock.
 // Calls use the executor's device and leave the thread's current device as it was.
@@ -41,7 +44,7 @@ class graph_plan_state;
 
 struct cuda_executor_options {
   // Pinned staging, and as much device memory: `staging_slots` slots, each for this many copies and
-  // this many logits moves (20 bytes for one of each). A plan takes one slot, or several if it is
+  // this many logits moves (16 bytes for one of each). A plan takes one slot, or several if it is
   // larger, until the device has run it. 1 … 4096 and 1 … 1 Mi.
   std::uint32_t staging_slots = 64;
   std::uint32_t slot_operations = 1024;
@@ -57,7 +60,8 @@ struct graph_plan_options {
   // scheduler rarely needs more than one; a chain a→b, b→c in one plan needs two.
   std::uint32_t copy_waves = 2;
   std::uint32_t logits_waves = 2;
-  // Plans that may be prepared ahead of the replays that run them.
+  // Slots for prepared plans. Replay n has slot n modulo depth, so that plans may be prepared for
+  // the next `depth` replays.
   std::uint32_t depth = 4;
 
   [[nodiscard]] status validate() const;
@@ -65,9 +69,10 @@ struct graph_plan_options {
 
 // A place in a CUDA graph where plans run: captured once, replayed with another plan each time.
 //
-// Each prepare() writes one plan to pinned memory, and each replay takes the next plan in order. A
-// replay that finds none copies nothing. Call prepare before the launch of the replay that is meant
-// to run it.
+// Replays of the graph are numbered in the order in which they run. Each launch of the graph needs
+// one call before it that gives its replay a number: launch() does that itself; an engine that
+// launches the graph in another way calls prepare() or skip() before each launch. A plan is run by
+// the replay that it was prepared for or by none: a replay without a plan copies nothing.
 // Thread-safety: one thread at a time. The graph must not be launched after this object is gone.
 class RADIXKV_EXPORT graph_plan {
  public:
@@ -77,17 +82,39 @@ class RADIXKV_EXPORT graph_plan {
 
   // Adds the operations to the graph that is being captured on `stream`. Once; `rows` stays fixed
   // for all replays and bounds the rows that plans may name (without it: no logits).
-  // Errors: invalid_argument (not capturing, captured already, a view that does not fit), device.
+  // Errors: invalid_argument (not capturing, captured already, another device's stream, a view that
+  // does not fit), device.
   status capture(cudaStream_t stream, const logits_rows_view& rows = {});
 
-  // Hands `plan` to the next replay that has none. Does not wait and enqueues nothing.
-  // Errors: invalid_argument (the plan does not fit the layout, or this object's options: run it
-  // with cuda_executor::run before the replay instead), busy (`depth` plans are waiting).
+  // Runs the plan, then what else is in the graph: launches the instantiated graph with the plan as
+  // its replay's, or, if the plan has no place in it (too long, or its slot is taken), enqueues the
+  // plan before it as cuda_executor::run does. Ordered like run(). REQUIRES: each call of prepare
+  // and skip before has had its launch.
+  // Errors: those of run and of cuda_executor::launch. The graph was not launched, unless the
+  // message says so; the plan does not run, unless it was enqueued before the graph: then the error
+  // is errc::device and the message says so.
+  status launch(cudaStream_t stream, cudaGraphExec_t graph, const step_plan& plan = {});
+
+  // Hands `plan` to the replay that has no number yet. Does not wait and enqueues nothing.
+  // Whatever it returns, the launch that it was called for comes next: after an error that replay
+  // copies nothing, and the plan may be given to cuda_executor::run before it.
+  // Errors: invalid_argument (the plan does not fit the layout, or this object's options), busy
+  // (its slot holds the plan of an earlier replay that has not run), out_of_memory. Two numbered no
+  // replay, both invalid_argument: not captured yet; and replays have run that were not numbered,
+  // which it says until realign().
   status prepare(const step_plan& plan);
 
-  // Plans handed over by prepare, and those of them that replays have taken so far.
-  [[nodiscard]] std::uint64_t prepared() const noexcept;
-  [[nodiscard]] std::uint64_t taken() const noexcept;
+  // The replay that has no number yet copies nothing.
+  void skip() noexcept;
+
+  // Forgets the plans that have not run and takes up the numbers where the device is: after
+  // launches without a number, or numbers whose launch failed and will not be repeated. REQUIRES:
+  // every launch of the graph has run.
+  void realign() noexcept;
+
+  // Replays that have a number, and replays that the device has run so far.
+  [[nodiscard]] std::uint64_t numbered() const noexcept;
+  [[nodiscard]] std::uint64_t replayed() const noexcept;
 
  private:
   friend class cuda_executor;
@@ -118,14 +145,17 @@ class RADIXKV_EXPORT cuda_executor {
 
   // Enqueues the plan on `stream`: an upload and a launch per wave of independent copies, then the
   // logits moves between the store and `rows`, in list order.
-  // Errors, with nothing enqueued: invalid_argument (plan, layout or rows do not fit, overlapping
-  // or foreign memory, a stream that is being captured: see graph_plan), busy (the plans in flight
-  // hold so many staging slots that this one does not fit: let the device catch up, or create the
-  // executor with more). device: see invariant 4.
+  // Errors, with nothing enqueued: invalid_argument (plan, layout or rows do not fit; rows that
+  // reach between the first and the last byte of a plane or of the logits store; foreign memory;
+  // another device's stream, or one that is being captured: see graph_plan), busy (the plans in
+  // flight hold so many staging slots that this one does not fit: let the device catch up, or
+  // create the executor with more). device: see invariant 4.
   status run(cudaStream_t stream, const step_plan& plan, const logits_rows_view& rows = {});
 
   // Launches an instantiated graph that contains a graph_plan of this executor, ordered like run().
-  // Errors: device.
+  // graph_plan::launch also numbers the replay.
+  // Errors: invalid_argument (null graph, another device's stream, or one that is being captured),
+  // device (the message says so if the graph was launched nevertheless).
   status launch(cudaStream_t stream, cudaGraphExec_t graph);
 
   // Allocates a place for plans in a CUDA graph. Synchronises; not while any stream is capturing.

@@ -72,6 +72,7 @@ RADIXKV_INTERPOSE(cudaStreamWaitEvent, cudaErrorLaunchFailure,
 RADIXKV_INTERPOSE(cudaStreamSynchronize, cudaErrorLaunchFailure, (cudaStream_t s), (s))
 RADIXKV_INTERPOSE(cudaStreamIsCapturing, cudaErrorLaunchFailure,
                   (cudaStream_t s, cudaStreamCaptureStatus* c), (s, c))
+RADIXKV_INTERPOSE(cudaStreamGetDevice, cudaErrorLaunchFailure, (cudaStream_t s, int* d), (s, d))
 RADIXKV_INTERPOSE(cudaDeviceSynchronize, cudaErrorLaunchFailure, (), ())
 RADIXKV_INTERPOSE(cudaGetDevice, cudaErrorNoDevice, (int* d), (d))
 RADIXKV_INTERPOSE(cudaDeviceGetAttribute, cudaErrorNoDevice, (int* v, cudaDeviceAttr a, int d),

@@ -59,6 +59,8 @@ TEST(nvtx, ranges_fire) {
       expect_ranges("radixkv:graph_plan::capture\n");
       EXPECT_FALSE(plan.prepare({}).ok());
       expect_ranges("radixkv:graph_plan::prepare\n");
+      EXPECT_FALSE(plan.launch(stream, nullptr).ok());
+      expect_ranges("radixkv:graph_plan::launch\n");
     }
     expect_ranges("radixkv:graph_plan::destroy\n");
     void* base = memory_of(e);
