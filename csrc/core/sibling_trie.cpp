@@ -79,35 +79,59 @@ leading_hashes sibling_trie::hashes_of(node_id parent, ref r) const noexcept {
   return {tree_.hasher_, parent, tree_.first_row(x), tree_.first_block_tokens(x)};
 }
 
-// The deepest fork whose handle is a prefix of the tokens and longer than `from`. The tokens
-// themselves are for the caller to compare.
-sibling_trie::jumped sibling_trie::jump(node_id parent, std::uint32_t from,
-                                        leading_hashes& tokens) const noexcept {
+// The end of a fork that the table names for a prefix of this length; 0 if it is another's, or
+// does not begin or have its handle there.
+std::uint32_t sibling_trie::end_of_named(node_id parent, ref r,
+                                         std::uint32_t length) const noexcept {
+  count_nodes();
+  const fork& f = forks_[index(r)];
+  const std::uint32_t top = f.top;
+  const std::uint32_t end = f.end;
+  if (f.parent != parent || top > length || length > end) return 0;
+  return top == length || fattest(top - 1, end) == length ? end : 0;
+}
+
+// The deepest fork of which a handle or edge that is longer than `from` is a prefix of the tokens.
+// The tokens themselves are for the caller to compare.
+//
+// A fork is looked at only when the next longer prefix that is tried leads to none: if that lies
+// within the fork it says nothing of those below, and the search goes on from the fork's end. So of
+// forks that follow one another only the last costs a line. As one that is not looked at may be
+// another's under an equal hash, all are if the last one turns out to be: `looking`.
+sibling_trie::jumped sibling_trie::jump(node_id parent, std::uint32_t from, leading_hashes& tokens,
+                                        bool looking) const noexcept {
   jumped by;
   std::uint32_t low = from;
   std::uint32_t high = std::min(tokens.count(), tree_.block_tokens() - 1);
+  std::uint32_t unseen = 0;  // the length by which the deepest was found, if it was not looked at
   while (low < high) {
     const std::uint32_t length = fattest(low, high);
     id_table::probe p = table_.find(tokens.of(length));
     const id_table::probe begin = p;
     ref r = p.next();
+    std::uint32_t end = 0;
     for (; r != none; r = p.next()) {
       if (!is_fork(r) || !valid(r)) continue;
-      count_nodes();
-      const fork& f = forks_[index(r)];
-      const std::uint32_t top = f.top;
-      const std::uint32_t end = f.end;
-      if (f.parent == parent && top <= length && length <= end && fattest(top - 1, end) == length) {
-        by.deepest = r;
-        low = end;
-        break;
-      }
+      if (!looking || (end = end_of_named(parent, r, length)) != 0) break;
     }
-    if (r == none) {
-      by.missed = length;
-      by.at_missed = begin;
-      high = length - 1;
+    if (r != none) {
+      by.deepest = r;
+      low = looking ? end : length;
+      unseen = looking ? 0 : length;
+      continue;
     }
+    if (unseen != 0) {
+      low = end_of_named(parent, by.deepest, unseen);
+      if (low == 0) return jump(parent, from, tokens, true);
+      unseen = 0;
+      if (low >= length) continue;
+    }
+    by.missed = length;
+    by.at_missed = begin;
+    high = length - 1;
+  }
+  if (unseen != 0 && end_of_named(parent, by.deepest, unseen) == 0) {
+    return jump(parent, from, tokens, true);
   }
   return by;
 }
@@ -200,16 +224,42 @@ sibling_trie::place sibling_trie::descend(node_id parent, place p, leading_hashe
   return p;
 }
 
-// By hashes alone to the last fork that is on the way; tokens are compared there.
-sibling_trie::place sibling_trie::search_from(node_id parent, ref start,
-                                              leading_hashes& tokens) const noexcept {
+// Where the tokens lead from a fork that hashes name, if its children are in the table: whoever has
+// been found below it and compared need not be compared with whom it knows.
+sibling_trie::place sibling_trie::beyond(node_id parent, ref at, leading_hashes& tokens,
+                                         const jumped& by, bool for_answer) const noexcept {
+  const fork& f = forks_[index(at)];
+  const node_id known = f.witness;
+  const std::uint32_t end = f.end;
+  place below;
+  const ref r = child(parent, {at, none, none, end, {}}, tokens, by, below);
+  if (r == none && below.common == conflict) return below;
+  // All are matched: by whom does not matter for an answer.
+  const bool sound =
+      is_fork(r) || below.witness == known || (for_answer && below.common == tokens.count());
+  if (r != none && sound) return below;
+  place p = place_at(at, tokens);
+  if (p.common == conflict || p.common < end) return p;
+  if (r != none) return below;
+  p.gap = below.gap;
+  return p;
+}
+
+// By hashes alone to the last fork that is on the way; tokens are compared there, or below it.
+sibling_trie::place sibling_trie::search_from(node_id parent, ref start, leading_hashes& tokens,
+                                              bool for_answer) const noexcept {
   if (!is_fork(start)) return place_at(start, tokens);
   count_nodes();
   const fork& f = forks_[index(start)];
   jumped by;
   if ((f.state & inner_bit) != 0) by = jump(parent, f.end, tokens);
   const ref at = by.deepest != none ? by.deepest : start;
-  place p = place_at(at, tokens);
+  const fork& last = forks_[index(at)];
+  const bool goes_beyond = hashed(last) && last.end < tokens.count();
+  place p = goes_beyond ? beyond(parent, at, tokens, by, for_answer) : place_at(at, tokens);
+  if (goes_beyond && (p.common == conflict || p.common >= last.end)) {
+    return p.at == at ? p : descend(parent, p, tokens, by);
+  }
   // Equal hashes of other tokens lead astray: then step by step.
   if (at != start && p.common != conflict && p.common < forks_[index(at)].top) {
     p = place_at(start, tokens);
@@ -233,7 +283,7 @@ sibling_trie::found sibling_trie::find(node_id parent, ref group,
   if (!valid(group)) return {};
   const node_id named = is_fork(group) ? forks_[index(group)].parent : tree_.nodes_[group].parent;
   if (named != parent) return {};
-  return to_found(search_from(parent, group, tokens));
+  return to_found(search_from(parent, group, tokens, true));
 }
 
 sibling_trie::found sibling_trie::find_for_insert(node_id parent, ref group,
@@ -255,7 +305,13 @@ sibling_trie::found sibling_trie::resume(node_id parent, const trail& t,
   count_nodes();
   const fork& f = forks_[t.fork];
   if (f.parent != parent || times(f) != t.times || f.end >= n) return {};
+  leading_hashes all(tree_.hasher_, parent, tokens, n);
   place p{t.fork | fork_bit, f.up, none, f.end, {}};
+  if (t.node == no_node) {
+    // Where all tokens were matched the fork was named by hashes alone.
+    p = place_at(p.at, all);
+    if (p.common == conflict || p.common < f.end) return {};
+  }
   if (t.node != no_node && t.common < n) {
     count_nodes();
     if (tree_.nodes_[t.node].changes.read_valid(t.version)) {
@@ -265,7 +321,6 @@ sibling_trie::found sibling_trie::resume(node_id parent, const trail& t,
       p.common = t.common;
     }
   }
-  leading_hashes all(tree_.hasher_, parent, tokens, n);
   place below;
   if (child(parent, p, all, {}, below) == none) {
     p.gap = below.gap;

@@ -57,8 +57,9 @@ class sibling_trie {
     std::uint32_t times = 0;
   };
   // Where tokens have led, for whoever inserts them later. As long as the fork was not taken again
-  // its first tokens are theirs. As long as the node's version is this one, its first `common`
-  // tokens are theirs, and a next one of it, if there is any, is not.
+  // its first tokens are theirs, or their hash where all tokens were matched. As long as the node's
+  // version is this one, its first `common` tokens are theirs, and a next one of it, if there is
+  // any, is not.
   struct trail {
     std::uint32_t fork = no_node;  // found::fork
     std::uint32_t times = 0;       // found::times
@@ -157,8 +158,8 @@ class sibling_trie {
     std::uint32_t common;  // its leading tokens that match, or conflict
     id_table::probe gap;   // where in the table a child that went on would be, if `at` is hashed
   };
-  // Where hashes of prefixes lead, and where in the table the shortest would be that was not found
-  // as a handle: the same length leads on to a child.
+  // Where hashes of prefixes lead, and where in the table the shortest would be that led to no
+  // fork: the same length leads on to a child.
   struct jumped {
     ref deepest = none;
     std::uint32_t missed = 0;
@@ -197,8 +198,12 @@ class sibling_trie {
   [[nodiscard]] place place_at(ref r, const leading_hashes& tokens) const noexcept;
   [[nodiscard]] place descend(node_id parent, place p, leading_hashes& tokens,
                               const jumped& by) const noexcept;
-  // REQUIRES: start is the group's top, or the tokens lead to its end.
-  [[nodiscard]] place search_from(node_id parent, ref start, leading_hashes& tokens) const noexcept;
+  // `for_answer`: if all tokens are matched, the fork above may be one that equal hashes have
+  // named. REQUIRES: start is the group's top, or the tokens lead to its end.
+  [[nodiscard]] place search_from(node_id parent, ref start, leading_hashes& tokens,
+                                  bool for_answer = false) const noexcept;
+  [[nodiscard]] place beyond(node_id parent, ref at, leading_hashes& tokens, const jumped& by,
+                             bool for_answer) const noexcept;
   // Whether the tokens lead to the end of a fork, and not into an edge.
   [[nodiscard]] bool leads_to_end(const place& p) const noexcept;
   [[nodiscard]] found to_found(const place& p) const noexcept;
@@ -213,8 +218,10 @@ class sibling_trie {
   };
   [[nodiscard]] standing standing_of(node_id parent, node_id n) const noexcept;
   // REQUIRES: `from` is the end of a fork on the way.
-  [[nodiscard]] jumped jump(node_id parent, std::uint32_t from,
-                            leading_hashes& tokens) const noexcept;
+  [[nodiscard]] jumped jump(node_id parent, std::uint32_t from, leading_hashes& tokens,
+                            bool looking = false) const noexcept;
+  [[nodiscard]] std::uint32_t end_of_named(node_id parent, ref r,
+                                           std::uint32_t length) const noexcept;
   [[nodiscard]] ref child(node_id parent, const place& above, leading_hashes& tokens,
                           const jumped& by, place& to) const noexcept;
   // Of the first block of n, or of the node that a fork knows.

@@ -153,6 +153,106 @@ TEST(hostile_cost_siblings, that_part_in_several_ways) {
   }
 }
 
+// Prompts that end inside their first block are known by no hash of a whole one: they are searched
+// for by their length, beyond most_times.
+TEST(hostile_cost_siblings, that_prompts_end_among) {
+  const struct {
+    std::uint32_t length;
+    double times;
+  } cases[] = {{16, 3.1}, {64, 3.8}, {256, 4.8}};
+  for (const auto& [length, times] : cases) {
+    const auto parting = [&](std::size_t n, std::uint32_t ways) {
+      std::mt19937 random(ways);
+      prompts all;
+      for (std::size_t i = 0; i < n; ++i) {
+        tokens t(length, 7);
+        for (std::size_t k = 1; k + 1 < length; ++k) t[k] = random() % ways;
+        t[length - 1] = static_cast<token_id>(i);
+        all.push_back(std::move(t));
+      }
+      return all;
+    };
+    // Lines for a prompt that is so many leading tokens of one of them, the worst of the lengths.
+    const auto lines_of = [&](const prompts& all) {
+      kv_cache cache = make_cache(static_cast<std::int64_t>(all.size()) + 100, "lru", length);
+      for (const tokens& t : all) EXPECT_TRUE(publish(cache, t));
+      double worst = 0;
+      for (std::uint32_t cut = 2; cut < length; cut += length / 16) {
+        constexpr std::size_t measured = 400;
+        const step_counts before = steps_of_thread();
+        for (std::size_t i = 0; i < measured; ++i) {
+          tokens t = all[i * 7919 % all.size()];
+          t.resize(cut);
+          EXPECT_EQ(cache.match(t).tokens, cut);
+        }
+        worst = std::max(worst, lines(before) / measured);
+      }
+      return worst;
+    };
+    const std::size_t n = length == 256 ? 20'000 : 50'000;
+    const double normal = lines_of(as_long_as(parting(n, 2)));
+    for (const std::uint32_t ways : {2u, 3u, 4u, 16u}) {
+      const double c = lines_of(parting(n, ways));
+      std::printf("ends in a block of %u, %u ways: match %.2f/%.2f lines\n", length, ways, c,
+                  normal);
+      EXPECT_LE(c, times * normal) << length << ", " << ways;
+    }
+    prompts combs = sibling_combs(0, n, length, true);
+    if (length == block_tokens) {
+      const double c = lines_of(combs);
+      std::printf("ends in a block of %u, combs: match %.2f/%.2f lines\n", length, c, normal);
+      EXPECT_LE(c, times * normal);
+    }
+  }
+}
+
+// In long blocks a place among siblings takes more look-ups, while a comparison counts as two lines
+// whatever the block's length.
+TEST(hostile_cost_siblings, of_long_blocks) {
+  const struct {
+    std::uint32_t block;
+    double times;
+  } cases[] = {{64, 3.2}, {256, 3.2}};
+  for (const auto& [block, times] : cases) {
+    const std::size_t n = block == 256 ? 20'000 : 50'000;
+    const auto parting = [&](std::size_t first, std::size_t more, std::size_t length,
+                             std::uint32_t ways) {
+      std::mt19937 random(static_cast<std::uint32_t>(first + ways));
+      prompts all;
+      for (std::size_t i = first; i < first + more; ++i) {
+        tokens t(length, 7);
+        for (std::size_t k = 1; k + 1 < block; ++k) {
+          t[k] = ways == 0 ? static_cast<token_id>(random()) : random() % ways;
+        }
+        if (ways == 0) t[0] = static_cast<token_id>(random());
+        t[block - 1] = static_cast<token_id>(i);
+        for (std::size_t k = block; k < length; ++k) t[k] = static_cast<token_id>(random());
+        all.push_back(std::move(t));
+      }
+      return all;
+    };
+    const auto costs = [&](std::uint32_t ways) {
+      kv_cache cache = make_cache(static_cast<std::int64_t>(n) + 10'000, "lru", block);
+      for (const tokens& t : parting(0, n, block, ways)) EXPECT_TRUE(publish(cache, t));
+      const cost whole = cost_of(cache, parting(n, 500, block, ways));
+      return std::pair(whole, cost_of(cache, parting(2 * n, 500, 2 * block, ways)));
+    };
+    const auto [normal, normal_longer] = costs(0);
+    for (const std::uint32_t ways : {2u, 3u, 4u, 16u}) {
+      const auto [c, longer] = costs(ways);
+      std::printf(
+          "block of %u, %u ways: %.2f, %.2f times to match, %.2f, %.2f to publish, %.2f, "
+          "%.2f to evict\n",
+          block, ways, c.match / normal.match, longer.match / normal_longer.match,
+          c.publish / normal.publish, longer.publish / normal_longer.publish,
+          c.evict / normal.evict, longer.evict / normal_longer.evict);
+      EXPECT_LE(c.match, most_times * normal.match) << block << ", " << ways;
+      EXPECT_LE(c.publish, times * normal.publish) << block << ", " << ways;
+      EXPECT_LE(c.evict, most_times * normal.evict) << block << ", " << ways;
+    }
+  }
+}
+
 // Prompts of one block that share 1, 2, … tokens with one of them, which every fork knows, and
 // leave in the order in which the next to go is the one that all that are left know.
 TEST(hostile_cost_siblings, one_that_all_forks_know) {

@@ -155,9 +155,15 @@ TEST_P(tree_test, agrees_with_oracle) {
         tree.row(mine[(i - skip) / static_cast<std::size_t>(block_tokens)])
             [(i - skip) % static_cast<std::size_t>(block_tokens)] = t[i];
       }
+      // As a sequence that has matched the beginning and goes on.
+      tree_match begun;
+      const std::size_t begins = skip + below(t.size() - skip + 1);
+      ASSERT_TRUE(tree.match(tree.root_handle(roots[static_cast<std::size_t>(space)]),
+                             std::span(t).first(begins), {}, begun));
       // From further up than necessary now and then, as a sequence does that matched earlier.
       const tree_publication done =
-          tree.publish(tree.locate(m.place.node, m.blocks), mine, t.size() - skip, below(2) == 0);
+          tree.publish(tree.locate(m.place.node, m.blocks), mine, t.size() - skip, below(2) == 0,
+                       below(2) == 0 ? begun.siblings : sibling_trie::trail{});
       ASSERT_TRUE(done.ok);
       ASSERT_EQ(done.processed, mine.size());
       const std::span<const block_id> taken = std::span(mine).subspan(done.first_taken);
