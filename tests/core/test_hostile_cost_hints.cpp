@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -153,6 +154,39 @@ TEST_P(hostile_cost_hints, many_announcements_of_one_path) {
     EXPECT_LE(c.other, most_times * normal.other);
     EXPECT_LE(c.evict, most_times * normal.evict);
   }
+}
+
+// Where all that a namespace holds under its quota has a priority, what gives way is found among
+// its own.
+TEST_P(hostile_cost_hints, all_of_a_quota_is_held_beside_holds_of_others) {
+  const auto of = [this](int others) {
+    kv_cache cache = make();
+    EXPECT_TRUE(cache.set_quota("mine", 10 * length / block_tokens).ok());
+    const auto hold = [&](std::string_view space, std::size_t tokens_of_prompt) {
+      step_plan plan;
+      sequence s = cache.open(random_tokens(random_, tokens_of_prompt), space, plan).value();
+      EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok() &&
+                  s.set_priority(0, s.tokens(), 1).ok());
+    };
+    for (int i = 0; i < others; ++i) hold("theirs", block_tokens);
+    for (int i = 0; i < 20; ++i) hold("mine", length);
+    constexpr int requests = 50;
+    const std::int64_t evicted = cache.statistics().evicted_blocks;
+    const step_counts before = steps_of_thread();
+    for (int i = 0; i < requests; ++i) hold("mine", length);
+    const double cost = lines(before) / requests;
+    EXPECT_EQ(cache.statistics().evicted_blocks - evicted, requests * 14);
+    EXPECT_EQ(cache.check_invariants(), "");
+    // A quota that is set anew, or goes, takes what is held with it.
+    EXPECT_TRUE(cache.set_quota("theirs", others + 100).ok());
+    EXPECT_EQ(cache.check_invariants(), "");
+    EXPECT_TRUE(cache.set_quota("mine", 0).ok());
+    EXPECT_EQ(cache.check_invariants(), "");
+    return cost;
+  };
+  const double normal = of(1), beside = of(20'000);
+  std::printf("all held, %s: %.1f/%.1f lines\n", GetParam(), beside, normal);
+  EXPECT_LE(beside, most_times * normal);
 }
 
 INSTANTIATE_TEST_SUITE_P(policies, hostile_cost_hints,

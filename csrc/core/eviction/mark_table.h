@@ -57,6 +57,10 @@ struct mark {
   };
   std::vector<path_hash> hashes;
   std::uint32_t held_chunks = 0;
+  // Of what could give way below a root with a quota: the root, and the others there.
+  node_id space = no_node;
+  std::uint32_t next_in_space = no_index;
+  std::uint32_t previous_in_space = no_index;
 
   [[nodiscard]] bool holds() const noexcept { return rank > 0; }
 };

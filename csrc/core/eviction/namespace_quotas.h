@@ -48,6 +48,8 @@ class namespace_quotas {
   // REQUIRES: has(root).
   [[nodiscard]] const room_counts& counts(node_id root) const { return quotas_.at(root)->counts; }
   [[nodiscard]] room_walked& walked(node_id root) const { return quotas_.at(root)->walked; }
+  // The first mark of those below root that could give way (retention). REQUIRES: has(root).
+  [[nodiscard]] std::uint32_t& first_hold(node_id root) { return quotas_.at(root)->first_hold; }
   // Root of n if it has a quota, else no_node.
   [[nodiscard]] node_id root_of(node_id n) const noexcept {
     return n < roots_.size() ? roots_[n] : no_node;
@@ -72,6 +74,7 @@ class namespace_quotas {
   struct quota {
     std::int64_t limit = 0;
     std::int64_t blocks = 0;
+    std::uint32_t first_hold = 0xffffffffu;
     room_counts counts;
     room_walked walked;
     lru_policy order;

@@ -74,6 +74,7 @@ void retention::put(std::uint32_t i, node_id n, std::uint32_t blocks) {
 void retention::await_giving_way(std::uint32_t i) {
   mark& m = marks_[i];
   giving_way_.put(i, m.rank, m.order);
+  if (!quotas_.empty()) join_space(i);
   withheld_ -= m.withheld;
   m.withheld = false;
 }
@@ -82,6 +83,7 @@ void retention::await_giving_way(std::uint32_t i) {
 void retention::leave_giving_way(std::uint32_t i, bool lies) {
   mark& m = marks_[i];
   giving_way_.remove(i);
+  leave_space(i);
   withheld_ -= m.withheld;
   m.withheld = lies && m.kind == mark_kind::announced;
   withheld_ += m.withheld;
@@ -193,11 +195,55 @@ std::pair<node_id, std::uint32_t> retention::place_of(mark_id m) const {
 }
 
 void retention::set_quota(node_id root, std::int64_t blocks, std::span<const node_id> nodes) {
-  if (blocks == 0) {
-    quotas_.drop(root);
-  } else {
+  if (blocks != 0) {
+    const bool made = !quotas_.has(root);
     quotas_.set(root, blocks, nodes);
+    if (made) giving_way_.for_each([this](std::uint32_t i) { join_space(i); });
+  } else if (quotas_.has(root)) {
+    for (std::uint32_t i; (i = quotas_.first_hold(root)) != no_index;) leave_space(i);
+    quotas_.drop(root);
   }
+}
+
+// A mark that could give way is found by its namespace, if that has a quota.
+void retention::join_space(std::uint32_t i) {
+  mark& m = marks_[i];
+  const node_id root = quotas_.root_of(m.node);
+  if (m.space == root) return;
+  leave_space(i);
+  if (root == no_node) return;
+  std::uint32_t& first = quotas_.first_hold(root);
+  m.space = root;
+  m.next_in_space = first;
+  if (first != no_index) marks_[first].previous_in_space = i;
+  first = i;
+}
+
+void retention::leave_space(std::uint32_t i) {
+  mark& m = marks_[i];
+  if (m.space == no_node) return;
+  (m.previous_in_space == no_index ? quotas_.first_hold(m.space)
+                                   : marks_[m.previous_in_space].next_in_space) = m.next_in_space;
+  if (m.next_in_space != no_index) {
+    marks_[m.next_in_space].previous_in_space = m.previous_in_space;
+  }
+  m.next_in_space = m.previous_in_space = no_index;
+  m.space = no_node;
+}
+
+std::string retention::check_spaces() const {
+  for (std::uint32_t i = 0; i < marks_.slots(); ++i) {
+    const mark& m = marks_[i];
+    const std::string name = "mark " + std::to_string(i);
+    const node_id root =
+        m.used && giving_way_.contains(i) ? quotas_.root_of(m.node) : node_id{no_node};
+    if (m.space != root) return name + " could give way for another quota";
+    if (m.next_in_space != no_index && (marks_[m.next_in_space].space != m.space ||
+                                        marks_[m.next_in_space].previous_in_space != i)) {
+      return name + " is followed by another quota's";
+    }
+  }
+  return {};
 }
 
 std::int64_t retention::excess(node_id root, std::int64_t incoming) const {
@@ -242,6 +288,7 @@ std::string retention::check() const {
     return "marks are out of order";
   }
   if (std::string wrong = check_announced(); !wrong.empty()) return wrong;
+  if (std::string wrong = check_spaces(); !wrong.empty()) return wrong;
   if (std::string wrong = quotas_.check(); !wrong.empty()) return wrong;
   return policy_->check();
 }

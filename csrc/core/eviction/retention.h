@@ -13,7 +13,8 @@
 // 2. The policy sees max(pinned by sequences, held) blocks of a node as pinned, and hears on_unpin
 //    whenever that falls.
 // 3. A finite hold that could give way is in giving_way_, a discard that has begun and could go in
-//    discarding_; others may be, and leave when they are met.
+//    discarding_; others may be, and leave when they are met. Of each quota those in giving_way_
+//    are in a list of its own.
 // 4. After a mark is made nothing that moves or ends it allocates.
 //
 // Thread-safety: as eviction_policy, every call is made under the cache's lock. Calls may throw
@@ -159,6 +160,9 @@ class retention final : public eviction_policy, private tree_view {
   void lay_announced(const request_info& request);
   void await_giving_way(std::uint32_t i);
   void leave_giving_way(std::uint32_t i, bool lies);
+  void join_space(std::uint32_t i);
+  void leave_space(std::uint32_t i);
+  [[nodiscard]] std::string check_spaces() const;
 
   // retention_announced.cpp: announcements, by the hashes of their paths.
   // The nth hash of a path: what it leaves out is told apart by nothing.

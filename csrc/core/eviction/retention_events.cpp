@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "csrc/core/eviction/retention.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -244,21 +245,23 @@ victim retention::given_way() {
 victim retention::next_victim_of(node_id root) {
   if (!expiring_.empty()) expire();
   if (const victim v = quotas_.next_victim(root); v.node != no_node) return v;
-  // Everything is held. A namespace that holds all it may have is rare enough to look through all.
+  // Everything is held. A namespace that holds all it may have is rare enough to look through all
+  // that it holds.
   victim best;
   std::uint32_t best_mark = no_index;
-  giving_way_.for_each([&](std::uint32_t i) {
+  for (std::uint32_t i = quotas_.first_hold(root); i != no_index; i = marks_[i].next_in_space) {
+    count_marks();
     const mark& m = marks_[i];
-    if (quotas_.root_of(m.node) != root || !tree_->evictable(m.node)) return;
+    if (!tree_->evictable(m.node)) continue;
     if (best_mark != no_index &&
         std::pair(m.rank, m.order) >= std::pair(marks_[best_mark].rank, marks_[best_mark].order)) {
-      return;
+      continue;
     }
     const std::uint32_t keep = kept_against(i);
-    if (tree_->blocks(m.node) <= keep) return;
+    if (tree_->blocks(m.node) <= keep) continue;
     best = {m.node, tree_->blocks(m.node) - keep};
     best_mark = i;
-  });
+  }
   return best;
 }
 
