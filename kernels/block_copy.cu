@@ -17,6 +17,7 @@ constexpr std::uint32_t warps = 8;  // per thread block
 constexpr std::uint32_t staged_items = 64;
 constexpr std::uint32_t item_words = sizeof(block_copy_item) / sizeof(std::int32_t);
 static_assert(staged_items * item_words <= warps * warp_lanes);
+constexpr std::uint32_t max_grid_y = 65535;  // CUDA's
 constexpr std::uint32_t max_grid_z = 64;
 constexpr std::uint64_t plenty_of_tiles = 4096;  // two for each warp that an H100 holds
 // Segments of at most so many bytes are packed, several to a warp, if a block has more than one.
@@ -299,10 +300,15 @@ cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& a) {
   while ((1u << scope.log2_plane_warps) < std::min<std::uint64_t>(wanted_warps, warps)) {
     ++scope.log2_plane_warps;
   }
-  const std::uint32_t group = warps >> scope.log2_plane_warps;
+  const auto groups = [&] {
+    const std::uint32_t group = warps >> scope.log2_plane_warps;
+    return a.plane_count / group + (a.plane_count % group != 0);
+  };
+  // Fewer warps for each plane where a grid has no room for so many groups.
+  while (groups() > max_grid_y && scope.log2_plane_warps > 0) --scope.log2_plane_warps;
   dim3 grid;
-  grid.y = (a.plane_count + group - 1) / group;
-  if (grid.y > 65535) return cudaErrorInvalidValue;
+  grid.y = groups();
+  if (grid.y > max_grid_y) return cudaErrorInvalidValue;
   grid.z = static_cast<unsigned>(
       std::min<std::uint64_t>((wanted_warps + warps - 1) / warps, max_grid_z));
   grid.x = std::clamp(a.max_thread_blocks / (grid.y * grid.z), 1u, a.item_count);
