@@ -1,6 +1,7 @@
 // Bad input to the CUDA executor: refused before anything is enqueued, naming value and limit.
 #include "radixkv/cuda_executor.h"
 #include "tests/cuda/executor_test.h"
+#include "tests/cuda/plan_graph.h"
 
 namespace radixkv::testing {
 namespace {
@@ -83,6 +84,69 @@ TEST_F(cuda_executor_input, rows_in_the_wrong_memory) {
   int pageable = 0;
   RADIXKV_ASSERT_CUDA(cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, 0));
   if (pageable == 0) expect_refused(store(rows), errc::invalid_argument, "not memory of device");
+}
+
+// Whether in the engine's memory or the executor's: a load would overwrite what is cached.
+TEST_F(cuda_executor_input, rows_among_borrowed_planes) {
+  const memory_layout half = [&] {  // the planes lie apart
+    memory_layout l = layout_;
+    for (std::size_t i = 0; i < l.planes.size(); ++i) l.planes[i].offset += i * 4096;
+    return l;
+  }();
+  device_array<std::byte> memory(half.bytes() + 4096);
+  memory.fill(7);
+  void* base = memory.data();
+  cuda_executor e = cuda_executor::borrow(half, {&base, 1}).value();
+  const step_plan load{.copies = {{0, 1, 4}}, .logits = {{logits_direction::load, 0, 0}}};
+  const std::int64_t row = 37 * 4;
+  const auto run_at = [&](std::byte* data) {
+    return e.run(stream_, load, {data, row, 1, logits_type::fp32});
+  };
+  for (std::size_t i = 0; i < half.planes.size(); ++i) {
+    SCOPED_TRACE(i);
+    const plane_layout& p = half.planes[i];
+    std::byte* const first = e.plane(i);
+    std::byte* const end = first + 23 * p.block_stride + 2 * p.inner_stride + 4 * 24;
+    for (std::byte* data : {first - row + 4, first, first + 4, end - row, end - 4}) {
+      expect_refused(run_at(data), errc::invalid_argument, "overlap the KV pool");
+    }
+    if (i > 0) RADIXKV_EXPECT_CUDA(run_at(first - row).ok() ? cudaSuccess : cudaErrorUnknown);
+    RADIXKV_EXPECT_CUDA(run_at(end).ok() ? cudaSuccess : cudaErrorUnknown);
+  }
+  RADIXKV_ASSERT_OK(e.synchronize());
+  for (std::size_t i = 0; i < half.planes.size(); ++i) {
+    EXPECT_EQ(download(e.plane(i), 4096), bytes(4096, std::byte{7})) << i;
+  }
+}
+
+TEST_F(cuda_executor_input, another_devices_stream) {
+  int devices = 0;
+  RADIXKV_ASSERT_CUDA(cudaGetDeviceCount(&devices));
+  if (devices < 2) GTEST_SKIP() << "one device";
+  graph_plan plan = executor_.make_graph_plan().value();
+  graph_plan other = executor_.make_graph_plan().value();
+  const plan_graph graph(plan);
+  RADIXKV_ASSERT_CUDA(cudaSetDevice(1));
+  {
+    const test_stream foreign;
+    const step_plan step{.copies = {{0, 1, 1}}, .logits = {}};
+    const std::string text = "a stream of device 1, not 0";
+    expect_refused(executor_.run(foreign, step), errc::invalid_argument, text);
+    expect_refused(executor_.launch(foreign, graph), errc::invalid_argument, text);
+    expect_refused(plan.launch(foreign, graph, step), errc::invalid_argument, text);
+    RADIXKV_ASSERT_CUDA(cudaStreamBeginCapture(foreign, cudaStreamCaptureModeThreadLocal));
+    expect_refused(other.capture(foreign), errc::invalid_argument, text);
+    cudaGraph_t captured = nullptr;
+    RADIXKV_ASSERT_CUDA(cudaStreamEndCapture(foreign, &captured));
+    RADIXKV_ASSERT_CUDA(cudaGraphDestroy(captured));
+    // Nothing was enqueued, so nothing is lost; and a default stream is the executor's device's.
+    EXPECT_EQ(plan.numbered(), 0u);
+    RADIXKV_ASSERT_OK(executor_.run(stream_, step));
+    RADIXKV_ASSERT_OK(executor_.run(cudaStreamPerThread, step));
+    RADIXKV_ASSERT_OK(plan.launch(stream_, graph, step));
+  }
+  RADIXKV_ASSERT_CUDA(cudaSetDevice(0));
+  const plan_graph captures_still(other);
 }
 
 TEST_F(cuda_executor_input, an_executor_without_logits) {
