@@ -93,6 +93,39 @@ TEST(cuda_executor_logits, rows_that_lie_far_apart_take_several_slots) {
   batches.expect_equal();
 }
 
+// Batches that fit a slot one by one, but not together, wherever in the ring the plan begins: at
+// its end what a slot does not hold would lie behind the staging memory.
+TEST(cuda_executor_logits, a_slot_takes_no_more_batches_than_it_holds) {
+  const memory_layout l = small_layout();
+  test_stream stream;
+  step_plan plan;
+  for (std::int32_t i = 0; i < 16; ++i)
+    plan.copies.push_back({i % 4, 4 + i, 4});  // a slot's copies
+  using enum logits_direction;
+  for (const logits_direction d : {store, load, store}) {  // 9 rows each, of the slot's 16
+    plan.logits.push_back({d, 0, 0});
+    plan.logits.push_back({d, 1, 8});
+  }
+  for (int first = 0; first < 4; ++first) {
+    SCOPED_TRACE(first);
+    std::mt19937 random(36);
+    executor_pair pair =
+        executor_pair::make(l, random, {.staging_slots = 4, .slot_operations = 16});
+    batch_pair batches(l, logits_type::fp32, random);
+    for (int i = 0; i < first; ++i) {
+      const step_plan one{.copies = {{i, 23, 4}}, .logits = {}};
+      RADIXKV_ASSERT_OK(pair.host.run(one));
+      RADIXKV_ASSERT_OK(pair.device.run(stream, one));
+    }
+    RADIXKV_ASSERT_OK(pair.device.synchronize());
+    RADIXKV_ASSERT_OK(pair.host.run(plan, batches.host()));
+    RADIXKV_ASSERT_OK(pair.device.run(stream, plan, batches.device()));
+    pair.expect_equal_pools();
+    expect_equal_stores(pair);
+    batches.expect_equal();
+  }
+}
+
 TEST(cuda_executor_logits, of_one_row_the_stride_is_not_used) {
   std::mt19937 random(33);
   const memory_layout l = small_layout();
