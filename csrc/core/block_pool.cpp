@@ -5,34 +5,11 @@
 #include <numeric>
 #include <vector>
 
+#include "csrc/core/block_runs.h"
+
 namespace radixkv::detail {
 
 namespace {
-
-// Whether four vectors of four ids each follow one another and, if `states` are given, all states
-// of these blocks are 0. All of it before the first decision, so that loads overlap. REQUIRES:
-// there are states for ids[0] … ids[0] + 15.
-template <bool with_states>
-bool is_plain_group(const block_id* ids, const std::uint32_t* states) noexcept {
-  using four = std::uint32_t __attribute__((vector_size(16)));
-  const auto first = static_cast<std::uint32_t>(ids[0]);
-  four next = four{0, 1, 2, 3} + first;
-  four wrong{};
-  for (int i = 0; i < 4; ++i) {
-    four id;
-    std::memcpy(&id, ids + 4 * i, sizeof id);
-    wrong |= id ^ next;
-    if constexpr (with_states) {
-      four state;
-      std::memcpy(&state, states + first + 4 * i, sizeof state);
-      wrong |= state;
-    }
-    next += 4;
-  }
-  using two = std::uint64_t __attribute__((vector_size(16)));
-  const auto w = reinterpret_cast<two>(wrong);
-  return (w[0] | w[1]) == 0;
-}
 
 // Whether one of 16 states is not 0.
 bool is_any_set(const std::uint32_t* states) noexcept {
@@ -111,6 +88,17 @@ void block_pool::retire(std::uint64_t reached) noexcept {
   }
 }
 
+bool block_pool::is_any_noted(block_id first, std::size_t count) const noexcept {
+  const std::size_t begin = index(first) / group;
+  const std::size_t last = (index(first) + count - 1) / group;
+  const std::uint64_t from_begin = ~std::uint64_t{0} << begin % 64;
+  const std::uint64_t to_last = ~std::uint64_t{0} >> (63 - last % 64);
+  if (begin / 64 == last / 64) return (noted_[begin / 64] & from_begin & to_last) != 0;
+  std::uint64_t any = (noted_[begin / 64] & from_begin) | (noted_[last / 64] & to_last);
+  for (std::size_t word = begin / 64 + 1; word < last / 64; ++word) any |= noted_[word];
+  return any != 0;
+}
+
 void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
   std::uint32_t& state = state_[index(b)];
   shared_ += is_shared(now) - is_shared(state);
@@ -127,55 +115,50 @@ void block_pool::set_state(block_id b, std::uint32_t now) noexcept {
 // Lets go of blocks, last first. Consecutive ids go as one run.
 std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) noexcept {
   const std::int64_t before = freed_ + retiring_;
-  const std::uint32_t* const states = state_.data();
   run pushed{0, 0};  // not on the stack yet
-  // Whether they go on from what came before.
   const auto push = [&](block_id first, std::int32_t count) {
-    const bool goes_on = first + count == pushed.first;
-    if (!goes_on) {
-      if (pushed.count > 0) push_run(pushed.first, pushed.count);
-      pushed.count = 0;
+    if (first + count == pushed.first) {
+      pushed = {first, pushed.count + count};
+      return;
     }
-    pushed = {first, pushed.count + count};
-    return goes_on;
+    if (pushed.count > 0) push_run(pushed.first, pushed.count);
+    pushed = {first, count};
   };
-  constexpr block_id last = static_cast<block_id>(group) - 1;  // of a group
-  const block_id* const begin = held.data();
-  std::size_t left = held.size();
-  bool whole = true;  // the blocks before were one run: the next may be, too
-  while (left > 0) {
-    if (left >= 3 * group) prefetch(begin[left - 3 * group]);
-    if (whole && left >= group) {
-      const block_id* const ids = begin + left - group;
-      const bool inside = ids[0] <= fresh_ - static_cast<std::int64_t>(group);
-      const bool noted = inside && (is_noted(ids[0]) || is_noted(ids[0] + last));
-      if (inside &&
-          (noted ? is_plain_group<true>(ids, states) : is_plain_group<false>(ids, states))) {
-        (void)push(ids[0], static_cast<std::int32_t>(group));
-        left -= group;
-        continue;
+  const auto give_up_one = [&](block_id b) {
+    const std::uint32_t was = state_[index(b)];
+    if (was == 0) {
+      push(b, 1);
+    } else if (is_shared(was)) {
+      assert(!by_tree || (was & tree_bit));
+      std::uint32_t now = was - 1;
+      if (by_tree) now &= ~mark_bit;
+      if (by_tree || !is_shared(now)) now &= ~tree_bit;
+      set_state(b, now);
+    } else {
+      set_state(b, 0);
+      if (was & named_bit) {
+        push_retiring(b, 1);
+      } else {
+        push(b, 1);
       }
     }
-    whole = true;
-    const std::size_t until = left > group ? left - group : 0;
-    for (; left > until; --left) {
-      const block_id b = begin[left - 1];
-      const std::uint32_t was = state(b);
-      if (was == 0) [[likely]] {
-        if (!push(b, 1)) whole = false;
-      } else if (is_shared(was)) {
-        assert(!by_tree || (was & tree_bit));
-        std::uint32_t now = was - 1;
-        if (by_tree) now &= ~mark_bit;
-        if (by_tree || !is_shared(now)) now &= ~tree_bit;
-        set_state(b, now);
+  };
+  for (std::size_t left = held.size(); left > 0;) {
+    constexpr std::size_t ahead = 3 * group;
+    if (left > ahead) prefetch(held[left - 1 - ahead]);
+    const std::size_t count = ascending_to_end(held.first(left));
+    left -= count;
+    const block_id first = held[left];
+    if (!is_any_noted(first, count)) [[likely]] {
+      push(first, static_cast<std::int32_t>(count));
+      continue;
+    }
+    for (std::size_t i = count; i > 0; --i) {
+      const block_id b = held[left + i - 1];
+      if (is_noted(b)) {
+        give_up_one(b);
       } else {
-        set_state(b, 0);
-        if (was & named_bit) {
-          push_retiring(b, 1);
-        } else if (!push(b, 1)) {
-          whole = false;
-        }
+        push(b, 1);
       }
     }
   }

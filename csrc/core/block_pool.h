@@ -128,6 +128,8 @@ class block_pool {
   [[nodiscard]] bool is_noted(block_id b) const noexcept {
     return (noted_[index(b) / group / 64] & note_bit(b)) != 0;
   }
+  // The same of count blocks from `first` on.
+  [[nodiscard]] bool is_any_noted(block_id first, std::size_t count) const noexcept;
   [[nodiscard]] std::size_t note_words() const noexcept {
     return static_cast<std::size_t>(blocks_) / group / 64 + 1;
   }

@@ -212,6 +212,11 @@ TEST(block_runs, are_found_in_any_list) {
     while (i < ids.size() && ids[i] == ids[i - 1] + 1) ++i;
     return i;
   };
+  const auto plain_to_end = [](const std::vector<block_id>& ids) {
+    std::size_t i = 1;
+    while (i < ids.size() && ids[ids.size() - i - 1] == ids[ids.size() - i] - 1) ++i;
+    return i;
+  };
   for (int round = 0; round < 20'000; ++round) {
     std::vector<block_id> ids;
     const std::size_t n = 1 + random() % 70;
@@ -220,6 +225,7 @@ TEST(block_runs, are_found_in_any_list) {
       for (std::size_t k = 1 + random() % 60; k > 0 && ids.size() < n; --k) ids.push_back(b++);
     }
     EXPECT_EQ(ascending(ids), plain(ids));
+    EXPECT_EQ(ascending_to_end(ids), plain_to_end(ids));
   }
 }
 
