@@ -57,6 +57,23 @@ TEST_P(against_lru, loses_less_than_a_hundredth) {
   }
 }
 
+// Where LRU hits nothing there is nothing to lose: the guard must leave the model its way, in
+// caches of a few prompts, too.
+TEST(beside_lru, loops_are_hit_in_caches_of_a_few_prompts) {
+  constexpr double prompt_tokens = 10'240;
+  for (const auto& [name, prompts] : {std::pair{"loop_small", 40}, std::pair{"loop_beyond", 52}}) {
+    const workload w = generate(name, requests, 1);
+    for (const std::int64_t capacity : {100'000, 250'000}) {
+      for (const std::uint32_t block_tokens : {64u, 512u}) {
+        const auto policy = std::move(make_policy("reuse_index")).value();
+        const double rate = run(w, *policy, capacity, block_tokens).hit_rate();
+        EXPECT_GE(rate, 0.6 * static_cast<double>(capacity) / (prompts * prompt_tokens))
+            << name << ", " << capacity << " tokens in blocks of " << block_tokens;
+      }
+    }
+  }
+}
+
 // In a loop all prompts are alike, and LRU hits none; that it hits a retry now and then must not
 // make the policy follow it for good.
 TEST(beside_lru, a_loop_is_hit_though_a_prompt_comes_twice_now_and_then) {
