@@ -2,9 +2,11 @@
 
 #include <limits>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "csrc/core/mix.h"
+#include "csrc/core/no_memory.h"
 #include "csrc/cuda/device_secret.h"
 
 namespace radixkv {
@@ -18,27 +20,91 @@ std::size_t cuda_index_feed::hash::operator()(std::string_view s) const noexcept
 cuda_index_feed::cuda_index_feed(std::shared_ptr<cuda_index> index, std::int32_t max_namespaces)
     : index_(std::move(index)), max_namespaces_(max_namespaces) {}
 
-result<std::int32_t> cuda_index_feed::namespace_id(std::string_view name_space) try {
-  const std::lock_guard lock(mutex_);
-  if (const auto known = ids_.find(name_space); known != ids_.end()) return known->second;
-  const auto next = static_cast<std::int32_t>(ids_.size());
-  if (next >= max_namespaces_) {
+void cuda_index_feed::list(space& s) noexcept {
+  s.older = newest_;
+  s.newer = nullptr;
+  (newest_ != nullptr ? newest_->newer : oldest_) = &s;
+  newest_ = &s;
+}
+
+void cuda_index_feed::unlist(space& s) noexcept {
+  (s.older != nullptr ? s.older->newer : oldest_) = s.newer;
+  (s.newer != nullptr ? s.newer->older : newest_) = s.older;
+}
+
+void cuda_index_feed::let_go(space& s) noexcept {
+  if (--s.blocks == 0) list(s);
+}
+
+result<cuda_index_feed::space*> cuda_index_feed::known(std::string_view name_space) {
+  if (const auto at = spaces_.find(name_space); at != spaces_.end()) {
+    if (at->second.blocks == 0) {  // was asked for again
+      unlist(at->second);
+      list(at->second);
+    }
+    return &at->second;
+  }
+  const bool full = static_cast<std::int64_t>(spaces_.size()) >= max_namespaces_;
+  if (full && oldest_ == nullptr) {
     return {errc::invalid_argument,
             "another namespace beyond max_namespaces, " + std::to_string(max_namespaces_)};
   }
-  ids_.emplace(name_space, next);
-  return next;
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  if (next_id_ > most) {
+    return {errc::invalid_argument, "all ids of namespaces up to " + std::to_string(most) +
+                                        " have been given, and none is given twice"};
+  }
+  const auto [at, is_new] = spaces_.try_emplace(std::string(name_space));
+  space& s = at->second;
+  s.id = static_cast<std::int32_t>(next_id_++);
+  s.name = &at->first;
+  list(s);
+  if (full) {
+    space& forgotten = *oldest_;
+    unlist(forgotten);
+    spaces_.erase(spaces_.find(*forgotten.name));
+  }
+  return &s;
+}
+
+result<std::int32_t> cuda_index_feed::namespace_id(std::string_view name_space) try {
+  const std::lock_guard lock(mutex_);
+  const result<space*> s = known(name_space);
+  if (!s) return s.error();
+  return (*s)->id;
 } catch (const std::bad_alloc&) {
-  return {errc::out_of_memory, "no memory for another namespace"};
+  return detail::no_memory("for another namespace");
+}
+
+bool cuda_index_feed::take(block_id block, block_id parent, std::string_view name_space,
+                           std::span<const token_id> tokens) {
+  if (block < 0) return false;
+  const auto at = static_cast<std::size_t>(block);
+  if (owners_.size() <= at) owners_.resize(at + 1);
+  space* owner = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    const result<space*> s = known(name_space);
+    if (!s) return false;
+    owner = *s;
+    if (owner->blocks++ == 0) unlist(*owner);
+  }
+  // Not under the lock: the index may be busy with an update.
+  const bool taken = index_->add(block, parent, owner->id, tokens).ok();
+  if (taken) {
+    owners_[at] = owner;
+  } else {
+    const std::lock_guard lock(mutex_);
+    let_go(*owner);
+  }
+  return taken;
 }
 
 bool cuda_index_feed::on_publish(block_id block, block_id parent, std::string_view name_space,
                                  std::span<const token_id> tokens) noexcept {
   try {
-    const result<std::int32_t> id = namespace_id(name_space);
-    if (id && index_->add(block, parent, *id, tokens)) return true;
-  } catch (const std::bad_alloc&) {
-    // An error's text found no memory: as good as the error.
+    if (take(block, parent, name_space, tokens)) return true;
+  } catch (const std::bad_alloc&) {  // before anything changed
   }
   ++refused_;
   return false;
@@ -48,21 +114,20 @@ std::uint64_t cuda_index_feed::on_drop(block_id block) noexcept {
   // Whoever is asked about what he does not know had better keep the block for ever.
   constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
   if (ticket_ == never) return never;
-  try {
-    const result<std::uint64_t> update = index_->remove(block);
-    ticket_ = update ? *update : never;
-  } catch (const std::bad_alloc&) {
-    ticket_ = never;
+  const result<std::uint64_t> update = index_->remove(block);
+  ticket_ = update ? *update : never;
+  if (!update) return never;
+  // Somebody else may have added it to the index.
+  const auto at = static_cast<std::size_t>(block);
+  if (at < owners_.size() && owners_[at] != nullptr) {
+    const std::lock_guard lock(mutex_);
+    let_go(*std::exchange(owners_[at], nullptr));
   }
   return ticket_;
 }
 
 std::uint64_t cuda_index_feed::retired() noexcept {
-  try {
-    if (const result<std::uint64_t> reached = index_->retired()) retired_ = *reached;
-  } catch (const std::bad_alloc&) {
-    // An error's text again.
-  }
+  if (const result<std::uint64_t> reached = index_->retired()) retired_ = *reached;
   return retired_;
 }
 

@@ -9,7 +9,10 @@
 //    blocks, except below blocks that were refused().
 // 2. A block that the cache evicts is filled anew only when no match can name it any more. An
 //    engine that stops calling update() or finish() gets no evicted block back.
-// 3. A namespace keeps its id for ever, so that a match cannot meet another namespace's blocks.
+// 3. An id is never given to another namespace, so that a match cannot meet another namespace's
+//    blocks. A namespace has its id as long as it has blocks in the index. Of those without, the
+//    ones that were asked for longest ago lose theirs when there are max_namespaces in all: names
+//    that nobody caches anything under take no room from those that publish.
 //
 // Thread-safety: every member may be called from any thread.
 #pragma once
@@ -21,6 +24,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "radixkv/cuda_index.h"
 #include "radixkv/export.h"
@@ -31,13 +35,15 @@ namespace radixkv {
 
 class RADIXKV_EXPORT cuda_index_feed final : public index_listener {
  public:
-  // REQUIRES: index, for blocks and block_tokens of the cache. The prefixes of namespaces beyond
-  // `max_namespaces` are not mirrored.
+  // REQUIRES: index, for blocks and block_tokens of the cache. While `max_namespaces` have blocks
+  // in the index, the prefixes of others are not mirrored.
   explicit cuda_index_feed(std::shared_ptr<cuda_index> index,
                            std::int32_t max_namespaces = 1 << 20);
 
-  // The id for cuda_match_batch::namespace_ids; given at first sight.
-  // Errors: invalid_argument (more than max_namespaces), out_of_memory.
+  // The id for cuda_match_batch::namespace_ids; ask anew for each batch: that of a namespace
+  // without blocks may go, and matches nothing from then on. Errors: invalid_argument (an unknown
+  // name, while max_namespaces have blocks in the index; or 2³¹ ids have been given),
+  // out_of_memory.
   [[nodiscard]] result<std::int32_t> namespace_id(std::string_view name_space);
   // Blocks that were offered and could not be taken.
   [[nodiscard]] std::int64_t refused() const noexcept { return refused_.load(); }
@@ -61,13 +67,34 @@ class RADIXKV_EXPORT cuda_index_feed final : public index_listener {
     std::uint64_t secret_;
   };
 
+  struct space {
+    std::int32_t id = 0;
+    std::int64_t blocks = 0;                   // in the index, or on their way there
+    const std::string* name = nullptr;         // its key
+    space *older = nullptr, *newer = nullptr;  // in the list of those without blocks
+  };
+
+  // on_publish, but may throw std::bad_alloc, changing nothing.
+  [[nodiscard]] bool take(block_id block, block_id parent, std::string_view name_space,
+                          std::span<const token_id> tokens);
+  // These REQUIRE mutex_. `known` finds a namespace or makes it known; it may throw
+  // std::bad_alloc, changing nothing.
+  [[nodiscard]] result<space*> known(std::string_view name_space);
+  void list(space& s) noexcept;  // as the newest one without blocks
+  void unlist(space& s) noexcept;
+  void let_go(space& s) noexcept;  // of one of its blocks
+
   std::shared_ptr<cuda_index> index_;
   std::int32_t max_namespaces_;
-  std::mutex mutex_;  // guards ids_
-  std::unordered_map<std::string, std::int32_t, hash, std::equal_to<>> ids_;
+  std::mutex mutex_;  // guards what follows, down to next_id_
+  std::unordered_map<std::string, space, hash, std::equal_to<>> spaces_;
+  space *oldest_ = nullptr, *newest_ = nullptr;  // of those without blocks
+  std::int64_t next_id_ = 0;
   std::atomic<std::int64_t> refused_ = 0;
-  std::uint64_t retired_ = 0;  // under the cache's lock
-  std::uint64_t ticket_ = 0;   // the last one given; the same
+  // Under the cache's lock:
+  std::vector<space*> owners_;  // by block: null, or whose it is
+  std::uint64_t retired_ = 0;
+  std::uint64_t ticket_ = 0;  // the last one given
 };
 
 }  // namespace radixkv

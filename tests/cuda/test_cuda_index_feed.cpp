@@ -1,6 +1,8 @@
 // A cache and the device index that its feed keeps: whatever the cache goes through, a match on the
 // device answers as the cache, floored to blocks; and no block is filled anew under a match.
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -192,6 +194,103 @@ TEST(cuda_index_feed, namespaces_beyond_the_limit_are_not_mirrored) {
   EXPECT_EQ(fed.cache.clear(), 10);
   EXPECT_EQ(fed.index->size(), 0);
   EXPECT_EQ(fed.cache.statistics().blocks_retiring, 5);
+}
+
+TEST(cuda_index_feed, names_that_publish_nothing_take_no_room) {
+  fed_cache fed(4);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(fed.feed->namespace_id("junk" + std::to_string(i)).ok());
+  }
+  ASSERT_TRUE(fed.add(tokens(20, 1), "tenant"));
+  EXPECT_EQ(fed.index->size(), 5);
+  const std::int32_t id = fed.feed->namespace_id("tenant").value();
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_NE(fed.feed->namespace_id("junk" + std::to_string(i)).value(), id);
+  }
+  EXPECT_EQ(fed.feed->namespace_id("tenant").value(), id);
+  EXPECT_EQ(fed.feed->refused(), 0);
+}
+
+// Random names are looked up, publish and drop. Against a map of what each name has in the index,
+// and a set of all ids that were ever given.
+TEST(cuda_index_feed, ids_follow_what_is_published) {
+  constexpr std::int32_t limit = 5;
+  fed_cache fed(limit);
+  cuda_index_feed& feed = *fed.feed;
+  std::mt19937 random(9);
+  std::map<std::string, std::vector<block_id>> published;  // only of names that have some
+  std::map<std::string, std::int32_t> ids;                 // the last ones seen
+  std::map<std::int32_t, std::string> given;
+  std::map<std::string, std::int32_t> kept;  // of names that have some
+  std::vector<block_id> free;
+  for (block_id b = 0; b < blocks; ++b) free.push_back(b);
+  std::int64_t refused = 0, changed = 0;
+  for (int step = 0; step < 4000; ++step) {
+    const std::string name(1 + random() % 2, static_cast<char>('a' + random() % 6));
+    const auto mine = published.find(name);
+    const bool has = mine != published.end();
+    const bool full = published.size() == limit;
+    if (random() % 2 == 0 && has) {
+      std::vector<block_id>& blocks_of = mine->second;
+      EXPECT_EQ(feed.on_drop(blocks_of.back()), 1u);
+      free.push_back(blocks_of.back());
+      blocks_of.pop_back();
+      if (blocks_of.empty()) published.erase(mine);
+    } else if (random() % 2 && !free.empty()) {
+      const tokens own(block_tokens, static_cast<token_id>(step));
+      const bool bad = random() % 8 == 0;  // a parent that is not in the index
+      const bool taken = feed.on_publish(free.back(), bad ? free.back() : no_block, name, own);
+      ASSERT_EQ(taken, !bad && (has || !full)) << "step " << step;
+      refused += !taken;
+      if (!taken) continue;
+      published[name].push_back(free.back());
+      free.pop_back();
+    } else {
+      const auto id = feed.namespace_id(name);
+      ASSERT_EQ(id.ok(), has || !full) << "step " << step;
+      if (!id.ok()) continue;
+      const auto [known, is_new] = given.emplace(*id, name);
+      ASSERT_EQ(known->second, name);
+      if (ids.contains(name)) {
+        ASSERT_TRUE(ids[name] == *id || is_new);
+        changed += is_new;
+      }
+      ids[name] = *id;
+    }
+    ASSERT_EQ(feed.refused(), refused);
+    // Whoever has blocks keeps his id.
+    std::erase_if(kept, [&](const auto& k) { return !published.contains(k.first); });
+    for (const auto& [who, blocks_of] : published) {
+      const std::int32_t id = feed.namespace_id(who).value();
+      ASSERT_EQ(kept.try_emplace(who, id).first->second, id) << "step " << step;
+    }
+  }
+  EXPECT_GT(refused, 100);
+  EXPECT_GT(changed, 100);
+}
+
+TEST(cuda_index_feed, tickets_never_fall) {
+  fed_cache fed;
+  constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
+  ASSERT_TRUE(fed.feed->on_publish(3, no_block, "a", tokens(block_tokens, 1)));
+  ASSERT_TRUE(fed.feed->on_publish(4, no_block, "a", tokens(block_tokens, 2)));
+  EXPECT_EQ(fed.feed->on_drop(3), 1u);
+  EXPECT_EQ(fed.feed->on_drop(7), never);  // it was never taken
+  EXPECT_EQ(fed.feed->on_drop(4), never);
+}
+
+TEST(cuda_index_feed, blocks_are_free_once_the_index_is_synchronised) {
+  fed_cache fed;
+  test_stream stream;
+  const request old{tokens(blocks * block_tokens, 1), ""};
+  ASSERT_TRUE(fed.add(old.prompt, old.space));
+  fed.update(stream);
+  launched_match match(fed, {old}, stream);
+  EXPECT_EQ(fed.cache.evict(blocks), blocks);
+  fed.update(stream);
+  match.finish(fed, stream);
+  RADIXKV_ASSERT_OK(fed.index->synchronize());
+  EXPECT_TRUE(fed.add(tokens(8, 2), ""));
 }
 
 }  // namespace
