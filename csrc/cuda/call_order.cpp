@@ -41,9 +41,9 @@ status call_order::leave(cudaStream_t stream, cudaEvent_t event, const char* wha
   return {};
 }
 
-status call_order::wait() const noexcept {
-  if (last_ == nullptr) return {};
-  if (const cudaError_t e = cudaEventSynchronize(last_); e != cudaSuccess) {
+status call_order::wait_for(cudaEvent_t last) const noexcept {
+  if (last == nullptr) return {};
+  if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
     return device_error("waiting for the work of ", e, owner_);
   }
   return {};

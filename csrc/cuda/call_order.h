@@ -33,7 +33,10 @@ class call_order {
 
   [[nodiscard]] cudaEvent_t last() const noexcept { return last_; }
   // Waits for the last call. Errors: device.
-  [[nodiscard]] status wait() const noexcept;
+  [[nodiscard]] status wait() const noexcept { return wait_for(last_); }
+  // Waits for what last() gave, null or not: without the owner's lock, so that others may go on
+  // enqueueing. Errors: device.
+  [[nodiscard]] status wait_for(cudaEvent_t last) const noexcept;
   // Whether an event was lost; then the device has been waited for, all of it, and nothing is left
   // to wait for: the owner forgets events of its own too. Errors, changing nothing: device.
   [[nodiscard]] result<bool> recover() noexcept;

@@ -1,8 +1,10 @@
 #include "radixkv/cuda_index.h"
 
+#include <new>
 #include <string>
 #include <utility>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/cuda/cuda_index_state.h"
 #include "csrc/cuda/device_secret.h"
 #include "csrc/cuda/nvtx.h"
@@ -21,7 +23,7 @@ status limit(const char* what, std::uint64_t value, std::uint64_t low, std::uint
 }  // namespace
 
 // The mirror checks what concerns blocks and hashes.
-RADIXKV_EXPORT status cuda_index_options::validate() const {
+RADIXKV_EXPORT status cuda_index_options::validate() const try {
   constexpr std::uint32_t least_staging = 128 << 10;
   // Every slot takes an update some way, whatever the block size.
   static_assert(least_staging / detail::cuda_index_state::staging_slots >=
@@ -35,6 +37,8 @@ RADIXKV_EXPORT status cuda_index_options::validate() const {
   }
   if (status s = limit("staging_bytes", staging_bytes, least_staging, 1u << 30); !s) return s;
   return limit("matches_in_flight", matches_in_flight, 1, 4096);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
 cuda_index::cuda_index(std::unique_ptr<detail::cuda_index_state> state) noexcept
@@ -47,7 +51,7 @@ cuda_index::~cuda_index() {
   state_.reset();
 }
 
-result<cuda_index> cuda_index::create(const cuda_index_options& options) {
+result<cuda_index> cuda_index::create(const cuda_index_options& options) try {
   RADIXKV_RANGE("cuda_index::create");
   if (status s = options.validate(); !s) return s.error();
   auto mirror = detail::index_mirror::create(
@@ -59,40 +63,58 @@ result<cuda_index> cuda_index::create(const cuda_index_options& options) {
   auto state = std::make_unique<detail::cuda_index_state>(std::move(*mirror));
   if (status s = state->create(options); !s) return s.error();
   return cuda_index(std::move(state));
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for an index of", options.blocks, "blocks");
 }
 
 status cuda_index::add(block_id block, block_id parent, std::int32_t namespace_id,
-                       std::span<const token_id> tokens) {
+                       std::span<const token_id> tokens) try {
   return state_->add(block, parent, namespace_id, tokens);
+} catch (const std::bad_alloc&) {  // only a message allocates beyond what is undone
+  return detail::no_memory("to say what is wrong");
 }
 
-result<std::uint64_t> cuda_index::remove(block_id block) { return state_->remove(block); }
+result<std::uint64_t> cuda_index::remove(block_id block) try {
+  return state_->remove(block);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
+}
 
-status cuda_index::update(cudaStream_t stream) {
+status cuda_index::update(cudaStream_t stream) try {
   RADIXKV_RANGE("cuda_index::update");
   return state_->update(stream);
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for an update of the index: it is still pending");
 }
 
-result<std::uint64_t> cuda_index::match(cudaStream_t stream, const cuda_match_batch& batch) {
+result<std::uint64_t> cuda_index::match(cudaStream_t stream, const cuda_match_batch& batch) try {
   RADIXKV_RANGE("cuda_index::match");
   return state_->match(stream, batch);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say why there is no match");
 }
 
 status cuda_index::find_shared(cudaStream_t stream, const cuda_match_batch& batch,
-                               const cuda_shared_prefixes& results) {
+                               const cuda_shared_prefixes& results) try {
   RADIXKV_RANGE("cuda_index::find_shared");
   return state_->find_shared(stream, batch, results);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say why there is no search");
 }
 
-status cuda_index::finish(cudaStream_t stream, std::uint64_t ticket) {
+status cuda_index::finish(cudaStream_t stream, std::uint64_t ticket) try {
   RADIXKV_RANGE("cuda_index::finish");
   return state_->finish(stream, ticket);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
 std::uint64_t cuda_index::published() const { return state_->published(); }
-result<std::uint64_t> cuda_index::retired() {
+result<std::uint64_t> cuda_index::retired() try {
   RADIXKV_RANGE("cuda_index::retired");
   return state_->retired();
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
 status cuda_index::synchronize() {

@@ -1,7 +1,10 @@
 // What a cuda_index enqueues: updates of the back table, matches on the front one.
+#include <array>
 #include <new>
 #include <string>
+#include <utility>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/cuda/cuda_index_state.h"
 #include "kernels/batch_dedup.h"
 #include "kernels/index_update.h"
@@ -31,13 +34,10 @@ status cuda_index_state::update(cudaStream_t stream) {
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = order_.usable(); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "updates are not captured"); !s) return s;
   if (!updating_) {
-    try {
-      mirror_.take_delta(current_);
-    } catch (const std::bad_alloc&) {
-      return {errc::out_of_memory, "no memory for an update of the index, it is still pending"};
-    }
+    mirror_.take_delta(current_);
     if (current_.empty()) return {};
     updating_ = true;
     on_current_ = false;
@@ -51,7 +51,6 @@ status cuda_index_state::update(cudaStream_t stream) {
     }
   }
   status applied;
-  bool no_memory = false;
   try {
     if (!on_current_) {
       applied = apply(stream, back, previous_);
@@ -62,12 +61,10 @@ status cuda_index_state::update(cudaStream_t stream) {
     }
     if (applied) applied = apply(stream, back, current_);
   } catch (const std::bad_alloc&) {  // for the text of an error: what is enqueued still counts
-    no_memory = true;
+    applied = no_memory("for an update of the index: it is still pending");
   }
   if (status s = order_.record(stream, back.ready.get(), "the end of an update"); !s) return s;
   back.written = true;
-  if (no_memory)
-    return {errc::out_of_memory, "no memory for an update of the index, it is still pending"};
   if (!applied) return applied;
   std::swap(previous_, current_);
   updating_ = false;
@@ -125,6 +122,7 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = order_.usable(); !s) return s.error();
+  if (status s = check_stream(stream, device_); !s) return s.error();
   if (status s = refuse_capture(stream, "matches are not captured"); !s) return s.error();
   lease* free = idle_lease();
   if (free == nullptr) {
@@ -190,6 +188,7 @@ status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = order_.usable(); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "searches for shared prefixes are not captured"); !s) {
     return s;
   }
@@ -218,6 +217,10 @@ status cuda_index_state::finish(cudaStream_t stream, std::uint64_t ticket) {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
+  if (status s = check_stream(stream, device_); !s) return s;
+  if (status s = refuse_capture(stream, "matches are finished behind the graph's launch"); !s) {
+    return s;
+  }
   for (lease& l : leases_) {
     if (l.state != lease_state::open || l.ticket != ticket) continue;
     // The stream of the results' use may be another one than the match's.
@@ -230,29 +233,37 @@ status cuda_index_state::finish(cudaStream_t stream, std::uint64_t ticket) {
   return {errc::not_found, "no unfinished match has ticket " + std::to_string(ticket)};
 }
 
-status cuda_index_state::synchronize() {
-  const std::lock_guard lock(mutex_);
+status cuda_index_state::synchronize() noexcept {
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  const result<bool> recovered = order_.recover();
-  if (!recovered) return recovered.error();
-  if (*recovered) {
-    ring_.reset();
-    for (table& t : tables_) {
-      t.last_match = nullptr;
-      t.written = false;
+  std::array<cudaEvent_t, 4> last = {};
+  {
+    const std::lock_guard lock(mutex_);
+    result<bool> recovered = order_.recover();
+    if (!recovered) return std::move(recovered).error();
+    if (*recovered) {
+      ring_.reset();
+      for (table& t : tables_) {
+        t.last_match = nullptr;
+        t.written = false;
+      }
     }
-    return {};
+    last = {tables_[0].written ? tables_[0].ready.get() : nullptr,
+            tables_[1].written ? tables_[1].ready.get() : nullptr, order_.last(), shared_.get()};
   }
-  for (const cudaEvent_t last :
-       {tables_[0].written ? tables_[0].ready.get() : nullptr,
-        tables_[1].written ? tables_[1].ready.get() : nullptr, order_.last(), shared_.get()}) {
-    if (last == nullptr) continue;
-    if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
-      return device_error("waiting for the index", e);
-    }
+  // Not under the lock: a cache that publishes, under its own, would wait for the device.
+  for (const cudaEvent_t event : last) {
+    if (status s = order_.wait_for(event); !s) return s;
+  }
+  for (const lease& l : leases_) {
+    if (status s = order_.wait_for(finished_event(l)); !s) return s;
   }
   return {};
+}
+
+cudaEvent_t cuda_index_state::finished_event(const lease& l) const noexcept {
+  const std::lock_guard lock(mutex_);
+  return l.state == lease_state::finished ? l.finished.get() : nullptr;
 }
 
 }  // namespace radixkv::detail

@@ -47,7 +47,7 @@ class cuda_index_state {
   [[nodiscard]] status finish(cudaStream_t stream, std::uint64_t ticket);
   [[nodiscard]] std::uint64_t published() const;
   [[nodiscard]] result<std::uint64_t> retired();
-  [[nodiscard]] status synchronize();
+  [[nodiscard]] status synchronize() noexcept;
   [[nodiscard]] std::int64_t size() const;
   [[nodiscard]] std::string check_invariants() const;
 
@@ -71,6 +71,8 @@ class cuda_index_state {
   [[nodiscard]] status create_table(table& t, const cuda_index_options& options);
   // `call` names the operation in the error.
   [[nodiscard]] status check_batch(const char* call, const cuda_match_batch& batch) const;
+  // Behind the last use of the lease's match; null if none is to be waited for.
+  [[nodiscard]] cudaEvent_t finished_event(const lease& l) const noexcept;
   // The rest REQUIRES the lock.
   [[nodiscard]] status apply(cudaStream_t stream, table& t, const index_delta& delta);
   [[nodiscard]] status launch_match(cudaStream_t stream, const cuda_match_batch& batch);
@@ -94,7 +96,7 @@ class cuda_index_state {
   std::uint64_t slot_bytes_ = 0;
   device_buffer workspace_;
   std::uint64_t workspace_bytes_ = 0;
-  std::vector<lease> leases_;
+  std::vector<lease> leases_;  // their number and places never change
   std::uint64_t tickets_ = 0;
   call_order order_{"the index"};   // of matches, which share the workspace
   device_buffer shared_workspace_;  // of find_shared, which its calls share

@@ -42,7 +42,7 @@ class cuda_page_tables_state {
   [[nodiscard]] status csr(cudaStream_t stream, std::span<const std::int32_t> rows,
                            std::int32_t* indptr, std::int32_t* indices, std::int64_t index_capacity,
                            std::int32_t* last_page_len);
-  [[nodiscard]] status synchronize();
+  [[nodiscard]] status synchronize() noexcept;
 
  private:
   struct row_state {

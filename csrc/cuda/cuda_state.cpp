@@ -32,26 +32,6 @@ std::uint64_t span_of(const memory_layout& l, const plane_layout& p) {
 
 }  // namespace
 
-status check_device_memory(const std::string& what, const void* memory, std::uint64_t bytes,
-                           int device) {
-  const auto* first = static_cast<const std::byte*>(memory);
-  for (const std::byte* p : {first, first + (bytes - 1)}) {
-    cudaPointerAttributes a = {};
-    if (const cudaError_t e = cudaPointerGetAttributes(&a, p); e != cudaSuccess) {
-      return device_error("looking up ", e, what);
-    }
-    const bool foreign = a.type == cudaMemoryTypeDevice && a.device != device;
-    if (a.type == cudaMemoryTypeUnregistered || foreign || a.devicePointer != p) {
-      return {errc::invalid_argument,
-              what + (p == first ? ": its first byte is " : ": its last byte is ") +
-                  (foreign ? "memory of device " + std::to_string(a.device) + ", not "
-                           : std::string("not memory of device ")) +
-                  std::to_string(device)};
-    }
-  }
-  return {};
-}
-
 cuda_state::~cuda_state() {
   const device_scope scope(device_);
   // Frees would wait too, but only for their own memory's device; borrowed memory is not freed

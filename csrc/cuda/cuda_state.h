@@ -110,8 +110,4 @@ class cuda_state {
   call_order order_{"the executor"};
 };
 
-// Errors unless `memory` … `memory + bytes` can be used by kernels of `device`; `what` names it.
-[[nodiscard]] status check_device_memory(const std::string& what, const void* memory,
-                                         std::uint64_t bytes, int device);
-
 }  // namespace radixkv::detail

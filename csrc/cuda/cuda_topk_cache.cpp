@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/core/no_memory.h"
 #include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/logits_batches.h"
@@ -29,7 +30,7 @@ status limit(const char* what, std::int64_t value, std::int64_t low, std::int64_
 
 }  // namespace
 
-RADIXKV_EXPORT status cuda_topk_options::validate() const {
+RADIXKV_EXPORT status cuda_topk_options::validate() const try {
   if (status s = limit("slots", slots, 1, std::numeric_limits<std::int32_t>::max()); !s) return s;
   if (status s = limit("vocabulary", vocabulary, 1, kernels::max_vocabulary); !s) return s;
   if (status s = limit("k", k, 1, std::min<std::int64_t>(vocabulary, kernels::max_top_k)); !s) {
@@ -37,6 +38,8 @@ RADIXKV_EXPORT status cuda_topk_options::validate() const {
   }
   if (status s = limit("max_rows", max_rows, 1, 1 << 20); !s) return s;
   return limit("staging_slots", staging_slots, 1, 4096);
+} catch (const std::bad_alloc&) {  // only a message allocates
+  return detail::no_memory("to say what is wrong");
 }
 
 namespace detail {
@@ -52,7 +55,7 @@ class cuda_topk_state {
   [[nodiscard]] status create(const cuda_topk_options& options);
   [[nodiscard]] status store(cudaStream_t stream, const step_plan& plan,
                              const logits_rows_view& rows);
-  [[nodiscard]] status synchronize();
+  [[nodiscard]] status synchronize() noexcept;
   [[nodiscard]] cuda_topk_view view() const noexcept;
 
  private:
@@ -66,6 +69,7 @@ class cuda_topk_state {
 
   cuda_topk_options options_;
   int device_ = 0;
+  bool pageable_access_ = false;  // of the device: kernels may read any memory of the host
   device_buffer values_, ids_, log_sum_exp_, scratch_;
   std::size_t scratch_bytes_ = 0;
 
@@ -88,6 +92,13 @@ status cuda_topk_state::create(const cuda_topk_options& o) {
   if (const cudaError_t e = cudaGetDevice(&device_); e != cudaSuccess) {
     return device_error("no CUDA device", e);
   }
+  int pageable = 0;
+  if (const cudaError_t e =
+          cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device_);
+      e != cudaSuccess) {
+    return device_error("no CUDA device", e);
+  }
+  pageable_access_ = pageable != 0;
   const auto slots = static_cast<std::uint64_t>(o.slots);
   const std::uint64_t entries = slots * static_cast<std::uint64_t>(o.k);
   scratch_bytes_ = kernels::logits_topk_scratch_bytes(
@@ -130,9 +141,8 @@ status cuda_topk_state::store(cudaStream_t stream, const step_plan& plan,
   try {
     return enqueue(stream, plan, rows, enqueued);
   } catch (const std::bad_alloc&) {
-    return {errc::out_of_memory, "no memory to store " + std::to_string(plan.logits.size()) +
-                                     " rows of logits; enqueued: " + std::to_string(enqueued) +
-                                     " launches"};
+    return no_memory("to store rows of logits; enqueued:", static_cast<std::int64_t>(enqueued),
+                     "launches");
   }
 }
 
@@ -149,7 +159,11 @@ status cuda_topk_state::enqueue(cudaStream_t stream, const step_plan& plan,
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "stores of top logits are not captured"); !s) return s;
+  if (!pageable_access_) {
+    if (status s = check_device_memory("logits rows", rows.data, *bytes, device_); !s) return s;
+  }
   const std::span<const logits_batch> batches = batches_.split(moves_, options_.max_rows);
   if (status s = ring_.available(batches.size()); !s) return s;
   if (status s = order_.enter(stream); !s) return s;
@@ -192,14 +206,18 @@ device_failure cuda_topk_state::launch(cudaStream_t stream, const logits_rows_vi
   return {"launching a store of top logits", kernels::logits_topk(stream, a)};
 }
 
-status cuda_topk_state::synchronize() {
-  const std::lock_guard lock(mutex_);
+status cuda_topk_state::synchronize() noexcept {
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  const result<bool> recovered = order_.recover();
-  if (!recovered) return recovered.error();
-  if (*recovered) ring_.reset();
-  return order_.wait();
+  cudaEvent_t last = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    result<bool> recovered = order_.recover();
+    if (!recovered) return std::move(recovered).error();
+    if (*recovered) ring_.reset();
+    last = order_.last();
+  }
+  return order_.wait_for(last);
 }
 
 cuda_topk_view cuda_topk_state::view() const noexcept {
@@ -220,12 +238,14 @@ cuda_topk_cache::~cuda_topk_cache() {
   state_.reset();
 }
 
-result<cuda_topk_cache> cuda_topk_cache::create(const cuda_topk_options& options) {
+result<cuda_topk_cache> cuda_topk_cache::create(const cuda_topk_options& options) try {
   RADIXKV_RANGE("cuda_topk_cache::create");
   if (status s = options.validate(); !s) return s.error();
   auto state = std::make_unique<detail::cuda_topk_state>();
   if (status s = state->create(options); !s) return s.error();
   return cuda_topk_cache(std::move(state));
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("for a top-k store of", options.slots, "slots");
 }
 
 status cuda_topk_cache::store(cudaStream_t stream, const step_plan& plan,

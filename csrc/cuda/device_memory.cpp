@@ -43,6 +43,26 @@ result<pinned_buffer> allocate_pinned(const std::string& what, std::uint64_t byt
   return pinned_buffer(static_cast<std::byte*>(p));
 }
 
+status check_device_memory(const std::string& what, const void* memory, std::uint64_t bytes,
+                           int device) {
+  const auto* first = static_cast<const std::byte*>(memory);
+  for (const std::byte* p : {first, first + (bytes - 1)}) {
+    cudaPointerAttributes a = {};
+    if (const cudaError_t e = cudaPointerGetAttributes(&a, p); e != cudaSuccess) {
+      return device_error("looking up ", e, what);
+    }
+    const bool foreign = a.type == cudaMemoryTypeDevice && a.device != device;
+    if (a.type == cudaMemoryTypeUnregistered || foreign || a.devicePointer != p) {
+      return {errc::invalid_argument,
+              what + (p == first ? ": its first byte is " : ": its last byte is ") +
+                  (foreign ? "memory of device " + std::to_string(a.device) + ", not "
+                           : std::string("not memory of device ")) +
+                  std::to_string(device)};
+    }
+  }
+  return {};
+}
+
 status refuse_capture(cudaStream_t stream, const char* instead) {
   cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
   if (const cudaError_t e = cudaStreamIsCapturing(stream, &capturing); e != cudaSuccess) {

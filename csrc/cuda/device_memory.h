@@ -44,6 +44,10 @@ using pinned_buffer = std::unique_ptr<std::byte[], pinned_free>;
 // Pinned host memory that kernels may read and write at the same address, zeroed.
 [[nodiscard]] result<pinned_buffer> allocate_pinned(const std::string& what, std::uint64_t bytes);
 
+// Errors unless `memory` … `memory + bytes` can be used by kernels of `device`; `what` names it.
+[[nodiscard]] status check_device_memory(const std::string& what, const void* memory,
+                                         std::uint64_t bytes, int device);
+
 // An event without timing. Before it was recorded it counts as done.
 class device_event {
  public:

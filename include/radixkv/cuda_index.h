@@ -9,8 +9,11 @@
 //    that published its removal. Its KV memory may be filled anew only once retired() has reached
 //    that update's number: see remove(), match() and finish().
 // 4. Nothing but create, synchronize and destruction allocates device memory or waits.
+// 5. Every call may fail with out_of_memory, too, when the host has none for what it does or for
+//    the message of another error. Nothing is half done then: call again.
 //
-// Thread-safety: every member may be called from any thread; calls are serialised by a lock.
+// Thread-safety: every member may be called from any thread; calls are serialised by a lock, which
+// synchronize() does not hold while it waits (unless an event could not be recorded before).
 #pragma once
 
 #include <cstdint>
@@ -49,8 +52,10 @@ struct cuda_index_options {
 // Prompts of one match and where its results go; all pointers are device memory. Prompt p is
 // tokens[offsets[p]] … tokens[offsets[p + 1] − 1].
 struct cuda_match_batch {
-  const token_id* tokens = nullptr;             // token_count
-  const std::int64_t* offsets = nullptr;        // prompts + 1, ascending from 0 to token_count
+  const token_id* tokens = nullptr;  // token_count
+  // prompts + 1, ascending from 0 to token_count. Where they do not, the batch's results are
+  // undefined, but the match ends, and stays in its memory.
+  const std::int64_t* offsets = nullptr;
   const std::int32_t* namespace_ids = nullptr;  // prompts, each ≥ 0; null: all 0
   std::uint32_t prompts = 0;
   std::int64_t token_count = 0;
@@ -93,22 +98,25 @@ class RADIXKV_EXPORT cuda_index {
 
   // Enqueues the publication of everything added and removed so far.
   // Errors: busy (staging is in flight: what fitted is enqueued, and matches go on reading the
-  // state before; call again), device, out_of_memory (published() has not advanced; call again).
+  // state before; call again), invalid_argument (a capturing stream, one of another device),
+  // device, out_of_memory (published() has not advanced; call again).
   status update(cudaStream_t stream);
 
   // Enqueues a match, one launch. Gives a ticket, to be handed to finish().
-  // Errors: invalid_argument (null pointers, sizes beyond the options), busy (`matches_in_flight`
-  // matches are not finished), device.
+  // Errors: invalid_argument (null pointers, sizes beyond the options, a capturing stream, one of
+  // another device), busy
+  // (`matches_in_flight` matches are not finished), device.
   result<std::uint64_t> match(cudaStream_t stream, const cuda_match_batch& batch);
   // Enqueues the search for prefixes that prompts of a batch share and nobody has cached, so that
   // they are computed once. Reads the batch and what match() wrote for it: enqueue it behind that
   // match, on its stream or ordered by events. Calls are ordered among themselves, on the device.
   // Errors: invalid_argument (options.find_shared is off, null or misaligned pointers, sizes beyond
-  // the options, a capturing stream), device.
+  // the options, a capturing stream, one of another device), device.
   status find_shared(cudaStream_t stream, const cuda_match_batch& batch,
                      const cuda_shared_prefixes& results);
   // The results of a match are no longer used by anything behind what is on `stream` now.
-  // Errors: not_found (no such ticket, or finished already), device.
+  // Errors, with the match unfinished: not_found (no such ticket, or finished already),
+  // invalid_argument (a capturing stream, one of another device), device.
   status finish(cudaStream_t stream, std::uint64_t ticket);
 
   // The number of the last update that is published; 0 before the first.
@@ -116,7 +124,8 @@ class RADIXKV_EXPORT cuda_index {
   // All matches that were launched before this update was published are finished on the device.
   [[nodiscard]] result<std::uint64_t> retired();
 
-  // Waits until everything that was enqueued has run.
+  // Waits until everything that was enqueued has run, and what finish() was called behind: if every
+  // match is finished, retired() has reached published() then. Errors: device.
   status synchronize();
   // Blocks in the index, changes not yet published included.
   [[nodiscard]] std::int64_t size() const;

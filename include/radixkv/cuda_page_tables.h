@@ -3,8 +3,11 @@
 //
 // 1. Nothing but create, synchronize and destruction allocates or waits.
 // 2. Calls take effect in the order in which they are made, whatever streams they name.
+// 3. Every call may fail with out_of_memory, too, when the host has none for the message of another
+//    error. What was set and not updated stays so: call again.
 //
-// Thread-safety: every member may be called from any thread; calls are serialised by a lock.
+// Thread-safety: every member may be called from any thread; calls are serialised by a lock, which
+// synchronize() does not hold while it waits (unless an event could not be recorded before).
 #pragma once
 
 #include <cstdint>
@@ -65,7 +68,8 @@ class RADIXKV_EXPORT cuda_page_tables {
                std::int64_t out_stride, std::int32_t width, std::int32_t padding);
 
   // Enqueues FlashInfer's form: indptr (rows + 1), indices, last_page_len (rows), device memory.
-  // Blocks beyond index_capacity are not written. Errors: as dense.
+  // Blocks beyond index_capacity are not written. Errors: as dense; and invalid_argument for a
+  // batch of which rows.size() × row_blocks exceeds 2³¹ − 1, what indptr can count to.
   status csr(cudaStream_t stream, std::span<const std::int32_t> rows, std::int32_t* indptr,
              std::int32_t* indices, std::int64_t index_capacity, std::int32_t* last_page_len);
 

@@ -11,7 +11,8 @@
 //    The caller ties its own kernels (those that compute rows, those that sample from slots) to
 //    them by streams or events.
 //
-// Thread-safety: every member may be called from any thread; calls are serialised by a short lock.
+// Thread-safety: every member may be called from any thread; calls are serialised by a short lock,
+// which synchronize() does not hold while it waits (unless an event could not be recorded before).
 #pragma once
 
 #include <cstdint>
@@ -63,15 +64,16 @@ class RADIXKV_EXPORT cuda_topk_cache {
   // Enqueues the plan's logits stores on `stream`, in list order: one read of each row. Loads and
   // copies of the plan are left to others.
   // Errors, with nothing enqueued: invalid_argument (a slot or row out of range, rows that do not
-  // fit, a stream that is being captured), busy (the launches in flight hold the staging: let the
-  // device catch up). device, out_of_memory: what the message says was enqueued still runs, the
+  // fit or that kernels of the device cannot read, a stream that is being captured or another
+  // device's, more launches than staging_slots), busy (the launches in flight hold the staging: let
+  // the device catch up). device, out_of_memory: what the message says was enqueued still runs, the
   // rest never does; hand the plan to kv_cache::report_failure.
   status store(cudaStream_t stream, const step_plan& plan, const logits_rows_view& rows);
 
   [[nodiscard]] cuda_topk_view view() const noexcept;
 
   // Waits until everything that was enqueued has run, and returns the device's error if there is
-  // one.
+  // one (or out_of_memory, if the host has none for its message).
   status synchronize();
 
  private:

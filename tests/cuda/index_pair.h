@@ -145,7 +145,13 @@ class pending_match {
     if (ticket.ok()) ticket_ = *ticket;
   }
 
-  void finish(index_pair& pair) { RADIXKV_ASSERT_OK(pair.index.finish(stream_, ticket_)); }
+  void finish(index_pair& pair) { finish(pair, stream_); }
+  void finish(index_pair& pair, cudaStream_t stream) {
+    RADIXKV_ASSERT_OK(pair.index.finish(stream, ticket_));
+  }
+
+  [[nodiscard]] const cuda_match_batch& batch() const { return batch_; }
+  [[nodiscard]] std::uint64_t ticket() const { return ticket_; }
 
   // Behind the match, on its stream.
   void find_shared(index_pair& pair) {

@@ -32,6 +32,34 @@ TEST(cuda_index, matches_see_the_last_update_whatever_overlaps) {
   }
 }
 
+// Each on the stream that comes next, and nobody waits for the one before.
+TEST(cuda_index, updates_on_several_streams) {
+  for (std::uint32_t seed = 20; seed < 24; ++seed) {
+    index_pair pair(300, small_options(), seed);
+    test_stream updates[3], stream;
+    match_memory memory[2];
+    std::int64_t hits = 0;
+    for (int i = 0; i < 40; ++i) pair.add();
+    for (int round = 0; round < 12; ++round) {
+      for (std::size_t u = pair.random() % 7; u > 0; --u) {
+        for (std::size_t i = pair.random() % 8; i > 0; --i)
+          pair.random() % 2 ? pair.add() : pair.remove();
+        pair.update(updates[pair.random() % 3]);
+      }
+      pending_match first(pair, 8, stream, memory[0]);
+      first.finish(pair);
+      first.check(hits);
+      // What was left behind would show now.
+      for (test_stream& s : updates) s.synchronize();
+      pending_match second(pair, 8, stream, memory[1]);
+      second.finish(pair);
+      second.check(hits);
+      if (HasFatalFailure()) return;
+    }
+    EXPECT_GT(hits, 50);
+  }
+}
+
 TEST(cuda_index, a_removed_block_retires_after_the_matches_before_it) {
   index_pair pair(300, small_options(), 3);
   test_stream updates, stream;
@@ -89,6 +117,44 @@ TEST(cuda_index, an_update_larger_than_the_staging_goes_on_where_it_stopped) {
   if (mode != nullptr && std::string(mode) == "lazy") {
     EXPECT_GT(busy, 0);
   }
+}
+
+TEST(cuda_index, a_captured_stream_is_refused_and_stays_captured) {
+  cuda_index_options options = small_options();
+  options.find_shared = true;
+  index_pair pair(options.blocks, options, 30);
+  test_stream stream, captured;
+  match_memory memory;
+  for (int i = 0; i < 20; ++i) pair.add();
+  pair.update(stream);
+  pending_match match(pair, 4, stream, memory);
+  RADIXKV_ASSERT_OK(pair.index.synchronize());
+  pair.add();
+  cuda_match_batch batch = match.batch();
+  require_cuda(cudaStreamBeginCapture(captured, cudaStreamCaptureModeThreadLocal));
+  const auto refused = [](const auto& r) {
+    expect_refused(r, errc::invalid_argument, "the stream is being captured");
+  };
+  refused(pair.index.update(captured));
+  refused(pair.index.match(captured, batch));
+  refused(pair.index.find_shared(captured, batch,
+                                 {memory.representatives.data(), memory.shared.data()}));
+  refused(pair.index.finish(captured, match.ticket()));
+  cudaStreamCaptureStatus state = cudaStreamCaptureStatusNone;
+  require_cuda(cudaStreamIsCapturing(captured, &state));
+  EXPECT_EQ(state, cudaStreamCaptureStatusActive);
+  cudaGraph_t graph = nullptr;
+  require_cuda(cudaStreamEndCapture(captured, &graph));
+  std::size_t nodes = 1;
+  require_cuda(cudaGraphGetNodes(graph, nullptr, &nodes));
+  EXPECT_EQ(nodes, 0u);
+  require_cuda(cudaGraphDestroy(graph));
+  match.finish(pair);
+  std::int64_t hits = 0;
+  match.check(hits);
+  pair.update(captured);
+  RADIXKV_ASSERT_OK(pair.index.synchronize());
+  EXPECT_EQ(pair.index.retired().value(), 2u);
 }
 
 TEST(cuda_index, bad_input_changes_nothing) {

@@ -152,5 +152,21 @@ TEST(cuda_page_tables, bad_input_changes_nothing) {
                  "1 rows were set and not updated");
 }
 
+// A batch whose blocks int32 cannot count is refused by csr alone, which says so.
+TEST(cuda_page_tables, csr_names_what_it_cannot_count) {
+  cuda_page_tables tables =
+      cuda_page_tables::create({.rows = 2, .row_blocks = 8192, .max_batch = 300'000}).value();
+  test_stream stream;
+  device_array<std::int32_t> out(300'001);
+  expect_refused(tables.csr(stream, std::vector<std::int32_t>(262'144, -1), out.data(), out.data(),
+                            1, out.data()),
+                 errc::invalid_argument,
+                 "rows of the batch × row_blocks 2147483648 is not in [0, 2147483647]");
+  expect_refused(tables.csr(stream, std::vector<std::int32_t>(300'001, -1), out.data(), out.data(),
+                            1, out.data()),
+                 errc::invalid_argument, "batch 300001 is not in [0, 300000]");
+  RADIXKV_ASSERT_OK(tables.synchronize());
+}
+
 }  // namespace
 }  // namespace radixkv::testing

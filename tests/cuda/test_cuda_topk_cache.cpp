@@ -2,6 +2,7 @@
 // rows that convert exactly, and input it must refuse.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 
 #include "radixkv/cuda_topk_cache.h"
@@ -96,6 +97,51 @@ TEST(cuda_topk_cache, slots_hold_what_the_last_store_said) {
   }
 }
 
+// A row a launch: a plan takes as many staging slots as it has rows.
+TEST(cuda_topk_cache, a_plan_that_staging_does_not_hold_enqueues_nothing) {
+  cuda_topk_cache cache =
+      cuda_topk_cache::create(
+          {.slots = slots, .k = 1, .vocabulary = 4, .max_rows = 1, .staging_slots = 3})
+          .value();
+  test_stream stream;
+  std::vector<float> host(4 * slots);
+  std::iota(host.begin(), host.end(), 1.0f);
+  const device_array<float> rows(host);
+  const logits_rows_view view{rows.data(), 16, slots, logits_type::fp32};
+  const auto plan = [](std::initializer_list<std::int32_t> stored) {
+    step_plan p;
+    for (const std::int32_t i : stored) p.logits.push_back({logits_direction::store, i, i});
+    return p;
+  };
+  std::vector<float> expected(slots, 0.0f);
+  const auto check = [&] {
+    RADIXKV_ASSERT_OK(cache.synchronize());
+    std::vector<float> values(slots);
+    require_cuda(cudaMemcpy(values.data(), cache.view().values, 4 * slots, cudaMemcpyDeviceToHost));
+    EXPECT_EQ(values, expected);
+  };
+  expect_refused(cache.store(stream, plan({0, 1, 2, 3}), view), errc::invalid_argument,
+                 "needs 4 staging slots");
+  check();
+  int busy = 0;
+  for (int round = 0; round < 4; ++round) {
+    RADIXKV_ASSERT_OK(cache.store(stream, plan({0, 1}), view));
+    for (const std::int32_t i : {0, 1}) expected[static_cast<std::size_t>(i)] = 4.0f * (i + 1);
+    const status s = cache.store(stream, plan({4, 5}), view);
+    if (s.ok()) {
+      for (const std::int32_t i : {4, 5}) expected[static_cast<std::size_t>(i)] = 4.0f * (i + 1);
+    } else {
+      expect_refused(s, errc::busy, "are free: earlier plans are in flight");
+      ++busy;
+    }
+    check();
+  }
+  const char* mode = std::getenv("CUDASIM_ASYNC");
+  if (mode != nullptr && std::string(mode) == "lazy") {
+    EXPECT_EQ(busy, 4);
+  }
+}
+
 TEST(cuda_topk_cache, bad_input_enqueues_nothing) {
   const auto create = [](auto change) {
     cuda_topk_options o = small_options();
@@ -132,6 +178,13 @@ TEST(cuda_topk_cache, bad_input_enqueues_nothing) {
                  errc::invalid_argument, "multiple");
   expect_refused(store(0, 0, [](auto& v) { v.type = static_cast<logits_type>(3); }),
                  errc::invalid_argument, "type 3");
+  // Memory that kernels cannot read: the host's, and behind the end of an allocation.
+  std::vector<float> host(row_count * row_stride);
+  expect_refused(store(0, 0, [&](auto& v) { v.data = host.data(); }), errc::invalid_argument,
+                 "logits rows: its first byte is not memory of device");
+  expect_refused(store(0, 0, [](auto& v) { v.rows = 1 << 30; }), errc::invalid_argument,
+                 "logits rows: its last byte is not memory of device");
+  RADIXKV_ASSERT_OK(cache.synchronize());
   RADIXKV_ASSERT_OK(cache.store(stream, {}, {}));
   cudaStream_t capturing = nullptr;
   require_cuda(cudaStreamCreate(&capturing));
