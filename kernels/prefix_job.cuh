@@ -36,6 +36,24 @@ __device__ inline std::uint32_t whole_blocks(const match_job& job, std::int64_t 
   return valid ? static_cast<std::uint32_t>((end - begin) >> job.log2_block_tokens) : 0;
 }
 
+// Whether no other prompt for which this holds shares a token with the prompt: always, where
+// offsets ascend. Where they do not, prompts would share tile slots and wait for ever for what one
+// took from the other. Of any two prompts both look at the offset of a prompt that lies behind the
+// one and is the other or lies before it: the one that is a multiple of the highest power of two in
+// which their numbers differ. Every look is at a place that follows from the number alone, so they
+// overlap.
+__device__ __noinline__ bool lies_apart(const match_job& job, std::uint32_t prompt,
+                                        std::int64_t begin, std::int64_t end) {
+  bool apart = true;
+  for (std::uint32_t size = 1; size <= job.prompt_count; size <<= 1) {
+    const std::uint32_t before = prompt & ~(size - 1);
+    const std::uint32_t behind = min(before + size, job.prompt_count);
+    apart &= __ldg(job.token_offsets + before) <= begin;
+    apart &= __ldg(job.token_offsets + behind) >= end;
+  }
+  return apart;
+}
+
 __device__ inline std::int32_t namespace_of(const match_job& job, std::uint32_t prompt) {
   return job.namespace_ids == nullptr ? 0 : __ldg(job.namespace_ids + prompt);
 }

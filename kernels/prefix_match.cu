@@ -50,8 +50,12 @@ __device__ void match_prompts(const match_job& job, warp_memory& memory, std::ui
   if (prompt <= job.prompt_count) begin = __ldg(job.token_offsets + prompt);
   std::int64_t end = __shfl_down_sync(full_warp, begin, 1);
   if (valid && lane == warp_lanes - 1) end = __ldg(job.token_offsets + prompt + 1);
-  const std::uint32_t all_blocks = valid ? whole_blocks(job, begin, end) : 0;
-  const bool is_long = all_blocks > (short_units >> job.log2_block_units);
+  std::uint32_t all_blocks = valid ? whole_blocks(job, begin, end) : 0;
+  bool is_long = all_blocks > (short_units >> job.log2_block_units);
+  if (is_long && !lies_apart(job, prompt, begin, end)) {
+    is_long = false;
+    all_blocks = 0;
+  }
   queue_first_tiles(job, prompt, is_long, is_long ? all_blocks << job.log2_block_units : 0, lane);
 
   short_prompt mine;

@@ -23,8 +23,11 @@ struct prefix_match_arguments {
   prefix_hash_key hash;  // the one that the table's keys were computed with
 
   // Device memory. Prompt p is tokens[token_offsets[p]] … tokens[token_offsets[p + 1] − 1].
-  // REQUIRES: offsets do not decrease; from 0 … token_count. `tokens` is 4-byte aligned, and
-  // nothing before it or after its token_count tokens is read.
+  // REQUIRES: offsets do not decrease; from 0 … token_count. Where they do, results of the batch
+  // are undefined (a prompt that is outside of the batch or, being long, overlaps others counts as
+  // empty), and nothing else: the match ends, stays in its memory and leaves its workspace as it
+  // found it. `tokens` is 4-byte aligned, and nothing before it or after its token_count tokens is
+  // read.
   const std::uint32_t* tokens = nullptr;
   const std::int64_t* token_offsets = nullptr;  // prompt_count + 1
   const std::int32_t* namespace_ids = nullptr;  // prompt_count, each ≥ 0; null: all 0

@@ -33,8 +33,9 @@ __device__ inline std::uint32_t pack_end(const short_prompt& mine, std::uint32_t
   }
   first_unit = sum - units;
   const std::uint32_t begin = __shfl_sync(full_warp, mine.offset, first);
+  // One that begins before the first one, where offsets descend, is far behind it in 32 bits.
   const bool fits =
-      units == 0 || (sum <= tile_units && mine.offset - begin + units * unit <= tile_words);
+      units == 0 || (sum <= tile_units && mine.offset - begin <= tile_words - units * unit);
   const std::uint32_t over = __ballot_sync(full_warp, !fits);
   return over == 0 ? warp_lanes : static_cast<std::uint32_t>(__ffs(over)) - 1;
 }
