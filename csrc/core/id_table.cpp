@@ -115,19 +115,24 @@ void id_table::fill_up(table& t, std::size_t at) noexcept {
   constexpr std::size_t nothing = ~std::size_t{0};
   slot_line::slot* const slots = t.slots.data();
   std::size_t line = at / slot_line::size;
-  while (slot_line::empty(slots + line * slot_line::size) == 0) {
+  bool full = slot_line::empty(slots + line * slot_line::size) == 0;
+  while (full) {
     std::size_t from = line;
     std::size_t moves = nothing;
     do {
       from = (from + 1) & t.line_mask;
       count_entries(slot_line::entries_counted);
-      for (std::size_t i = from * slot_line::size; i < (from + 1) * slot_line::size; ++i) {
-        const std::uint64_t s = slots[i].load(std::memory_order_relaxed);
-        if (s == 0) continue;
+      const slot_line::slot* const next = slots + from * slot_line::size;
+      full = slot_line::empty(next) == 0;
+      for (std::uint32_t m = slot_line::strangers(next, t.shift, static_cast<std::uint32_t>(from));
+           m != 0; m &= m - 1) {
+        const std::size_t i = slot_line::first(m);
+        const std::uint64_t s = next[i].load(std::memory_order_relaxed);
         const std::size_t way = (from - t.home(slot_line::hash(s))) & t.line_mask;
-        if (way >= ((from - line) & t.line_mask)) moves = i;  // its home is not after the hole
+        // Its home is not behind the hole.
+        if (way >= ((from - line) & t.line_mask)) moves = from * slot_line::size + i;
       }
-    } while (moves == nothing && slot_line::empty(slots + from * slot_line::size) == 0);
+    } while (moves == nothing && full);
     if (moves == nothing) break;
     slots[at].store(slots[moves].load(std::memory_order_relaxed), std::memory_order_relaxed);
     at = moves;

@@ -62,6 +62,19 @@ inline constexpr std::uint64_t entries_counted = 4;
 [[nodiscard]] inline std::uint32_t naming(const slot* line, std::uint32_t id) noexcept {
   return equal_words(line, ~id) & 0x5555u;
 }
+// Those in use whose hash, shifted to the right, is not `home`.
+[[nodiscard]] inline std::uint32_t strangers(const slot* line, int shift,
+                                             std::uint32_t home) noexcept {
+  const auto* const x = reinterpret_cast<const __m128i*>(line);
+  const __m128i w = _mm_set1_epi32(static_cast<int>(home));
+  const __m128i by = _mm_cvtsi32_si128(shift);
+  const __m128i a = _mm_cmpeq_epi32(_mm_srl_epi32(_mm_load_si128(x), by), w);
+  const __m128i b = _mm_cmpeq_epi32(_mm_srl_epi32(_mm_load_si128(x + 1), by), w);
+  const __m128i c = _mm_cmpeq_epi32(_mm_srl_epi32(_mm_load_si128(x + 2), by), w);
+  const __m128i d = _mm_cmpeq_epi32(_mm_srl_epi32(_mm_load_si128(x + 3), by), w);
+  const __m128i at_home = _mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d));
+  return ~(static_cast<std::uint32_t>(_mm_movemask_epi8(at_home)) | empty(line) << 1) & 0xaaaau;
+}
 
 #else
 
@@ -85,6 +98,15 @@ inline constexpr std::uint64_t entries_counted = 4;
   for (std::size_t i = 0; i < size; ++i) {
     const std::uint64_t s = line[i].load(std::memory_order_relaxed);
     mask |= static_cast<std::uint32_t>(id(s) == wanted) << (2 * i);
+  }
+  return mask;
+}
+[[nodiscard]] inline std::uint32_t strangers(const slot* line, int shift,
+                                             std::uint32_t home) noexcept {
+  std::uint32_t mask = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::uint64_t s = line[i].load(std::memory_order_relaxed);
+    mask |= static_cast<std::uint32_t>(s != 0 && hash(s) >> shift != home) << (2 * i + 1);
   }
   return mask;
 }
