@@ -251,7 +251,7 @@ class radix_tree final : public tree_view {
   void attach_leaf(node_id n);
   node_id split(node_id n, std::uint32_t count);
   void fetch_for_split(node_id n, std::uint32_t count) const noexcept;
-  void complete_tail(node_id n, block_id own, std::uint32_t tokens);
+  void lengthen_tail(node_id n, block_id own, std::uint32_t tokens);
   // REQUIRES: p ends in n.
   void take_pin(node_id n, tree_pin& p) noexcept {
     recount(n, [&] { nodes_[n].pins.remove(p); });

@@ -8,22 +8,19 @@
 namespace radixkv::detail {
 
 // The last block of leaf n, partial and a prefix of `own`, grows to `tokens` tokens of `own`.
-void radix_tree::complete_tail(node_id n, block_id own, std::uint32_t tokens) {
+// REQUIRES: n is being written.
+void radix_tree::lengthen_tail(node_id n, block_id own, std::uint32_t tokens) {
   tree_node& x = nodes_[n];
   const std::uint32_t count = blocks_of(x.tokens);
   const std::uint32_t before = x.tokens;
-  const bool was_reachable = before >> block_shift_ != 0;
-  {
-    write_guard writing(x.changes);
-    if (count <= tree_node::inline_blocks) {
-      x.list[count - 1] = static_cast<std::uint32_t>(own);
-    } else {
-      store_word(lists_.at(x.list[0] + count - 1), static_cast<std::uint32_t>(own));
-    }
-    x.tokens = ((count - 1) << block_shift_) + tokens;
+  if (count <= tree_node::inline_blocks) {
+    x.list[count - 1] = static_cast<std::uint32_t>(own);
+  } else {
+    store_word(lists_.at(x.list[0] + count - 1), static_cast<std::uint32_t>(own));
   }
+  x.tokens = ((count - 1) << block_shift_) + tokens;
   token_count_ += x.tokens - before;
-  if (!was_reachable) register_leaf(n);
+  if (before >> block_shift_ == 0) register_leaf(n);
 }
 
 tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mine,
@@ -41,6 +38,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   std::uint64_t left = tokens;
   bool grew_own_tail = grow;
   node_id diverges = no_node;  // node to split after `place.blocks` before something is added
+  node_id partial = no_node;   // leaf whose last block, partial, becomes mine[i - 1]
   const auto advance = [&](node_id n, std::uint32_t blocks, std::uint32_t taken_tokens) {
     done.end = n;
     done.end_blocks = blocks;
@@ -80,7 +78,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
         grew_own_tail = false;
       }
       done.first_taken = i;
-      complete_tail(n, mine[i], wanted);
+      partial = n;
       advance(n, k + 1, wanted);
       break;
     }
@@ -88,7 +86,16 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
     break;
   }
   done.processed = i;
-  if (left == 0) return done;
+  // Readers see it together with what follows, or not at all.
+  const auto complete_tail = [&](std::uint32_t tail_tokens) {
+    if (partial == no_node) return;
+    write_guard writing(nodes_[partial].changes);
+    lengthen_tail(partial, mine[i - 1], tail_tokens);
+  };
+  if (left == 0) {
+    complete_tail(static_cast<std::uint32_t>((tokens - 1) & (full - 1)) + 1);
+    return done;
+  }
 
   const auto rest = mine.subspan(i, static_cast<std::size_t>((left + full - 1) >> block_shift_));
   const node_id at_node = done.place.node;
@@ -96,6 +103,7 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   if (!took_before) done.first_taken = i;
   const auto fail = [&] {
     // What was taken so far is sound; without room for the rest the caller keeps it.
+    complete_tail(full);
     done.ok = took_before;
     return done;
   };
@@ -103,8 +111,10 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   if (grew_own_tail && diverges == no_node && !is_root(at_node) && children(at_node) == 0 &&
       !pins(at_node).several() && done.place.blocks == blocks(at_node)) {
     const std::uint32_t before = nodes_[at_node].tokens;
-    if (!append_run(at_node, rest, before + static_cast<std::uint32_t>(length))) return fail();
-    token_count_ += static_cast<std::int64_t>(length);
+    const std::uint32_t whole = blocks(at_node) << block_shift_;
+    if (!append_run(at_node, rest, whole + static_cast<std::uint32_t>(length))) return fail();
+    token_count_ += nodes_[at_node].tokens - before;
+    if (before >> block_shift_ == 0) register_leaf(at_node);
     evictable_in_leaves_ += static_cast<std::int64_t>(rest.size());
     done.end = at_node;
     done.end_blocks = blocks(at_node);
@@ -124,7 +134,13 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
       write_guard writing(nodes_[leaf].changes);
       nodes_[leaf].parent = upper;
     }
-    attach_leaf(leaf);
+    if (partial != no_node) {
+      write_guard writing(nodes_[partial].changes);
+      lengthen_tail(partial, mine[i - 1], full);
+      attach_leaf(leaf);
+    } else {
+      attach_leaf(leaf);
+    }
     done.end = leaf;
     done.end_blocks = blocks(leaf);
   }

@@ -33,8 +33,9 @@ bool radix_tree::set_run(node_id n, std::span<const block_id> ids, std::uint32_t
   return true;
 }
 
-// Lengthens the run of a leaf whose last block is full. A chunk of its own grows in place while
-// there is room and doubles when there is not, so that generation appends in amortised O(1).
+// Lengthens the run of a leaf, whose last block has become full if it was not. A chunk of its own
+// grows in place while there is room and doubles when there is not, so that generation appends in
+// amortised O(1).
 bool radix_tree::append_run(node_id n, std::span<const block_id> more, std::uint32_t tokens) {
   tree_node& x = nodes_[n];
   const std::uint32_t old = blocks_of(x.tokens);

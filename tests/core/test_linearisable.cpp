@@ -209,6 +209,55 @@ class history_maker {
   std::atomic<bool> quit_{false};
 };
 
+// A commit that completes a partial tail, its own or another's, and goes on behind it: a match
+// beside it finds the old length or the new one.
+TEST(linearisable, a_completed_tail_comes_with_what_follows) {
+#ifdef __SANITIZE_THREAD__
+  constexpr int rounds = 1000;
+#else
+  constexpr int rounds = 20'000;
+#endif
+  cache_options o;
+  o.blocks = 64;
+  o.block_tokens = 4;
+  o.min_prefix_tokens = 0;
+  kv_cache cache = kv_cache::create(o).value();
+  const std::vector<token_id> all{1, 2, 3, 4, 5, 6, 7};
+  const std::span<const token_id> begin(all.data(), 2);
+  std::atomic<int> turn{0};  // odd while a tail is being completed
+  std::atomic<bool> quit{false};
+  std::set<std::int64_t> found;
+  std::thread reader([&] {
+    while (!quit) {
+      const int before = turn;
+      const std::int64_t n = cache.match(all).tokens;
+      if (before % 2 == 1 && turn == before) found.insert(n);
+    }
+  });
+  for (int round = 0; round < rounds; ++round) {
+    step_plan plan;
+    sequence first = cache.open(begin, "", plan).value();
+    ASSERT_TRUE(first.mark_filled(2));
+    ASSERT_TRUE(first.commit());
+    const bool own = round % 2 == 0;
+    sequence other = own ? std::move(first) : cache.open(all, "", plan).value();
+    if (own) ASSERT_TRUE(other.append(std::span(all).subspan(2), plan));
+    ASSERT_TRUE(other.mark_filled(other.tokens()));
+    turn.fetch_add(1);
+    const bool done = other.commit().ok();
+    turn.fetch_add(1);
+    ASSERT_TRUE(done);
+    other.release();
+    if (!own) first.release();
+    cache.clear();
+  }
+  quit = true;
+  reader.join();
+  found.erase(2);
+  found.erase(7);
+  EXPECT_TRUE(found.empty()) << "found " << *found.begin() << " tokens";
+}
+
 TEST(linearisable, concurrent_matches_commits_and_evictions) {
 #ifdef __SANITIZE_THREAD__
   constexpr unsigned histories = 300;
