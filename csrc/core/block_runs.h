@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "csrc/core/token_ops.h"
 #include "radixkv/types.h"
 
 #if defined(__SSE2__)
@@ -58,6 +59,8 @@ namespace radixkv::detail {
   const auto before = [&](std::size_t i) { return ids[n - 1] - static_cast<block_id>(i); };
   std::size_t i = 1;
   for (std::size_t same = 16; i + 16 <= n; i += same) {
+    // Backwards through memory that is mostly cold.
+    if (constexpr std::size_t ahead = 64; i + ahead <= n) prefetch(&ids[n - i - ahead]);
     const std::uint32_t mask = follows_on(&ids[n - i - 16], before(i + 15));
     same = static_cast<std::size_t>(std::countl_one(mask << 16));
     if (same < 16) return i + same;
