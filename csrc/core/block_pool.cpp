@@ -1,7 +1,6 @@
 #include "csrc/core/block_pool.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <vector>
 

@@ -29,7 +29,7 @@ struct alignas(64) tree_node {
   // With children: hash of the path to the end of the run, from which their jump keys derive
   // (radix_tree.h). Without: what the tables know the node by (radix_tree::table_hashes).
   mutable relaxed<std::uint64_t> path_hash;
-  // For the writer only: of sequences that use the run, part of it, or only what is above it.
+  // For the writer only: of sequences whose path ends in the run.
   node_pins pins;
 };
 static_assert(sizeof(tree_node) == 64);

@@ -189,6 +189,32 @@ TEST_P(hostile_cost_hints, all_of_a_quota_is_held_beside_holds_of_others) {
   EXPECT_LE(beside, most_times * normal);
 }
 
+// A namespace with a quota and nothing cached is made anew by each request that then publishes
+// nothing, or is refused.
+TEST_P(hostile_cost_hints, empty_namespaces_with_a_quota_beside_holds_of_others) {
+  const auto of = [this](int others) {
+    kv_cache cache = make();
+    EXPECT_TRUE(cache.set_quota("mine", 10).ok());
+    for (int i = 0; i < others; ++i) {
+      step_plan plan;
+      sequence s = cache.open(random_tokens(random_, block_tokens), "theirs", plan).value();
+      EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok() &&
+                  s.set_priority(0, s.tokens(), 1).ok());
+    }
+    constexpr int requests = 50;
+    const step_counts before = steps_of_thread();
+    for (int i = 0; i < requests; ++i) {
+      step_plan plan;
+      EXPECT_TRUE(cache.open(random_tokens(random_, 2 * block_tokens), "mine", plan).ok());
+      EXPECT_FALSE(cache.open(random_tokens(random_, 11 * block_tokens), "mine", plan).ok());
+    }
+    return lines(before) / requests;
+  };
+  const double normal = of(1), beside = of(20'000);
+  std::printf("nothing held, %s: %.1f/%.1f lines\n", GetParam(), beside, normal);
+  EXPECT_LE(beside, most_times * normal);
+}
+
 INSTANTIATE_TEST_SUITE_P(policies, hostile_cost_hints,
                          ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <random>
 #include <set>
+#include <stop_token>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -225,16 +226,18 @@ TEST(linearisable, a_completed_tail_comes_with_what_follows) {
   const std::vector<token_id> all{1, 2, 3, 4, 5, 6, 7};
   const std::span<const token_id> begin(all.data(), 2);
   std::atomic<int> turn{0};  // odd while a tail is being completed
-  std::atomic<bool> quit{false};
   std::set<std::int64_t> found;
-  std::thread reader([&] {
-    while (!quit) {
+  std::atomic<int> within{0};  // matches that fell within a commit
+  std::jthread reader([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
       const int before = turn;
       const std::int64_t n = cache.match(all).tokens;
-      if (before % 2 == 1 && turn == before) found.insert(n);
+      if (before % 2 == 0 || turn != before) continue;
+      found.insert(n);
+      within.fetch_add(1);
     }
   });
-  for (int round = 0; round < rounds; ++round) {
+  for (int round = 0; round < rounds || (within == 0 && round < 50 * rounds); ++round) {
     step_plan plan;
     sequence first = cache.open(begin, "", plan).value();
     ASSERT_TRUE(first.mark_filled(2));
@@ -251,8 +254,9 @@ TEST(linearisable, a_completed_tail_comes_with_what_follows) {
     if (!own) first.release();
     cache.clear();
   }
-  quit = true;
+  reader.request_stop();
   reader.join();
+  EXPECT_GT(within, 0);
   found.erase(2);
   found.erase(7);
   EXPECT_TRUE(found.empty()) << "found " << *found.begin() << " tokens";

@@ -198,7 +198,11 @@ void retention::set_quota(node_id root, std::int64_t blocks, std::span<const nod
   if (blocks != 0) {
     const bool made = !quotas_.has(root);
     quotas_.set(root, blocks, nodes);
-    if (made) giving_way_.for_each([this](std::uint32_t i) { join_space(i); });
+    if (!made || tree_->children(root) == 0) return;  // nothing can be held below a new root
+    giving_way_.for_each([this](std::uint32_t i) {
+      count_marks();
+      join_space(i);
+    });
   } else if (quotas_.has(root)) {
     for (std::uint32_t i; (i = quotas_.first_hold(root)) != no_index;) leave_space(i);
     quotas_.drop(root);
