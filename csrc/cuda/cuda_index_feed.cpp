@@ -2,11 +2,9 @@
 
 #include <limits>
 #include <new>
-#include <string>
 #include <utility>
 
 #include "csrc/core/mix.h"
-#include "csrc/core/no_memory.h"
 #include "csrc/cuda/device_secret.h"
 
 namespace radixkv {
@@ -36,27 +34,24 @@ void cuda_index_feed::let_go(space& s) noexcept {
   if (--s.blocks == 0) list(s);
 }
 
-result<cuda_index_feed::space*> cuda_index_feed::known(std::string_view name_space) {
-  if (const auto at = spaces_.find(name_space); at != spaces_.end()) {
-    if (at->second.blocks == 0) {  // was asked for again
-      unlist(at->second);
-      list(at->second);
-    }
-    return &at->second;
+cuda_index_feed::space* cuda_index_feed::find(std::string_view name_space) noexcept {
+  const auto at = spaces_.find(name_space);
+  if (at == spaces_.end()) return nullptr;
+  if (at->second.blocks == 0) {  // was asked for again
+    unlist(at->second);
+    list(at->second);
   }
+  return &at->second;
+}
+
+cuda_index_feed::space* cuda_index_feed::find_or_add(std::string_view name_space) {
+  if (space* const s = find(name_space); s != nullptr) return s;
   const bool full = static_cast<std::int64_t>(spaces_.size()) >= max_namespaces_;
-  if (full && oldest_ == nullptr) {
-    return {errc::invalid_argument,
-            "another namespace beyond max_namespaces, " + std::to_string(max_namespaces_)};
-  }
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  if (next_id_ > most) {
-    return {errc::invalid_argument, "all ids of namespaces up to " + std::to_string(most) +
-                                        " have been given, and none is given twice"};
-  }
+  if (full && oldest_ == nullptr) return nullptr;
+  if (next_id_ == unpublished) return nullptr;  // all ids have been given, and none is given twice
   const auto [at, is_new] = spaces_.try_emplace(std::string(name_space));
   space& s = at->second;
-  s.id = static_cast<std::int32_t>(next_id_++);
+  s.id = next_id_++;
   s.name = &at->first;
   list(s);
   if (full) {
@@ -67,13 +62,10 @@ result<cuda_index_feed::space*> cuda_index_feed::known(std::string_view name_spa
   return &s;
 }
 
-result<std::int32_t> cuda_index_feed::namespace_id(std::string_view name_space) try {
+std::int32_t cuda_index_feed::namespace_id(std::string_view name_space) noexcept {
   const std::lock_guard lock(mutex_);
-  const result<space*> s = known(name_space);
-  if (!s) return s.error();
-  return (*s)->id;
-} catch (const std::bad_alloc&) {
-  return detail::no_memory("for another namespace");
+  const space* const s = find(name_space);
+  return s != nullptr ? s->id : unpublished;
 }
 
 bool cuda_index_feed::take(block_id block, block_id parent, std::string_view name_space,
@@ -84,9 +76,8 @@ bool cuda_index_feed::take(block_id block, block_id parent, std::string_view nam
   space* owner = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    const result<space*> s = known(name_space);
-    if (!s) return false;
-    owner = *s;
+    owner = find_or_add(name_space);
+    if (owner == nullptr) return false;
     if (owner->blocks++ == 0) unlist(*owner);
   }
   // Not under the lock: the index may be busy with an update.

@@ -115,18 +115,31 @@ status cuda_index_state::check_batch(const char* call, const cuda_match_batch& b
   return {};
 }
 
+namespace {
+
+error of_enqueued_match(error e) noexcept {
+  try {
+    e.message += "; the match was enqueued";
+  } catch (const std::bad_alloc&) {  // says less, but what it says is right
+  }
+  return e;
+}
+
+}  // namespace
+
 result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_match_batch& batch) {
-  if (status s = check_batch("match", batch); !s) return s.error();
+  if (status s = check_batch("match", batch); !s) return std::move(s).error();
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
-  if (status s = order_.usable(); !s) return s.error();
-  if (status s = check_stream(stream, device_); !s) return s.error();
-  if (status s = refuse_capture(stream, "matches are not captured"); !s) return s.error();
+  if (status s = order_.usable(); !s) return std::move(s).error();
+  if (status s = check_stream(stream, device_); !s) return std::move(s).error();
+  if (status s = refuse_capture(stream, "matches are not captured"); !s)
+    return std::move(s).error();
   lease* free = idle_lease();
   if (free == nullptr) {
-    if (status s = collect(); !s) return s.error();
+    if (status s = collect(); !s) return std::move(s).error();
     free = idle_lease();
   }
   if (free == nullptr) {
@@ -134,12 +147,14 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
                                  " matches are not finished, the limit is " +
                                  std::to_string(leases_.size())};
   }
-  if (status s = launch_match(stream, batch); !s) return s.error();
+  if (status s = launch_match(stream, batch); !s) return std::move(s).error();
   // The lease's event leaves its old match behind.
   for (table& t : tables_) {
     if (t.last_match == free->matched.get()) t.last_match = nullptr;
   }
-  if (status s = order_.leave(stream, free->matched.get(), "a match"); !s) return s.error();
+  if (status s = order_.leave(stream, free->matched.get(), "a match"); !s) {
+    return of_enqueued_match(std::move(s).error());
+  }
   tables_[front_].last_match = free->matched.get();
   free->state = lease_state::open;
   free->epoch = published_;

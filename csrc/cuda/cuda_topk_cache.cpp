@@ -60,9 +60,9 @@ class cuda_topk_state {
 
  private:
   [[nodiscard]] status check_moves() const;  // of moves_
-  // Counts launches in `enqueued`, also when it throws.
+  // May throw std::bad_alloc, with nothing enqueued.
   [[nodiscard]] status enqueue(cudaStream_t stream, const step_plan& plan,
-                               const logits_rows_view& rows, std::size_t& enqueued);
+                               const logits_rows_view& rows);
   // One launch.
   [[nodiscard]] device_failure launch(cudaStream_t stream, const logits_rows_view& rows,
                                       const logits_batch& batch);
@@ -137,17 +137,29 @@ status cuda_topk_state::check_moves() const {
 status cuda_topk_state::store(cudaStream_t stream, const step_plan& plan,
                               const logits_rows_view& rows) {
   const std::lock_guard lock(mutex_);
-  std::size_t enqueued = 0;
   try {
-    return enqueue(stream, plan, rows, enqueued);
-  } catch (const std::bad_alloc&) {
-    return no_memory("to store rows of logits; enqueued:", static_cast<std::int64_t>(enqueued),
-                     "launches");
+    return enqueue(stream, plan, rows);
+  } catch (const std::bad_alloc&) {  // nothing is enqueued: launch and cut_short do not throw
+    return no_memory("to store rows of logits");
   }
 }
 
+namespace {
+
+status cut_short(error e, std::size_t enqueued, std::size_t launches) noexcept {
+  try {
+    e.message +=
+        "; enqueued: " + std::to_string(enqueued) + " of " + std::to_string(launches) + " launches";
+    return e;
+  } catch (const std::bad_alloc&) {
+    return {e.code, "store cut short"};  // short enough to take no allocation
+  }
+}
+
+}  // namespace
+
 status cuda_topk_state::enqueue(cudaStream_t stream, const step_plan& plan,
-                                const logits_rows_view& rows, std::size_t& enqueued) {
+                                const logits_rows_view& rows) {
   moves_.clear();
   for (const logits_move& m : plan.logits) {
     if (m.direction == logits_direction::store) moves_.push_back(m);
@@ -167,15 +179,13 @@ status cuda_topk_state::enqueue(cudaStream_t stream, const step_plan& plan,
   const std::span<const logits_batch> batches = batches_.split(moves_, options_.max_rows);
   if (status s = ring_.available(batches.size()); !s) return s;
   if (status s = order_.enter(stream); !s) return s;
+  std::size_t enqueued = 0;
   for (const logits_batch& batch : batches) {
     const device_failure failed = launch(stream, rows, batch);
     if (failed.code == cudaSuccess) ++enqueued;
     status done = order_.leave(stream, ring_.last_event(), "a store of top logits");
     if (failed.code != cudaSuccess) done = device_error(failed.what, failed.code);
-    if (!done) {
-      return {done.error().code, done.error().message + "; enqueued: " + std::to_string(enqueued) +
-                                     " of " + std::to_string(batches.size()) + " launches"};
-    }
+    if (!done) return cut_short(std::move(done).error(), enqueued, batches.size());
   }
   return {};
 }

@@ -1,15 +1,13 @@
 // A graph_plan's ring of prepared plans and the device memory that its captured launches read.
 //
-// 1. Replays are numbered from 0, by the device as they run and by the host as plans are prepared
-// for
-//    them. The plan of replay n lies in ring slot n % depth, marked n + 1; a replay whose slot
+// 1. Replays are numbered from 0, by the device as they begin and by the host as plans are prepared
+//    for them. The plan of replay n lies in ring slot n % depth, marked n + 1; a replay whose slot
 //    bears another mark copies nothing. So a replay never runs the plan of another one, and one
 //    that has no plan needs no slot.
-// 2. A slot is written only after the replay that its mark is for has run. The mark is written
-// last,
-//    so that a replay sees a whole plan or none.
-// 3. Replays that the host has not numbered show once the device has run more than next_; from then
-//    on nothing is prepared until realign().
+// 2. A slot is written only after the replay that its mark is for has read it. The mark is written
+//    last, so that a replay sees a whole plan or none.
+// 3. Replays that the host has not numbered show once the device has begun more than next_; from
+//    then on nothing is prepared until realign().
 #pragma once
 
 #include <cstdint>

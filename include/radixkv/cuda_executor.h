@@ -90,8 +90,9 @@ class RADIXKV_EXPORT graph_plan {
   // its replay's, or, if the plan has no place in it (too long, or its slot is taken), enqueues the
   // plan before it as cuda_executor::run does. Ordered like run(). REQUIRES: each call of prepare
   // and skip before has had its launch.
-  // Errors: those of run and of cuda_executor::launch. The graph was not launched, unless the
-  // message says so; the plan does not run, unless it was enqueued before the graph: then the error
+  // Errors: those of run and of cuda_executor::launch. The graph was not launched, unless the error
+  // is errc::device and its message ends in "launched"; then a plan that was its replay's
+  // runs, too. Else the plan does not run, unless it was enqueued before the graph: then the error
   // is errc::device and the message says so.
   status launch(cudaStream_t stream, cudaGraphExec_t graph, const step_plan& plan = {});
 
@@ -112,7 +113,8 @@ class RADIXKV_EXPORT graph_plan {
   // every launch of the graph has run.
   void realign() noexcept;
 
-  // Replays that have a number, and replays that the device has run so far.
+  // Replays that have a number, and replays that the device has begun so far: they have taken their
+  // plans, whose copies may still run.
   [[nodiscard]] std::uint64_t numbered() const noexcept;
   [[nodiscard]] std::uint64_t replayed() const noexcept;
 

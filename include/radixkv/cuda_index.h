@@ -104,7 +104,8 @@ class RADIXKV_EXPORT cuda_index {
 
   // Enqueues a match, one launch. Gives a ticket, to be handed to finish().
   // Errors: invalid_argument (null pointers, sizes beyond the options, a capturing stream, one of
-  // another device), busy (`matches_in_flight` matches are not finished), device.
+  // another device), busy (`matches_in_flight` matches are not finished), device (the match may
+  // have been enqueued: synchronize() before its memory is used otherwise).
   result<std::uint64_t> match(cudaStream_t stream, const cuda_match_batch& batch);
   // Enqueues the search for prefixes that prompts of a batch share and nobody has cached, so that
   // they are computed once. Reads the batch and what match() wrote for it: enqueue it behind that

@@ -66,14 +66,15 @@ class RADIXKV_EXPORT cuda_topk_cache {
   // Errors, with nothing enqueued: invalid_argument (a slot or row out of range, rows that do not
   // fit or that kernels of the device cannot read, a stream that is being captured or another
   // device's, more launches than staging_slots), busy (the launches in flight hold the staging: let
-  // the device catch up). device, out_of_memory: what the message says was enqueued still runs, the
-  // rest never does; hand the plan to kv_cache::report_failure.
+  // the device catch up), out_of_memory. device: what the message says was enqueued still runs (all
+  // may, where there was no memory to say it), the rest never does; hand the plan to
+  // kv_cache::report_failure.
   status store(cudaStream_t stream, const step_plan& plan, const logits_rows_view& rows);
 
   [[nodiscard]] cuda_topk_view view() const noexcept;
 
   // Waits until everything that was enqueued has run, and returns the device's error if there is
-  // one (or out_of_memory, if the host has none for its message).
+  // one.
   status synchronize();
 
  private:

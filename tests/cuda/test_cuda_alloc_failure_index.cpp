@@ -192,7 +192,7 @@ struct feed_world {
     EXPECT_TRUE(feed.on_publish(0, no_block, "a", index_world::tokens_of(0)));
   }
   void check(bool) {
-    EXPECT_EQ(feed.namespace_id("a").value(), 0);
+    EXPECT_EQ(feed.namespace_id("a"), 0);
     EXPECT_TRUE(feed.on_publish(1, no_block, "b", index_world::tokens_of(0)));
     EXPECT_FALSE(feed.on_publish(2, no_block, "c", index_world::tokens_of(0)));
     EXPECT_EQ(feed.index().size(), 2);
@@ -209,7 +209,10 @@ TEST_P(cuda_alloc_failure, the_feed_reports_it) {
   };
   // Names too long to lie in their strings.
   const std::string name(40, 'n');
-  of("namespace_id", {}, [&](feed_world& w) { return status_of(w.feed.namespace_id(name)); });
+  of("namespace_id", {}, [&](feed_world& w) {
+    EXPECT_EQ(w.feed.namespace_id(name), cuda_index_feed::unpublished);
+    return status();
+  });
   const std::vector<token_id> t = index_world::tokens_of(0);
   std::int64_t lost = 0;
   of("on_publish", {}, [&](feed_world& w) {
@@ -335,6 +338,59 @@ TEST_P(cuda_alloc_failure, the_topk_store_reports_it) {
 }
 
 INSTANTIATE_TEST_SUITE_P(one_or_all, cuda_alloc_failure, ::testing::Bool());
+
+// Calls with a new world each while CUDA call n fails and all memory is refused from then on, until
+// no call fails: what has written its results all the same reports the device's error.
+template <class World, class Call>
+void fail_each_cuda_call_of(Call call) {
+  static std::optional<alloc_failure> none;
+  int began = 0;
+  for (std::int64_t n = 0;; ++n) {
+    SCOPED_TRACE(::testing::Message() << "CUDA call " << n);
+    ASSERT_LT(n, 100) << "never passes";
+    World world;
+    at_cuda_failure([] {
+      if (!none) none.emplace(0, true);
+    });
+    fail_cuda_call(n);
+    const status s = call(world);
+    const bool failed = cuda_call_failed();
+    fail_cuda_call(-1);
+    at_cuda_failure(nullptr);
+    none.reset();
+    (void)cudaGetLastError();
+    if (!failed) break;
+    require_cuda(cudaDeviceSynchronize());
+    if (s.ok() || !world.has_results()) continue;
+    ++began;
+    EXPECT_EQ(s.error().code, errc::device);
+  }
+  EXPECT_GT(began, 0);
+}
+
+struct idle_index_world : index_world {
+  idle_index_world() {
+    EXPECT_TRUE(index.finish(stream, ticket).ok() && index.synchronize().ok());
+    matched.upload(std::vector<std::int32_t>{-1});
+  }
+  bool has_results() const { return matched.download()[0] != -1; }
+};
+
+struct idle_topk_world : topk_world {
+  bool has_results() const {
+    std::vector<float> values(8);
+    require_cuda(cudaMemcpy(values.data(), cache.view().values, 32, cudaMemcpyDeviceToHost));
+    return values != std::vector<float>(8);
+  }
+};
+
+TEST(cuda_alloc_failure_beside_the_device, what_has_begun_is_not_denied) {
+  fail_each_cuda_call_of<idle_index_world>(
+      [](index_world& w) { return status_of(w.index.match(w.stream, w.batch())); });
+  const step_plan plan = topk_world().plan({3, 0, 2});
+  fail_each_cuda_call_of<idle_topk_world>(
+      [&](topk_world& w) { return w.cache.store(w.stream, plan, w.view()); });
+}
 
 // Whoever is destroyed waits; the wait fails, and so does the text of its error.
 TEST(cuda_alloc_failure_at_the_end, objects_go_all_the_same) {
