@@ -124,7 +124,7 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) n
     pushed = {first, count};
   };
   const auto give_up_one = [&](block_id b) {
-    const std::uint32_t was = state_[index(b)];
+    const std::uint32_t was = state(b);
     if (was == 0) {
       push(b, 1);
     } else if (is_shared(was)) {
@@ -152,14 +152,7 @@ std::int64_t block_pool::give_up(std::span<const block_id> held, bool by_tree) n
       push(first, static_cast<std::int32_t>(count));
       continue;
     }
-    for (std::size_t i = count; i > 0; --i) {
-      const block_id b = held[left + i - 1];
-      if (is_noted(b)) {
-        give_up_one(b);
-      } else {
-        push(b, 1);
-      }
-    }
+    for (std::size_t i = count; i > 0; --i) give_up_one(held[left + i - 1]);
   }
   if (pushed.count > 0) push_run(pushed.first, pushed.count);
   return freed_ + retiring_ - before;

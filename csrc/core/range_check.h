@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "radixkv/result.h"
 
@@ -9,9 +11,9 @@ namespace radixkv::detail {
 
 // "what value is not in [low, high]" as invalid_argument unless low ≤ value ≤ high.
 template <typename T, typename Low, typename High>
-[[nodiscard]] status check_range(const std::string& what, T value, Low low, High high) {
-  if (value >= static_cast<T>(low) && value <= static_cast<T>(high)) return {};
-  return {errc::invalid_argument, what + " " + std::to_string(value) + " is not in [" +
+[[nodiscard]] status check_range(std::string_view what, T value, Low low, High high) {
+  if (std::cmp_less_equal(low, value) && std::cmp_less_equal(value, high)) return {};
+  return {errc::invalid_argument, std::string(what) + " " + std::to_string(value) + " is not in [" +
                                       std::to_string(low) + ", " + std::to_string(high) + "]"};
 }
 

@@ -66,8 +66,7 @@ block_id radix_tree::fetch_middle_link(node_id n) const noexcept {
     lists_.prefetch_header(x.list[1]);
     detail::prefetch(lists_.at(x.list[0] + count - 1));
   }
-  const std::uint32_t first = count <= tree_node::inline_blocks ? x.list[0] : x.list[2];
-  const auto b = static_cast<block_id>(first);
+  const auto b = static_cast<block_id>(first_id(x));
   if (h.child == 0 || h.jump == 0) detail::prefetch(row(b));
   return b;
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "csrc/core/no_memory.h"
+#include "csrc/core/range_check.h"
 #include "csrc/cuda/cuda_state.h"
 #include "csrc/cuda/graph_plan_state.h"
 #include "csrc/cuda/nvtx.h"
@@ -13,12 +14,6 @@ namespace radixkv {
 
 namespace {
 
-status limit(const char* what, std::uint64_t value, std::uint64_t high) {
-  if (value >= 1 && value <= high) return {};
-  return {errc::invalid_argument, std::string(what) + " " + std::to_string(value) +
-                                      " is not in [1, " + std::to_string(high) + "]"};
-}
-
 constexpr std::uint32_t max_slots = 4096;
 constexpr std::uint32_t max_operations = 1u << 20;
 constexpr std::uint32_t max_waves = 64;
@@ -26,18 +21,23 @@ constexpr std::uint32_t max_waves = 64;
 }  // namespace
 
 RADIXKV_EXPORT status cuda_executor_options::validate() const try {
-  if (status s = limit("cuda_executor: staging_slots", staging_slots, max_slots); !s) return s;
-  return limit("cuda_executor: slot_operations", slot_operations, max_operations);
+  if (status s = detail::check_range("cuda_executor: staging_slots", staging_slots, 1, max_slots);
+      !s)
+    return s;
+  return detail::check_range("cuda_executor: slot_operations", slot_operations, 1, max_operations);
 } catch (const std::bad_alloc&) {
   return detail::no_memory("to say what is refused");
 }
 
 RADIXKV_EXPORT status graph_plan_options::validate() const try {
-  if (status s = limit("graph_plan: copies", copies, max_operations); !s) return s;
-  if (status s = limit("graph_plan: logits_rows", logits_rows, max_operations); !s) return s;
-  if (status s = limit("graph_plan: copy_waves", copy_waves, max_waves); !s) return s;
-  if (status s = limit("graph_plan: logits_waves", logits_waves, max_waves); !s) return s;
-  return limit("graph_plan: depth", depth, max_slots);
+  if (status s = detail::check_range("graph_plan: copies", copies, 1, max_operations); !s) return s;
+  if (status s = detail::check_range("graph_plan: logits_rows", logits_rows, 1, max_operations); !s)
+    return s;
+  if (status s = detail::check_range("graph_plan: copy_waves", copy_waves, 1, max_waves); !s)
+    return s;
+  if (status s = detail::check_range("graph_plan: logits_waves", logits_waves, 1, max_waves); !s)
+    return s;
+  return detail::check_range("graph_plan: depth", depth, 1, max_slots);
 } catch (const std::bad_alloc&) {
   return detail::no_memory("to say what is refused");
 }

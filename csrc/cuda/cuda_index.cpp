@@ -5,22 +5,14 @@
 #include <utility>
 
 #include "csrc/core/no_memory.h"
+#include "csrc/core/range_check.h"
 #include "csrc/cuda/cuda_index_state.h"
 #include "csrc/cuda/device_secret.h"
 #include "csrc/cuda/nvtx.h"
 
 namespace radixkv {
 
-namespace {
-
-status limit(const char* what, std::uint64_t value, std::uint64_t low, std::uint64_t high) {
-  if (value >= low && value <= high) return {};
-  return {errc::invalid_argument, std::string("cuda_index: ") + what + " " + std::to_string(value) +
-                                      " is not in [" + std::to_string(low) + ", " +
-                                      std::to_string(high) + "]"};
-}
-
-}  // namespace
+using detail::check_range;
 
 // The mirror checks what concerns blocks and hashes.
 RADIXKV_EXPORT status cuda_index_options::validate() const try {
@@ -28,15 +20,21 @@ RADIXKV_EXPORT status cuda_index_options::validate() const try {
   // Every slot takes an update some way, whatever the block size.
   static_assert(least_staging / detail::cuda_index_state::staging_slots >=
                 detail::least_slot_bytes(kernels::max_match_block_tokens));
-  if (status s = limit("blocks", static_cast<std::uint64_t>(blocks), 1, max_blocks); !s) return s;
-  if (status s = limit("max_prompts", max_prompts, 1, 1 << 20); !s) return s;
-  if (status s = limit("max_prompt_tokens", static_cast<std::uint64_t>(max_prompt_tokens), 1,
-                       (std::uint64_t{1} << 31) - 1);
+  if (status s =
+          check_range("cuda_index: blocks", static_cast<std::uint64_t>(blocks), 1, max_blocks);
+      !s)
+    return s;
+  if (status s = check_range("cuda_index: max_prompts", max_prompts, 1, 1 << 20); !s) return s;
+  if (status s = check_range("cuda_index: max_prompt_tokens",
+                             static_cast<std::uint64_t>(max_prompt_tokens), 1,
+                             (std::uint64_t{1} << 31) - 1);
       !s) {
     return s;
   }
-  if (status s = limit("staging_bytes", staging_bytes, least_staging, 1u << 30); !s) return s;
-  return limit("matches_in_flight", matches_in_flight, 1, 4096);
+  if (status s = check_range("cuda_index: staging_bytes", staging_bytes, least_staging, 1u << 30);
+      !s)
+    return s;
+  return check_range("cuda_index: matches_in_flight", matches_in_flight, 1, 4096);
 } catch (const std::bad_alloc&) {  // only a message allocates
   return detail::no_memory("to say what is wrong");
 }

@@ -8,31 +8,28 @@
 #include <utility>
 
 #include "csrc/core/no_memory.h"
+#include "csrc/core/range_check.h"
+#include "csrc/cuda/synchronize.h"
 
 namespace radixkv {
 
-namespace {
-
-status limit(const char* what, std::int64_t value, std::int64_t low, std::int64_t high) {
-  if (value >= low && value <= high) return {};
-  return {errc::invalid_argument, std::string("page tables: ") + what + " " +
-                                      std::to_string(value) + " is not in [" + std::to_string(low) +
-                                      ", " + std::to_string(high) + "]"};
-}
-
-}  // namespace
+using detail::check_range;
 
 RADIXKV_EXPORT status cuda_page_tables_options::validate() const try {
   constexpr std::int64_t max32 = std::numeric_limits<std::int32_t>::max();
-  if (status s = limit("rows", rows, 1, 1 << 24); !s) return s;
-  if (status s = limit("block_tokens", block_tokens, 1, max_block_tokens); !s) return s;
-  if (status s = limit("row_blocks", row_blocks, 1, max32 / block_tokens); !s) return s;
-  if (status s = limit("rows × row_blocks", std::int64_t{rows} * row_blocks, 1, max32); !s) {
+  if (status s = check_range("page tables: rows", rows, 1, 1 << 24); !s) return s;
+  if (status s = check_range("page tables: block_tokens", block_tokens, 1, max_block_tokens); !s)
+    return s;
+  if (status s = check_range("page tables: row_blocks", row_blocks, 1, max32 / block_tokens); !s)
+    return s;
+  if (status s =
+          check_range("page tables: rows × row_blocks", std::int64_t{rows} * row_blocks, 1, max32);
+      !s) {
     return s;
   }
-  if (status s = limit("max_batch", max_batch, 1, 1 << 20); !s) return s;
-  if (status s = limit("staging_slots", staging_slots, 1, 4096); !s) return s;
-  return limit("slot_changes", slot_changes, 1, 1 << 20);
+  if (status s = check_range("page tables: max_batch", max_batch, 1, 1 << 20); !s) return s;
+  if (status s = check_range("page tables: staging_slots", staging_slots, 1, 4096); !s) return s;
+  return check_range("page tables: slot_changes", slot_changes, 1, 1 << 20);
 } catch (const std::bad_alloc&) {  // only a message allocates
   return detail::no_memory("to say what is wrong");
 }
@@ -91,18 +88,20 @@ status cuda_page_tables_state::create(const cuda_page_tables_options& o) {
 
 status cuda_page_tables_state::set(std::int32_t row, std::span<const block_id> table,
                                    std::int64_t tokens, std::int32_t unchanged) {
-  if (status s = limit("row", row, 0, options_.rows - 1); !s) return s;
+  if (status s = check_range("page tables: row", row, 0, options_.rows - 1); !s) return s;
   const std::int64_t capacity = std::int64_t{options_.row_blocks} * options_.block_tokens;
-  if (status s = limit("tokens", tokens, 0, capacity); !s) return s;
+  if (status s = check_range("page tables: tokens", tokens, 0, capacity); !s) return s;
   const std::int64_t used = (tokens + options_.block_tokens - 1) / options_.block_tokens;
   if (static_cast<std::int64_t>(table.size()) < used) {
     return {errc::invalid_argument, "page tables: " + std::to_string(tokens) + " tokens need " +
                                         std::to_string(used) + " blocks, the table has " +
                                         std::to_string(table.size())};
   }
-  if (status s = limit("unchanged", unchanged, 0, used); !s) return s;
+  if (status s = check_range("page tables: unchanged", unchanged, 0, used); !s) return s;
   for (std::int64_t i = unchanged; i < used; ++i) {
-    if (status s = limit("block", table[static_cast<std::size_t>(i)], 0, max_blocks - 1); !s) {
+    if (status s = check_range("page tables: block", table[static_cast<std::size_t>(i)], 0,
+                               max_blocks - 1);
+        !s) {
       return s;
     }
   }
@@ -199,12 +198,13 @@ status cuda_page_tables_state::update(cudaStream_t stream) {
 template <class Launch>
 status cuda_page_tables_state::build(cudaStream_t stream, std::span<const std::int32_t> rows,
                                      const char* what, Launch launch) {
-  if (status s = limit("batch", static_cast<std::int64_t>(rows.size()), 0, options_.max_batch);
+  if (status s = check_range("page tables: batch", static_cast<std::int64_t>(rows.size()), 0,
+                             options_.max_batch);
       !s) {
     return s;
   }
   for (const std::int32_t row : rows) {
-    if (status s = limit("row", row, -1, options_.rows - 1); !s) return s;
+    if (status s = check_range("page tables: row", row, -1, options_.rows - 1); !s) return s;
   }
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
@@ -241,9 +241,9 @@ status cuda_page_tables_state::csr(cudaStream_t stream, std::span<const std::int
                                    std::int32_t* indptr, std::int32_t* indices,
                                    std::int64_t index_capacity, std::int32_t* last_page_len) {
   if (rows.size() <= options_.max_batch) {  // build refuses others
-    if (status s = limit("rows of the batch × row_blocks",
-                         static_cast<std::int64_t>(rows.size()) * options_.row_blocks, 0,
-                         std::numeric_limits<std::int32_t>::max());
+    if (status s = check_range("page tables: rows of the batch × row_blocks",
+                               static_cast<std::int64_t>(rows.size()) * options_.row_blocks, 0,
+                               std::numeric_limits<std::int32_t>::max());
         !s) {
       return s;
     }
@@ -256,17 +256,7 @@ status cuda_page_tables_state::csr(cudaStream_t stream, std::span<const std::int
 }
 
 status cuda_page_tables_state::synchronize() noexcept {
-  const device_scope scope(device_);
-  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  cudaEvent_t last = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    result<bool> recovered = order_.recover();
-    if (!recovered) return std::move(recovered).error();
-    if (*recovered) ring_.reset();
-    last = order_.last();
-  }
-  return order_.wait_for(last);
+  return synchronize_calls(device_, mutex_, order_, ring_);
 }
 
 }  // namespace detail

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "csrc/core/no_memory.h"
+#include "csrc/core/range_check.h"
 #include "kernels/logits_cache.h"
 
 namespace radixkv::detail {
@@ -16,12 +17,6 @@ namespace {
 
 constexpr std::uint64_t row_alignment = 256;  // bytes, of rows of the logits store
 constexpr std::uint64_t max_run_bytes = (std::uint64_t{1} << 30) - 1;  // of block_copy's segments
-
-status limit(const std::string& what, std::uint64_t value, std::uint64_t low, std::uint64_t high) {
-  if (value >= low && value <= high) return {};
-  return {errc::invalid_argument, what + " " + std::to_string(value) + " is not in [" +
-                                      std::to_string(low) + ", " + std::to_string(high) + "]"};
-}
 
 // Bytes from the first to behind the last byte of a plane. REQUIRES: the layout is valid.
 std::uint64_t span_of(const memory_layout& l, const plane_layout& p) {
@@ -52,8 +47,8 @@ status cuda_state::create(const memory_layout& layout, const std::span<void* con
   if (status s = options.validate(); !s) return s;
   for (std::size_t i = 0; i < layout.planes.size(); ++i) {
     const std::uint64_t run = std::uint64_t{layout.block_tokens} * layout.planes[i].bytes_per_token;
-    if (status s =
-            limit("plane " + std::to_string(i) + ": bytes of a block's run", run, 1, max_run_bytes);
+    if (status s = check_range("plane " + std::to_string(i) + ": bytes of a block's run", run, 1,
+                               max_run_bytes);
         !s) {
       return s;
     }
@@ -61,13 +56,9 @@ status cuda_state::create(const memory_layout& layout, const std::span<void* con
   if (const cudaError_t e = cudaGetDevice(&device_); e != cudaSuccess) {
     return device_error("no CUDA device", e);
   }
-  int pageable = 0;
-  if (const cudaError_t e =
-          cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device_);
-      e != cudaSuccess) {
-    return device_error("no CUDA device", e);
-  }
-  pageable_access_ = pageable != 0;
+  const result<bool> pageable = reads_pageable_memory(device_);
+  if (!pageable) return pageable.error();
+  pageable_access_ = *pageable;
   layout_ = layout;
   slot_operations_ = options.slot_operations;
   if (status s = place_planes(bases); !s) return s;
@@ -171,15 +162,15 @@ status cuda_state::check_borrowed() const {
 
 status cuda_state::create_logits() {
   if (layout_.logits_rows == 0) return {};
-  if (status s = limit("layout: vocabulary", static_cast<std::uint64_t>(layout_.vocabulary), 1,
-                       kernels::max_vocabulary);
+  if (status s = check_range("layout: vocabulary", static_cast<std::uint64_t>(layout_.vocabulary),
+                             1, kernels::max_vocabulary);
       !s) {
     return s;
   }
   logits_stride_ = (layout_.logits_row_bytes() + row_alignment - 1) / row_alignment * row_alignment;
   const auto rows = static_cast<std::uint64_t>(layout_.logits_rows);
-  if (status s = limit("layout: logits_rows × bytes per row", rows, 1,
-                       (std::uint64_t{1} << 62) / logits_stride_);
+  if (status s = check_range("layout: logits_rows × bytes per row", rows, 1,
+                             (std::uint64_t{1} << 62) / logits_stride_);
       !s) {
     return s;
   }

@@ -8,6 +8,7 @@
 #include "csrc/core/no_memory.h"
 #include "csrc/cuda/cuda_state.h"
 #include "csrc/cuda/logits_rows.h"
+#include "csrc/cuda/synchronize.h"
 
 namespace radixkv::detail {
 
@@ -185,22 +186,7 @@ status cuda_state::launch(cudaStream_t stream, cudaGraphExec_t graph, bool& laun
 }
 
 status cuda_state::synchronize() noexcept {
-  const device_scope scope(device_);
-  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  cudaEvent_t last = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    result<bool> recovered = order_.recover();
-    if (!recovered) return std::move(recovered).error();
-    if (*recovered) ring_.reset();
-    last = order_.last();
-  }
-  if (last == nullptr) return {};
-  // Not under the lock: other threads may go on enqueueing.
-  if (const cudaError_t e = cudaEventSynchronize(last); e != cudaSuccess) {
-    return device_error("waiting for the executor's work", e);
-  }
-  return {};
+  return synchronize_calls(device_, mutex_, order_, ring_);
 }
 
 cudaError_t cuda_state::copy_blocks(cudaStream_t stream, const kernels::block_copy_item* items,

@@ -9,35 +9,35 @@
 #include <vector>
 
 #include "csrc/core/no_memory.h"
+#include "csrc/core/range_check.h"
 #include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
 #include "csrc/cuda/logits_batches.h"
 #include "csrc/cuda/logits_rows.h"
 #include "csrc/cuda/nvtx.h"
 #include "csrc/cuda/staging_ring.h"
+#include "csrc/cuda/synchronize.h"
 #include "kernels/logits_topk.h"
 
 namespace radixkv {
 
-namespace {
-
-status limit(const char* what, std::int64_t value, std::int64_t low, std::int64_t high) {
-  if (value >= low && value <= high) return {};
-  return {errc::invalid_argument, std::string("cuda_topk_cache: ") + what + " " +
-                                      std::to_string(value) + " is not in [" + std::to_string(low) +
-                                      ", " + std::to_string(high) + "]"};
-}
-
-}  // namespace
+using detail::check_range;
 
 RADIXKV_EXPORT status cuda_topk_options::validate() const try {
-  if (status s = limit("slots", slots, 1, std::numeric_limits<std::int32_t>::max()); !s) return s;
-  if (status s = limit("vocabulary", vocabulary, 1, kernels::max_vocabulary); !s) return s;
-  if (status s = limit("k", k, 1, std::min<std::int64_t>(vocabulary, kernels::max_top_k)); !s) {
+  if (status s =
+          check_range("cuda_topk_cache: slots", slots, 1, std::numeric_limits<std::int32_t>::max());
+      !s)
+    return s;
+  if (status s = check_range("cuda_topk_cache: vocabulary", vocabulary, 1, kernels::max_vocabulary);
+      !s)
+    return s;
+  if (status s = check_range("cuda_topk_cache: k", k, 1,
+                             std::min<std::int64_t>(vocabulary, kernels::max_top_k));
+      !s) {
     return s;
   }
-  if (status s = limit("max_rows", max_rows, 1, 1 << 20); !s) return s;
-  return limit("staging_slots", staging_slots, 1, 4096);
+  if (status s = check_range("cuda_topk_cache: max_rows", max_rows, 1, 1 << 20); !s) return s;
+  return check_range("cuda_topk_cache: staging_slots", staging_slots, 1, 4096);
 } catch (const std::bad_alloc&) {  // only a message allocates
   return detail::no_memory("to say what is wrong");
 }
@@ -92,13 +92,9 @@ status cuda_topk_state::create(const cuda_topk_options& o) {
   if (const cudaError_t e = cudaGetDevice(&device_); e != cudaSuccess) {
     return device_error("no CUDA device", e);
   }
-  int pageable = 0;
-  if (const cudaError_t e =
-          cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device_);
-      e != cudaSuccess) {
-    return device_error("no CUDA device", e);
-  }
-  pageable_access_ = pageable != 0;
+  const result<bool> pageable = reads_pageable_memory(device_);
+  if (!pageable) return pageable.error();
+  pageable_access_ = *pageable;
   const auto slots = static_cast<std::uint64_t>(o.slots);
   const std::uint64_t entries = slots * static_cast<std::uint64_t>(o.k);
   scratch_bytes_ = kernels::logits_topk_scratch_bytes(
@@ -217,17 +213,7 @@ device_failure cuda_topk_state::launch(cudaStream_t stream, const logits_rows_vi
 }
 
 status cuda_topk_state::synchronize() noexcept {
-  const device_scope scope(device_);
-  if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  cudaEvent_t last = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    result<bool> recovered = order_.recover();
-    if (!recovered) return std::move(recovered).error();
-    if (*recovered) ring_.reset();
-    last = order_.last();
-  }
-  return order_.wait_for(last);
+  return synchronize_calls(device_, mutex_, order_, ring_);
 }
 
 cuda_topk_view cuda_topk_state::view() const noexcept {

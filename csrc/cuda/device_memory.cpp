@@ -82,6 +82,15 @@ status check_stream(cudaStream_t stream, int device) {
           "a stream of device " + std::to_string(of) + ", not " + std::to_string(device)};
 }
 
+result<bool> reads_pageable_memory(int device) {
+  int reads = 0;
+  if (const cudaError_t e = cudaDeviceGetAttribute(&reads, cudaDevAttrPageableMemoryAccess, device);
+      e != cudaSuccess) {
+    return device_error("no CUDA device", e);
+  }
+  return reads != 0;
+}
+
 status device_event::create() {
   if (const cudaError_t e = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
       e != cudaSuccess) {

@@ -48,6 +48,9 @@ using pinned_buffer = std::unique_ptr<std::byte[], pinned_free>;
 [[nodiscard]] status check_device_memory(const std::string& what, const void* memory,
                                          std::uint64_t bytes, int device);
 
+// Whether kernels of `device` read any host memory.
+[[nodiscard]] result<bool> reads_pageable_memory(int device);
+
 // An event without timing. Before it was recorded it counts as done.
 class device_event {
  public:
