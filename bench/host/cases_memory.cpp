@@ -23,9 +23,10 @@ cli::trace read(const settings& how) {
   return value_of(cli::generate_trace(o));
 }
 
-// Serves every request of the trace in order.
+// Serves every request of the trace in order, at its time: what a policy remembers depends on it.
 kv_cache replay(const cli::trace& trace, std::int64_t capacity_tokens, const std::string& policy) {
-  kv_cache cache = make_cache(capacity_tokens, policy);
+  const auto now = std::make_shared<double>(0);
+  kv_cache cache = make_cache(capacity_tokens, policy, [now] { return *now; });
   cli::prompt_buffer prompts;
   step_plan plan;
   std::size_t end = 0;
@@ -33,10 +34,12 @@ kv_cache replay(const cli::trace& trace, std::int64_t capacity_tokens, const std
     if (r == end) end = value_of(prompts.expand(trace, r, 1u << 24));
     const std::span<const token_id> prompt = prompts.prompt(r);
     if (static_cast<std::int64_t>(prompt.size()) > capacity_tokens) continue;
+    const cli::trace_request& request = trace.requests[r];
+    *now = request.seconds;
     plan.clear();
-    sequence s =
-        value_of(cache.open(prompt, trace.name_spaces[trace.requests[r].name_space], plan));
+    sequence s = value_of(cache.open(prompt, trace.name_spaces[request.name_space], plan));
     require(s.mark_filled(s.tokens()).ok() && s.commit().ok(), "a request could not be committed");
+    s.note_output(request.output_tokens);
   }
   return cache;
 }

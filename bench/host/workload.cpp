@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include <unistd.h>
 
@@ -45,13 +46,14 @@ void fill_random(std::span<token_id> tokens, random_source& random) {
   for (token_id& t : tokens) t = static_cast<token_id>(random.next() >> 33);
 }
 
-kv_cache make_cache(std::int64_t tokens, const std::string& policy) {
+kv_cache make_cache(std::int64_t tokens, const std::string& policy, std::function<double()> clock) {
   cache_options o;
   o.blocks = (tokens + block_tokens - 1) / block_tokens;
   o.block_tokens = block_tokens;
   o.max_sequences = 1 << 20;
   o.policy = policy;
-  return value_of(kv_cache::create(o));
+  o.clock = std::move(clock);
+  return value_of(kv_cache::create(std::move(o)));
 }
 
 sequence serve(kv_cache& cache, std::span<const token_id> prompt, step_plan& plan) {

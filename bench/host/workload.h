@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,8 +50,9 @@ void fill_random(std::span<token_id> tokens, random_source& random);
 inline constexpr const char* bench_policy = "lru";
 inline const std::string default_policy = cache_options{}.policy;
 
-// A cache of 16-token blocks with room for `tokens`.
-kv_cache make_cache(std::int64_t tokens, const std::string& policy = bench_policy);
+// A cache of 16-token blocks with room for `tokens`; without a clock, by the system's.
+kv_cache make_cache(std::int64_t tokens, const std::string& policy = bench_policy,
+                    std::function<double()> clock = {});
 
 // Opens a prompt, fills and commits it; the caller keeps or drops the sequence.
 sequence serve(kv_cache& cache, std::span<const token_id> prompt, step_plan& plan);

@@ -120,6 +120,8 @@ class reuse_index_policy final : public eviction_policy {
   // places.
   [[nodiscard]] std::size_t runs_of_adoption() const { return unplaced_ + 8; }
   [[nodiscard]] bool room_for_runs(std::size_t runs) noexcept;
+  [[nodiscard]] bool room_in_log(std::size_t entries) noexcept;
+  void close_gaps_in_log() noexcept;
   void wait_for_request(node_id n);
   void drop_old();
   bool drop_oldest(bool from_log);

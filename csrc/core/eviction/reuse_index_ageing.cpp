@@ -77,7 +77,7 @@ void reuse_index_policy::note(run_id r, std::uint32_t bin) {
   run& at = runs_[r];
   at.aged_out = false;
   if (!log_.has_room(1)) {
-    at.aged_out = !log_.reserve(1, allowance());
+    at.aged_out = !room_in_log(1);
     if (at.aged_out) return;
     runs_.allow(allowance());
   }

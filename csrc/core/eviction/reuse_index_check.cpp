@@ -16,6 +16,11 @@ std::string reuse_index_policy::check() const {
     return "reuse_index: " + std::to_string(missing) + " blocks of LRU's are missing, but " +
            std::to_string(shadow_.missing()) + " counted";
   if (!queue_.sound()) return "reuse_index: the queue is broken";
+  for (std::uint64_t p = log_.begin(); p != log_.end(); ++p) {
+    const run_id r = log_[p].run;
+    if (r != no_run && (r >= runs_.limit() || runs_[r].log != static_cast<std::uint32_t>(p)))
+      return "reuse_index: entry " + std::to_string(p) + " is not its run's";
+  }
   for (std::uint64_t p = log_.begin(); p < oldest_; ++p) {
     const log_entry& e = log_[p];
     if (e.run != no_run && e.run != released_ && e.candidate && tree_->evictable(runs_[e.run].node))

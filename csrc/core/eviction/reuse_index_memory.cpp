@@ -33,6 +33,26 @@ bool reuse_index_policy::room_for_runs(std::size_t runs) noexcept {
          queue_.reserve(runs_.capacity());
 }
 
+// Makes room for so many entries more. What cleared ones take is given back first, where they are a
+// third or more: so often that the log takes little more than its runs need, so seldom that each
+// entry is moved less than twice for each that comes.
+bool reuse_index_policy::room_in_log(std::size_t entries) noexcept {
+  if (log_.has_room(entries)) return true;
+  if (2 * log_.size() >= 3 * runs_.runs()) close_gaps_in_log();
+  return log_.reserve(entries, allowance());
+}
+
+void reuse_index_policy::close_gaps_in_log() noexcept {
+  std::array<std::uint64_t*, bins + 3> places;
+  for (std::uint32_t b = 0; b <= bins; ++b) places[b] = &cursors_[b];
+  places[bins + 1] = &oldest_;
+  places[bins + 2] = &dropped_;
+  std::sort(places.begin(), places.end(), [](auto* a, auto* b) { return *a < *b; });
+  log_.close_gaps(places, [this](run_id r, std::uint64_t position) {
+    runs_[r].log = static_cast<std::uint32_t>(position);
+  });
+}
+
 // Before a change of the tree: a split cuts a run, more blocks of a leaf cut one and make one. What
 // a request does is seen to when it comes: many may end between two changes.
 bool reuse_index_policy::make_room(node_id limit) noexcept {
@@ -70,6 +90,8 @@ std::size_t reuse_index_policy::allowance() const {
 // Forgets the oldest ghosts beyond the limits, and the log where nothing needs it any more.
 void reuse_index_policy::drop_old() {
   for (;;) {
+    if (log_.used_bytes() > byte_limit_ / 4 && 2 * log_.size() >= 3 * runs_.runs())
+      close_gaps_in_log();
     const bool log_full = log_.used_bytes() > byte_limit_ / 4;
     if (runs_.ghost_blocks() <= ghost_limit_ && history_bytes() <= byte_limit_ && !log_full) break;
     if (!drop_oldest(log_full)) break;

@@ -57,6 +57,7 @@ void reuse_index_policy::adopt_orphans() {
     adopt(n, {});
     for (run_id r = end_of(n); r != root_run && runs_[r].uses == 0; r = runs_[r].parent) {
       runs_[r].turn = now_;
+      unnote(r);  // an orphan above may have been placed before
       note(r, 0);
     }
     if (tree_->children(n) != 0) continue;
@@ -129,7 +130,7 @@ void reuse_index_policy::on_request(const request_info& request) {
   }
   const std::uint32_t end = tree_->first_block(n) + tree_->blocks(n);
   constexpr std::size_t notes = 32;  // enough for most paths
-  while (!log_.has_room(notes) && !log_.reserve(notes, allowance()) && drop_oldest(true)) {
+  while (!room_in_log(notes) && drop_oldest(true)) {
   }
   runs_.allow(allowance());
   for (std::uint32_t b = 1; b <= bins; ++b)

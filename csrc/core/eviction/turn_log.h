@@ -4,13 +4,15 @@
 // sequence, instead of runs all over memory. A run has at most one entry; its older ones are
 // cleared when it is used again. Where many runs were used together, many are cleared together:
 // such stretches are passed in one step. Their first and last entry know their length (boundary
-// tags; Knuth, TAOCP 1, 2.5), those inside may know less.
+// tags; Knuth, TAOCP 1, 2.5), those inside may know less. `close_gaps` gives their room back.
 //
 // Not thread-safe.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "csrc/core/eviction/position_ring.h"
@@ -78,6 +80,24 @@ class turn_log : public position_ring<log_entry> {
     const cleared_stretch here = (*this)[position].cleared;
     const std::uint64_t first = std::max(begin(), position + 1 - here.behind);
     return std::max(position + here.ahead, first + (*this)[first].cleared.ahead);
+  }
+  // Drops the cleared entries: the others keep their order and move up to the end, which stays.
+  // Calls moved(run, position) for each run, and makes `places`, positions in the order of the
+  // log, those of the first entries of runs that are left from there on. O(size).
+  template <typename Moved>
+  void close_gaps(std::span<std::uint64_t* const> places, Moved&& moved) {
+    std::uint64_t to = end();
+    std::size_t above = places.size();  // places from here on are where they belong
+    while (above > 0 && *places[above - 1] == end()) --above;
+    for (std::uint64_t from = end(); from-- != begin();) {
+      if (const log_entry e = (*this)[from]; e.run != no_run) {
+        (*this)[--to] = e;
+        moved(e.run, to);
+      }
+      for (; above > 0 && *places[above - 1] == from; --above) *places[above - 1] = to;
+    }
+    for (; above > 0; --above) *places[above - 1] = to;  // before the first
+    drop_before(to);
   }
   // Empty if no entry of a run would be passed. O(size).
   [[nodiscard]] std::string check() const {

@@ -163,6 +163,34 @@ TEST(reuse_index, histories_stay_within_their_bound) {
   }
 }
 
+// A run has one entry in the log, and its older ones give their room back: prompts that come again
+// and again take no more than they would once, but for the records of turns.
+TEST(reuse_index, what_is_used_again_takes_no_more_bytes) {
+  constexpr int prompts = 64, turns = 6000;
+  detail::reuse_index_policy policy;
+  sim_tree tree(policy, 40'000, 16);
+  const std::uint32_t chunk = policy.path_hash_tokens(16) / 16;
+  random_paths paths(41, 8, 200);
+  std::vector<path> known;
+  for (int i = 0; i < prompts; ++i) known.push_back(paths.make());
+  std::size_t once = 0;
+  for (int step = 0; step < turns; ++step) {
+    const path& p = known[static_cast<std::size_t>(step % prompts)];
+    const sim_tree::handle h = tree.open(p);
+    const std::vector<std::uint64_t> hashes = hashes_of(p, chunk);
+    request_info info;
+    info.seconds = step;
+    info.prompt_tokens = p.blocks * 16;
+    info.path_hashes = hashes;
+    tree.close(h, info);
+    if (step == 2 * prompts) once = policy.remembered_bytes();
+  }
+  ASSERT_EQ(tree.failure(), "");
+  ASSERT_EQ(policy.check(), "");
+  constexpr std::size_t records = turns * 5 / 4 * sizeof(detail::turn_record);
+  EXPECT_LE(policy.remembered_bytes(), once + records);
+}
+
 INSTANTIATE_TEST_SUITE_P(policies, every_policy,
                          ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
 
