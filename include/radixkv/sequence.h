@@ -112,7 +112,8 @@ class RADIXKV_EXPORT sequence {
   // Tokens [first, first + n), as far as they are published, are evicted after everything of a
   // lower priority and, below 0, before everything of a higher one. 0 is what all have that say
   // nothing. Within one priority above 0 the least recently used go first. −100 … 100; at most 64
-  // ranges; the same range again replaces, 0 takes back.
+  // ranges; the same range again replaces, 0 takes back. Where sequences have left more than 64
+  // that end in the same run of blocks, one stands for several: more stays, or goes, than was said.
   status set_priority(std::int64_t first, std::int64_t n, int priority);
   // What this sequence leaves behind and others do not share goes first once so many seconds (of
   // the cache's clock) have passed since its release without a use. Until then the policy decides.

@@ -189,6 +189,120 @@ TEST_P(hostile_cost_hints, all_of_a_quota_is_held_beside_holds_of_others) {
   EXPECT_LE(beside, most_times * normal);
 }
 
+// The same among its own: a namespace that holds ten or a thousand times as much.
+TEST_P(hostile_cost_hints, all_of_a_large_quota_is_held) {
+  const auto of = [this](int held) {
+    kv_cache cache = make();
+    EXPECT_TRUE(cache.set_quota("mine", held).ok());
+    const auto hold = [&] {
+      step_plan plan;
+      sequence s = cache.open(random_tokens(random_, block_tokens), "mine", plan).value();
+      EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok() &&
+                  s.set_priority(0, s.tokens(), 1 + static_cast<int>(random_() % 100)).ok());
+    };
+    // The first one that has to evict drops what was queued before it was held.
+    for (int i = 0; i <= held; ++i) hold();
+    constexpr int requests = 200;
+    const std::int64_t evicted = cache.statistics().evicted_blocks;
+    const step_counts before = steps_of_thread();
+    for (int i = 0; i < requests; ++i) hold();
+    const double cost = lines(before) / requests;
+    EXPECT_EQ(cache.statistics().evicted_blocks - evicted, requests);
+    EXPECT_EQ(cache.check_invariants(), "");
+    return cost;
+  };
+  const double normal = of(20), many = of(20'000);
+  std::printf("20,000 held under a quota, %s: %.1f/%.1f lines\n", GetParam(), many, normal);
+  EXPECT_LE(many, most_times * normal);
+}
+
+// Sequences have left priorities for as many different ranges of one path, each shorter than the
+// ones before, or beginning behind them: it costs what 64 of them do, which one sequence may leave.
+TEST_P(hostile_cost_hints, priorities_of_many_ranges_of_one_path) {
+  const auto of = [this](int sequences, bool lets_go) {
+    kv_cache cache = make();
+    constexpr int path_blocks = 20'000;
+    const tokens path = random_tokens(random_, path_blocks * block_tokens);
+    EXPECT_TRUE(publish(cache, path));
+    int nth = 0;
+    for (int i = 0; i < sequences; ++i) {
+      step_plan plan;
+      sequence s = cache.open(path, "", plan).value();
+      for (int k = 0; k < 64; ++k, ++nth) {
+        const std::int64_t n = std::int64_t{path_blocks - nth} * block_tokens;
+        EXPECT_TRUE(lets_go
+                        ? s.set_priority(std::int64_t{nth} * block_tokens, n, -1 - nth % 100).ok()
+                        : s.set_priority(0, n, 1 + nth % 100).ok());
+      }
+    }
+    EXPECT_LE(cache.statistics().sequence_hints, 65);
+    constexpr int requests = 50;
+    const step_counts before = steps_of_thread();
+    for (int i = 0; i < requests; ++i) {
+      EXPECT_TRUE(publish(cache, {path.begin(), path.begin() + 10 * block_tokens}));
+      (void)cost_of_other(cache);
+      EXPECT_EQ(cache.evict(1), 1);
+    }
+    const double cost = lines(before) / requests;
+    EXPECT_EQ(cache.check_invariants(), "");
+    return cost;
+  };
+  for (const bool lets_go : {false, true}) {
+    const double none = of(0, lets_go), normal = of(1, lets_go), many = of(200, lets_go);
+    std::printf("12,800 ranges, %s: %.1f, of one sequence %.1f, of none %.1f lines\n", GetParam(),
+                many, normal, none);
+    EXPECT_LE(many, 1.1 * normal);
+  }
+}
+
+// Nothing but a path is left, which many announced requests have in common, and so it gives way:
+// whoever uses it then does not look through them.
+TEST_P(hostile_cost_hints, requests_of_a_path_that_has_begun_to_give_way) {
+  const auto of = [this](std::size_t many, bool in_part) {
+    kv_cache cache = make();
+    const tokens path = random_tokens(random_, 100 * block_tokens);
+    EXPECT_TRUE(publish(cache, path));
+    std::vector<announcement> announced;
+    for (std::size_t i = 0; i < many; ++i) {
+      tokens t = path;
+      if (in_part) t.resize((1 + i % 90) * block_tokens);
+      announced.push_back(cache.announce(t).value());
+    }
+    // What is in use is no victim; all announcements have their turn in vain.
+    step_plan plan;
+    tokens ahead = path;
+    ahead.push_back(1);
+    double cost = 0;
+    constexpr int requests = 20;
+    for (int i = 0; i < requests; ++i) {
+      if (in_part) {
+        const sequence uses = cache.open(ahead, "", plan).value();
+        EXPECT_EQ(cache.evict(1), 0);
+      } else {
+        EXPECT_EQ(cache.evict(1), 1);
+      }
+      const step_counts before = steps_of_thread();
+      for (int k = 0; k < 10; ++k) EXPECT_TRUE(cache.open(path, "", plan).ok());
+      cost += lines(before) / requests / 10;
+      EXPECT_EQ(cache.check_invariants(), "");
+      EXPECT_TRUE(publish(cache, path));
+    }
+    while (!announced.empty()) {
+      announced.erase(announced.begin() + static_cast<std::ptrdiff_t>(announced.size() / 2));
+      if (announced.size() % 100 == 0) {
+        EXPECT_EQ(cache.check_invariants(), "");
+      }
+    }
+    return cost;
+  };
+  for (const bool in_part : {false, true}) {
+    const double normal = of(90, in_part), c = of(1000, in_part);
+    std::printf("gives way%s, %s: %.1f/%.1f lines\n", in_part ? " in part" : "", GetParam(), c,
+                normal);
+    EXPECT_LE(c, most_times * normal);
+  }
+}
+
 // A namespace with a quota and nothing cached is made anew by each request that then publishes
 // nothing, or is refused.
 TEST_P(hostile_cost_hints, empty_namespaces_with_a_quota_beside_holds_of_others) {

@@ -48,6 +48,7 @@ struct mark {
   mark_kind kind = mark_kind::announced;
   bool used = false;
   bool withheld = false;  // an announcement that lies somewhere and is not in the queue to give way
+  bool foremost = false;  // an announcement than which no other one covers more of its node
   bool owned = true;      // somebody releases it; others end when their path has gone
   // Of an announcement: its path's hashes, and its place among the marks that have each; of its
   // path, so many leading ones are held.
@@ -57,12 +58,21 @@ struct mark {
   };
   std::vector<path_hash> hashes;
   std::uint32_t held_chunks = 0;
-  // Of what could give way below a root with a quota: the root, and the others there.
+  // Of what could give way below a root with a quota: the root, and its place there (space_heap).
   node_id space = no_node;
-  std::uint32_t next_in_space = no_index;
-  std::uint32_t previous_in_space = no_index;
+  struct heap_links {
+    std::uint32_t above = no_index;
+    std::uint32_t left = no_index;
+    std::uint32_t right = no_index;
+    std::uint32_t distance = 1;
+  };
+  heap_links heap;
 
   [[nodiscard]] bool holds() const noexcept { return rank > 0; }
+  // Whether it gives way before the other.
+  [[nodiscard]] bool is_before(const mark& other) const noexcept {
+    return rank != other.rank ? rank < other.rank : order < other.order;
+  }
 };
 
 class mark_table {
@@ -126,6 +136,21 @@ class mark_table {
     m.next = m.previous = no_index;
     m.node = no_node;
     m.blocks = 0;
+    m.foremost = false;
+  }
+  // An announcement on n: the foremost one, where one is known to be; no_index if there is none.
+  [[nodiscard]] std::uint32_t announced_on(node_id n) const noexcept {
+    std::uint32_t i = heads_.empty() ? no_index : heads_[bucket(n) + 1];
+    for (; i != no_index && slots_[i].node != n; i = slots_[i].next) count_marks();
+    return i;
+  }
+  // REQUIRES: an announcement than which no other one covers more of its node.
+  void make_foremost(std::uint32_t i) noexcept {
+    const node_id n = slots_[i].node;
+    const std::uint32_t blocks = slots_[i].blocks;
+    take_off(i);
+    lay(i, n, blocks);
+    slots_[i].foremost = true;
   }
   // Calls visit(slot) for the marks on n; it may take off, end or move the one it is called with.
   template <typename Visit>
@@ -148,10 +173,9 @@ class mark_table {
     free_ = {};
     heads_ = {};
   }
+  // Without the hashes of announcements.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    std::size_t n = slots_.capacity() * sizeof(mark) + free_.capacity() * 4 + heads_.capacity() * 4;
-    for (const mark& m : slots_) n += m.hashes.capacity() * sizeof(mark::path_hash);
-    return n;
+    return slots_.capacity() * sizeof(mark) + free_.capacity() * 4 + heads_.capacity() * 4;
   }
 
  private:
@@ -172,16 +196,33 @@ class mark_table {
     return heads_[bucket(m.node) + (m.kind == mark_kind::announced ? 1 : 0)];
   }
   void link(std::uint32_t i) noexcept {
-    std::uint32_t& first = head(slots_[i]);
-    slots_[i].next = first;
-    slots_[i].previous = no_index;
+    mark& m = slots_[i];
+    std::uint32_t& first = head(m);
+    if (first != no_index && slots_[first].foremost && slots_[first].node == m.node) {
+      if (m.blocks <= slots_[first].blocks) {
+        link_behind(i, first);
+        return;
+      }
+      slots_[first].foremost = false;
+      m.foremost = true;
+    }
+    m.next = first;
+    m.previous = no_index;
     if (first != no_index) slots_[first].previous = i;
     first = i;
+  }
+  void link_behind(std::uint32_t i, std::uint32_t other) noexcept {
+    const std::uint32_t next = slots_[other].next;
+    slots_[i].next = next;
+    slots_[i].previous = other;
+    if (next != no_index) slots_[next].previous = i;
+    slots_[other].next = i;
   }
   void rehash(std::size_t n) {
     std::vector<std::uint32_t> larger(n, no_index);
     heads_.swap(larger);
     for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+      slots_[i].foremost = false;
       if (slots_[i].used && slots_[i].node != no_node) link(i);
     }
   }

@@ -48,8 +48,11 @@ class namespace_quotas {
   // REQUIRES: has(root).
   [[nodiscard]] const room_counts& counts(node_id root) const { return quotas_.at(root)->counts; }
   [[nodiscard]] room_walked& walked(node_id root) const { return quotas_.at(root)->walked; }
-  // The first mark of those below root that could give way (retention). REQUIRES: has(root).
+  // The first mark to give way of those below root that could (retention). REQUIRES: has(root).
   [[nodiscard]] std::uint32_t& first_hold(node_id root) { return quotas_.at(root)->first_hold; }
+  [[nodiscard]] std::uint32_t first_hold(node_id root) const {
+    return quotas_.at(root)->first_hold;
+  }
   // Root of n if it has a quota, else no_node.
   [[nodiscard]] node_id root_of(node_id n) const noexcept {
     return n < roots_.size() ? roots_[n] : no_node;

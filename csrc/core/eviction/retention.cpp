@@ -12,6 +12,7 @@ void retention::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   giving_way_ = discarding_ = expiring_ = {};
   withheld_ = 0;
   holds_ = 0;
+  hash_bytes_ = 0;
   announced_ = {};
   quotas_.attach(*this);
   policy_->attach(*this, capacity_blocks);
@@ -24,16 +25,31 @@ std::uint32_t retention::path_hash_tokens(std::uint32_t block_tokens) const noex
 
 std::uint32_t retention::pinned_blocks(node_id n) const noexcept {
   const std::uint32_t pinned = tree_->pinned_blocks(n);
-  return holds_ == 0 ? pinned : std::max(pinned, held(n, 0));
+  return holds_ == 0 ? pinned : std::max(pinned, held(n));
 }
 
-// Blocks of n that holds of at least a rank cover.
-std::uint32_t retention::held(node_id n, double at_least) const {
-  std::uint32_t most = 0;
-  marks_.for_each_on(n, [&](std::uint32_t i) {
-    if (marks_[i].holds() && marks_[i].rank >= at_least) most = std::max(most, marks_[i].blocks);
+// Blocks of n that holds cover.
+std::uint32_t retention::held(node_id n) const {
+  const std::uint32_t i = foremost_on(n);
+  std::uint32_t most = i == no_index ? 0 : marks_[i].blocks;
+  marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
+    if (marks_[other].holds()) most = std::max(most, marks_[other].blocks);
   });
   return most;
+}
+
+// The announcement that covers most of n, or as much as any: looked for once, however many there
+// are. no_index if there is none.
+std::uint32_t retention::foremost_on(node_id n) const {
+  std::uint32_t i = marks_.announced_on(n);
+  if (i == no_index || marks_[i].foremost) return i;
+  if (marks_[i].blocks < tree_->blocks(n)) {
+    marks_.for_each_announced_on(n, [&](std::uint32_t j) {
+      if (marks_[j].blocks > marks_[i].blocks) i = j;
+    });
+  }
+  marks_.make_foremost(i);
+  return i;
 }
 
 mark_id retention::make(mark_kind kind, double rank, double expires) {
@@ -97,6 +113,7 @@ void retention::end(std::uint32_t i) {
   discarding_.remove(i);
   expiring_.remove(i);
   forget_hashes(i);
+  hash_bytes_ -= marks_[i].hashes.capacity() * sizeof(mark::path_hash);
   holds_ -= held_it;
   marks_.give_slot(i);
   if (held_it && n != no_node) let_go(n);
@@ -119,35 +136,58 @@ void retention::lay(mark_id m, node_id n, std::uint32_t blocks) {
 }
 
 // The latest of a kind decides about what it says something of: a hold about the node's first
-// blocks, a discard about those behind depth `from`.
-void retention::replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks,
-                                std::uint32_t from) {
-  if (n == no_node) return;
+// blocks, a discard about those behind depth `from`. Returns how many of the kind are left there
+// that nobody owns.
+std::uint32_t retention::replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks,
+                                         std::uint32_t from) {
+  if (n == no_node) return 0;
+  std::uint32_t others = 0;
   const std::uint32_t first = tree_->first_block(n);
   const std::uint32_t left = from > first ? from - first : 0;
   marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
     mark& o = marks_[other];
-    if (other == i || o.owned || o.kind != marks_[i].kind || o.blocks > blocks) return;
+    if (other == i || o.owned || o.kind != marks_[i].kind) return;
+    ++others;
+    if (o.blocks > blocks) return;
     if (o.holds() && left > 0) {
       if (o.blocks <= left) return;
       o.blocks = left;
       let_go(n);
     } else if (o.holds() || o.from >= from) {
+      --others;
       end(other);
     }
   });
+  return others;
+}
+
+// Where as many of the kind lie on n as there may be, one of them stands for mark i as well, or i
+// for all that it covers: more stays then, or is let go, than was said. Whether i has ended.
+bool retention::crowded_out(std::uint32_t i, node_id n, std::uint32_t blocks) {
+  if (absorbed(i, n, blocks)) {
+    end(i);
+    return true;
+  }
+  marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
+    const mark& o = marks_[other];
+    if (other == i || o.owned || o.kind != marks_[i].kind || o.holds() != marks_[i].holds()) return;
+    marks_[i].from = std::min(marks_[i].from, o.from);
+    end(other);
+  });
+  return false;
 }
 
 void retention::leave(mark_id m, node_id n, std::uint32_t blocks, double expires) {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return;
-  replace_covered(i, n, blocks, 0);
+  const std::uint32_t others = replace_covered(i, n, blocks, 0);
   marks_[i].owned = false;
   marks_[i].order = ++order_;
   if (expires < marks_[i].expires) {
     marks_[i].expires = expires;
     expiring_.put(i, expires, i);
   }
+  if (others >= most_of_a_kind && crowded_out(i, n, blocks)) return;
   put(i, n, blocks);
 }
 
@@ -155,12 +195,13 @@ void retention::leave_discard(mark_id m, node_id n, std::uint32_t blocks, std::u
                               double when) {
   const std::uint32_t i = marks_.find(m);
   if (i == no_index) return;
-  replace_covered(i, n, blocks, from);
+  const std::uint32_t others = replace_covered(i, n, blocks, from);
   marks_[i].owned = false;
   marks_[i].from = from;
   marks_[i].expires = when;
   marks_[i].order = ++order_;
   if (when != at_once) expiring_.put(i, when, i);
+  if (others >= most_of_a_kind && crowded_out(i, n, blocks)) return;
   put(i, n, blocks);
 }
 
@@ -211,43 +252,18 @@ void retention::set_quota(node_id root, std::int64_t blocks, std::span<const nod
 
 // A mark that could give way is found by its namespace, if that has a quota.
 void retention::join_space(std::uint32_t i) {
-  mark& m = marks_[i];
-  const node_id root = quotas_.root_of(m.node);
-  if (m.space == root) return;
   leave_space(i);
+  const node_id root = quotas_.root_of(marks_[i].node);
   if (root == no_node) return;
-  std::uint32_t& first = quotas_.first_hold(root);
-  m.space = root;
-  m.next_in_space = first;
-  if (first != no_index) marks_[first].previous_in_space = i;
-  first = i;
+  marks_[i].space = root;
+  space_heap(marks_, quotas_.first_hold(root)).insert(i);
 }
 
 void retention::leave_space(std::uint32_t i) {
   mark& m = marks_[i];
   if (m.space == no_node) return;
-  (m.previous_in_space == no_index ? quotas_.first_hold(m.space)
-                                   : marks_[m.previous_in_space].next_in_space) = m.next_in_space;
-  if (m.next_in_space != no_index) {
-    marks_[m.next_in_space].previous_in_space = m.previous_in_space;
-  }
-  m.next_in_space = m.previous_in_space = no_index;
+  space_heap(marks_, quotas_.first_hold(m.space)).erase(i);
   m.space = no_node;
-}
-
-std::string retention::check_spaces() const {
-  for (std::uint32_t i = 0; i < marks_.slots(); ++i) {
-    const mark& m = marks_[i];
-    const std::string name = "mark " + std::to_string(i);
-    const node_id root =
-        m.used && giving_way_.contains(i) ? quotas_.root_of(m.node) : node_id{no_node};
-    if (m.space != root) return name + " could give way for another quota";
-    if (m.next_in_space != no_index && (marks_[m.next_in_space].space != m.space ||
-                                        marks_[m.next_in_space].previous_in_space != i)) {
-      return name + " is followed by another quota's";
-    }
-  }
-  return {};
 }
 
 std::int64_t retention::excess(node_id root, std::int64_t incoming) const {
@@ -257,44 +273,8 @@ std::int64_t retention::excess(node_id root, std::int64_t incoming) const {
 
 std::size_t retention::bytes() const noexcept {
   // Of announced_: a node's contents and links, and a small vector's memory, each.
-  return policy_->bytes() + marks_.bytes() + giving_way_.bytes() + discarding_.bytes() +
-         expiring_.bytes() + announced_.size() * 112 + quotas_.bytes();
-}
-
-std::string retention::check() const {
-  std::size_t holds = 0;
-  for (std::uint32_t i = 0; i < marks_.slots(); ++i) {
-    const mark& m = marks_[i];
-    if (!m.used) continue;
-    holds += m.holds();
-    const std::string name = "mark " + std::to_string(i);
-    if (m.node == no_node) {
-      if (giving_way_.contains(i) || discarding_.contains(i)) return name + " waits nowhere";
-      if (!m.owned) return name + " lies nowhere and is nobody's";
-      continue;
-    }
-    if (m.blocks == 0 || m.blocks > tree_->blocks(m.node)) {
-      return name + " covers " + std::to_string(m.blocks) + " of " +
-             std::to_string(tree_->blocks(m.node)) + " blocks";
-    }
-    bool found = false;
-    marks_.for_each_on(m.node, [&](std::uint32_t j) { found = found || j == i; });
-    if (!found) return name + " is not on its node";
-    if (m.holds() && m.rank != stays && tree_->evictable(m.node) &&
-        tree_->blocks(m.node) > kept_against(i) && !giving_way_.contains(i)) {
-      return name + " can never give way";
-    }
-  }
-  if (holds != holds_) {
-    return std::to_string(holds_) + " holds counted, " + std::to_string(holds) + " found";
-  }
-  if (!giving_way_.sound() || !discarding_.sound() || !expiring_.sound()) {
-    return "marks are out of order";
-  }
-  if (std::string wrong = check_announced(); !wrong.empty()) return wrong;
-  if (std::string wrong = check_spaces(); !wrong.empty()) return wrong;
-  if (std::string wrong = quotas_.check(); !wrong.empty()) return wrong;
-  return policy_->check();
+  return policy_->bytes() + marks_.bytes() + hash_bytes_ + giving_way_.bytes() +
+         discarding_.bytes() + expiring_.bytes() + announced_.size() * 112 + quotas_.bytes();
 }
 
 }  // namespace radixkv::detail

@@ -13,8 +13,9 @@
 // 2. The policy sees max(pinned by sequences, held) blocks of a node as pinned, and hears on_unpin
 //    whenever that falls.
 // 3. A finite hold that could give way is in giving_way_, a discard that has begun and could go in
-//    discarding_; others may be, and leave when they are met. Of each quota those in giving_way_
-//    are in a list of its own.
+//    discarding_; others may be, and leave when they are met. For the announcements on a node one
+//    of them may stand that is not the last of them to give way, and covers as much. Of each quota
+//    those in giving_way_ are in a heap of its own.
 // 4. After a mark is made nothing that moves or ends it allocates.
 //
 // Thread-safety: as eviction_policy, every call is made under the cache's lock. Calls may throw
@@ -33,6 +34,7 @@
 #include "csrc/core/eviction/mark_heap.h"
 #include "csrc/core/eviction/mark_table.h"
 #include "csrc/core/eviction/namespace_quotas.h"
+#include "csrc/core/eviction/space_heap.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -44,6 +46,8 @@ class retention final : public eviction_policy, private tree_view {
   static constexpr double announced_rank = 1e12;  // above every priority
   static constexpr double never = mark::never;
   static constexpr double at_once = -never;
+  // Marks of a kind on a node that nobody owns: as many as one sequence may leave there.
+  static constexpr std::uint32_t most_of_a_kind = 64;
 
   explicit retention(std::unique_ptr<eviction_policy> policy) : policy_(std::move(policy)) {}
 
@@ -150,12 +154,16 @@ class retention final : public eviction_policy, private tree_view {
   // The policy, the quota and the heaps hear that n may be evictable now, or more of it.
   void let_go(node_id n) noexcept;
   void stir(node_id n);
-  void replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks, std::uint32_t from);
+  std::uint32_t replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks,
+                                std::uint32_t from);
+  bool crowded_out(std::uint32_t i, node_id n, std::uint32_t blocks);
   bool absorbed(std::uint32_t i, node_id n, std::uint32_t blocks);
-  [[nodiscard]] std::uint32_t held(node_id n, double at_least) const;
+  [[nodiscard]] std::uint32_t held(node_id n) const;
+  [[nodiscard]] std::uint32_t foremost_on(node_id n) const;
   [[nodiscard]] std::uint32_t kept_against(std::uint32_t i) const;
   [[nodiscard]] victim discarded();
   [[nodiscard]] victim given_way();
+  [[nodiscard]] victim give_way(std::uint32_t i);
   void withhold_weaker(node_id n);
   void lay_announced(const request_info& request);
   void await_giving_way(std::uint32_t i);
@@ -192,14 +200,15 @@ class retention final : public eviction_policy, private tree_view {
 
   std::unique_ptr<eviction_policy> policy_;
   const tree_view* tree_ = nullptr;
-  mark_table marks_;
-  mark_heap giving_way_;     // finite holds by rank
-  mark_heap discarding_;     // discards that have begun, by rank
-  mark_heap expiring_;       // by time: holds that end, discards that begin
-  double now_ = at_once;     // as advance() said
-  std::uint32_t fresh_ = 0;  // marks made since some were last ended
+  mutable mark_table marks_;  // const calls may find out which announcement is foremost
+  mark_heap giving_way_;      // finite holds by rank
+  mark_heap discarding_;      // discards that have begun, by rank
+  mark_heap expiring_;        // by time: holds that end, discards that begin
+  double now_ = at_once;      // as advance() said
+  std::uint32_t fresh_ = 0;   // marks made since some were last ended
   std::size_t holds_ = 0;
-  std::size_t withheld_ = 0;  // announcements that are
+  std::size_t withheld_ = 0;    // announcements that are
+  std::size_t hash_bytes_ = 0;  // of announcements
   std::unordered_map<path_key, announced_path, path_key_hash> announced_;
   std::uint64_t announcements_ = 0, order_ = 0;
   namespace_quotas quotas_;

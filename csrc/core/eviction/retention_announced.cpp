@@ -16,6 +16,7 @@ mark_id retention::announce(std::span<const std::uint64_t> hashes, node_id n,
   const std::uint32_t i = marks_.find(m);
   try {
     marks_[i].hashes.resize(hashes.size());
+    hash_bytes_ += marks_[i].hashes.capacity() * sizeof(mark::path_hash);
     for (std::size_t nth = 0; nth < hashes.size(); ++nth) {
       announced_path& path = announced_[{hashes[nth], nth}];
       path.marks.push_back(i);

@@ -22,10 +22,12 @@ void retention::stir(node_id n) {
       discarding_.put(i, m.rank, m.order);
     }
   });
+  // However many announcements lie on n, the foremost one stands for them all, until its turn comes
+  // to give way.
   if (withheld_ == 0) return;
-  marks_.for_each_announced_on(n, [this](std::uint32_t i) {
-    if (marks_[i].withheld) await_giving_way(i);
-  });
+  if (const std::uint32_t i = foremost_on(n); i != no_index && marks_[i].withheld) {
+    await_giving_way(i);
+  }
 }
 
 void retention::on_insert(node_id n) noexcept {
@@ -156,8 +158,10 @@ void retention::on_request(const request_info& request) noexcept {
   if (!quotas_.empty()) quotas_.on_request(request);
   if (marks_.live() == 0 || request.node == no_node) return;
   // Used again: the last of its rank to give way.
-  marks_.for_each_but_announced_on(request.node,
-                                   [this](std::uint32_t i) { marks_[i].order = ++order_; });
+  marks_.for_each_but_announced_on(request.node, [this](std::uint32_t i) {
+    leave_space(i);
+    marks_[i].order = ++order_;
+  });
   stir(request.node);
   if (!announced_.empty() && !request.path_hashes.empty()) lay_announced(request);
 }
@@ -204,65 +208,55 @@ std::uint32_t retention::kept_against(std::uint32_t i) const {
   std::uint32_t keep = tree_->pinned_blocks(m.node);
   marks_.for_each_on(m.node, [&](std::uint32_t j) {
     const mark& o = marks_[j];
-    if (o.rank > m.rank || (o.rank == m.rank && o.order > m.order)) keep = std::max(keep, o.blocks);
+    if (m.is_before(o)) keep = std::max(keep, o.blocks);
   });
   return keep;
 }
 
-// Takes the holds of n out of the queue that could only give way after the one that keeps all of n:
-// one look at all of them, instead of one for each.
+// Of the holds that keep all of n the last to give way stands for those that would do so before it,
+// and could not: one look at all of them, instead of one for each.
 void retention::withhold_weaker(node_id n) {
-  const auto strength = [this](std::uint32_t i) {
-    return std::pair(marks_[i].rank, marks_[i].order);
-  };
   std::uint32_t strongest = no_index;
   marks_.for_each_on(n, [&](std::uint32_t i) {
     const mark& m = marks_[i];
     if (!m.holds() || m.blocks < tree_->blocks(n)) return;
-    if (strongest == no_index || strength(i) > strength(strongest)) strongest = i;
+    if (strongest == no_index || marks_[strongest].is_before(m)) strongest = i;
   });
   if (strongest == no_index) return;
   marks_.for_each_on(n, [&](std::uint32_t i) {
-    if (giving_way_.contains(i) && strength(i) < strength(strongest)) leave_giving_way(i, true);
+    if (giving_way_.contains(i) && marks_[i].is_before(marks_[strongest])) {
+      leave_giving_way(i, true);
+    }
   });
+  if (marks_[strongest].rank != stays) await_giving_way(strongest);
 }
 
 victim retention::given_way() {
   while (!giving_way_.empty()) {
-    const std::uint32_t i = giving_way_.top();
-    const node_id n = marks_[i].node;
-    if (tree_->evictable(n)) {
-      const std::uint32_t keep = kept_against(i);
-      if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
-      withhold_weaker(n);
-      if (!giving_way_.contains(i)) continue;
-    }
-    leave_giving_way(i, true);  // comes back when it is let go
+    if (const victim v = give_way(giving_way_.top()); v.node != no_node) return v;
   }
+  return {};
+}
+
+// What a hold gives up whose turn has come; if that is nothing, it leaves the queue.
+victim retention::give_way(std::uint32_t i) {
+  const node_id n = marks_[i].node;
+  if (tree_->evictable(n)) {
+    const std::uint32_t keep = kept_against(i);
+    if (tree_->blocks(n) > keep) return {n, tree_->blocks(n) - keep};
+    withhold_weaker(n);
+  }
+  if (giving_way_.contains(i)) leave_giving_way(i, true);  // comes back when it is let go
   return {};
 }
 
 victim retention::next_victim_of(node_id root) {
   if (!expiring_.empty()) expire();
   if (const victim v = quotas_.next_victim(root); v.node != no_node) return v;
-  // Everything is held. A namespace that holds all it may have is rare enough to look through all
-  // that it holds.
-  victim best;
-  std::uint32_t best_mark = no_index;
-  for (std::uint32_t i = quotas_.first_hold(root); i != no_index; i = marks_[i].next_in_space) {
-    count_marks();
-    const mark& m = marks_[i];
-    if (!tree_->evictable(m.node)) continue;
-    if (best_mark != no_index &&
-        std::pair(m.rank, m.order) >= std::pair(marks_[best_mark].rank, marks_[best_mark].order)) {
-      continue;
-    }
-    const std::uint32_t keep = kept_against(i);
-    if (tree_->blocks(m.node) <= keep) continue;
-    best = {m.node, tree_->blocks(m.node) - keep};
-    best_mark = i;
+  while (quotas_.first_hold(root) != no_index) {
+    if (const victim v = give_way(quotas_.first_hold(root)); v.node != no_node) return v;
   }
-  return best;
+  return {};
 }
 
 }  // namespace radixkv::detail
