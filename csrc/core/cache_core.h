@@ -22,6 +22,7 @@
 #include "csrc/core/eviction/path_digest.h"
 #include "csrc/core/eviction/retention.h"
 #include "csrc/core/hit_meter.h"
+#include "csrc/core/lacking_pins.h"
 #include "csrc/core/name_hash.h"
 #include "csrc/core/namespace_table.h"
 #include "csrc/core/radix_tree.h"
@@ -206,6 +207,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
     std::vector<token_id> tokens;
     std::int64_t depth = 0;  // blocks from the root to the end of what is held
     bool whole = true;       // all of it is cached and held; a new one counts for nothing yet
+    lacking_pins::entry lacking{};
   };
   [[nodiscard]] status check_hints_locked(std::int64_t used, std::int64_t most, const char* option,
                                           const char* what) const;
@@ -214,7 +216,8 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                                                std::uint64_t& matched) const;
   void hold_pin_locked(mark_id m, prefix_pin& pin);
   [[nodiscard]] std::size_t hint_bytes_locked() const;
-  void settle_pins_locked(const sequence_state& s);
+  void settle_pins_locked(const sequence_state& s, node_id end);
+  [[nodiscard]] lacking_pins::wanted wanted_locked(const prefix_pin& pin, tree_place held) const;
   void uncount_pin_locked(const prefix_pin& pin) noexcept;
   [[nodiscard]] std::string check_hints() const;
   // Hashes of what the sequence has published, where the policy or announcements need them.
@@ -241,10 +244,12 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   namespace_table spaces_;
   std::optional<retention> policy_;
   path_digest path_digest_;     // what the policy and announcements know paths by
+  name_hash wanted_hash_;       // of what pinned prefixes lack
   bool always_hashes_ = false;  // the policy needs hashes of every path
   std::atomic<std::int64_t> announcements_{0};
   std::unordered_map<mark_id, prefix_pin> pins_;
-  std::int64_t pins_lacking_ = 0;  // pins_ of which not all is cached
+  lacking_pins by_lack_;           // pins_, by what is not cached of them
+  std::int64_t pins_lacking_ = 0;  // of which not all is
   running_total pinned_depths_;    // blocks of their paths, each counted as often as it is pinned
   // By namespace.
   std::unordered_map<std::string, std::int64_t, name_hash, std::equal_to<>> quota_limits_;

@@ -9,6 +9,7 @@
 #include "csrc/core/cache_core.h"
 #include "csrc/core/no_memory.h"
 #include "csrc/core/range_check.h"
+#include "csrc/core/step_count.h"
 #include "csrc/core/token_ops.h"
 
 namespace radixkv::detail {
@@ -87,6 +88,27 @@ void cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
   pin.whole = matched == pin.tokens.size();
   pins_lacking_ += !pin.whole;
   pinned_depths_.change(0, pin.depth);
+  pin.lacking = by_lack_.move(pin.lacking, wanted_locked(pin, {n, blocks}));
+}
+
+namespace {
+
+std::string_view bytes_of(const std::uint32_t* tokens, std::size_t n) {
+  return {reinterpret_cast<const char*>(tokens), n * sizeof *tokens};
+}
+
+}  // namespace
+
+// What a prefix that stays lacks next. `held`: where what is held of it ends.
+lacking_pins::wanted cache_core::wanted_locked(const prefix_pin& pin, tree_place held) const {
+  if (pin.whole) return {};
+  const auto at = static_cast<std::size_t>(pin.depth * block_tokens());
+  const std::size_t n = std::min<std::size_t>(options_.block_tokens, pin.tokens.size() - at);
+  const std::uint64_t place =
+      pin.depth == 0 ? wanted_hash_(pin.space)
+                     : static_cast<std::uint64_t>(tree_.block(held.node, held.blocks - 1));
+  return {pin.depth, place, static_cast<std::uint32_t>(n),
+          wanted_hash_(bytes_of(pin.tokens.data() + at, n))};
 }
 
 void cache_core::uncount_pin_locked(const prefix_pin& pin) noexcept {
@@ -108,7 +130,13 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
   const mark_id m = policy_->make(mark_kind::pinned, retention::stays);
   prefix_pin* kept = nullptr;
   try {
-    kept = &pins_.emplace(m, std::move(pin)).first->second;
+    pin.lacking = by_lack_.add(m);
+    try {
+      kept = &pins_.emplace(m, std::move(pin)).first->second;
+    } catch (...) {
+      by_lack_.erase(pin.lacking);
+      throw;
+    }
   } catch (...) {
     policy_->release(m);
     throw;
@@ -125,25 +153,33 @@ void cache_core::unpin_prefix(mark_id pinned) noexcept {
     const std::optional<tree_root> root = spaces_.find(pin->second.space, tree_);
     const room_scope of(*this, root ? root->node : no_node);
     uncount_pin_locked(pin->second);
+    by_lack_.erase(pin->second.lacking);
     pins_.erase(pin);
   }
   policy_->release(pinned);
   keep_prefix_limit_locked();
 }
 
-// A sequence is released: it may have published more of a prefix that stays.
-void cache_core::settle_pins_locked(const sequence_state& s) {
-  const std::string_view space = spaces_.name_of(s.root);
-  for (auto& [m, pin] : pins_) {
-    if (pin.whole || pin.space != space) continue;
-    const auto [n, blocks] = policy_->place_of(m);
-    const std::int64_t at =
-        n == no_node ? 0 : (std::int64_t{tree_.first_block(n)} + blocks) * block_tokens();
-    if (at >= s.committed) continue;
-    const std::uint32_t* const row =
-        tree_.row(s.table[static_cast<std::size_t>(at / block_tokens())]);
-    if (load_word(row) == pin.tokens[static_cast<std::size_t>(at)]) hold_pin_locked(m, pin);
-  }
+// A sequence is released, whose path ends with node `end`: it may have published more of a prefix
+// that stays.
+void cache_core::settle_pins_locked(const sequence_state& s, node_id end) {
+  node_id n = end;
+  const auto place_of = [&](std::int64_t depth) -> std::uint64_t {
+    if (depth == 0) return wanted_hash_(spaces_.name_of(s.root));
+    if (s.duplicates.empty())
+      return static_cast<std::uint64_t>(s.table[static_cast<std::size_t>(depth - 1)]);
+    while (tree_.first_block(n) >= depth) {
+      count_nodes();
+      n = tree_.parent(n);
+    }
+    return static_cast<std::uint64_t>(
+        tree_.block(n, static_cast<std::uint32_t>(depth - 1 - tree_.first_block(n))));
+  };
+  const auto hash_of = [&](std::int64_t depth, std::uint32_t length) {
+    return wanted_hash_(bytes_of(tree_.row(s.table[static_cast<std::size_t>(depth)]), length));
+  };
+  by_lack_.for_each_next(s.committed, block_tokens(), place_of, hash_of,
+                         [&](mark_id m) { hold_pin_locked(m, pins_.find(m)->second); });
 }
 
 std::int64_t cache_core::held_tokens(mark_id m) const {
@@ -205,7 +241,8 @@ std::size_t cache_core::hint_bytes_locked() const {
   constexpr std::size_t entry = 4 * sizeof(void*);  // of a hash table, beside what it holds
   std::size_t bytes = 0;
   for (const auto& [m, pin] : pins_) {
-    bytes += sizeof pin + entry + pin.space.capacity() + pin.tokens.capacity() * sizeof(token_id);
+    bytes += sizeof pin + entry + lacking_pins::entry_bytes + pin.space.capacity() +
+             pin.tokens.capacity() * sizeof(token_id);
   }
   for (const auto& [space, limit] : quota_limits_) {
     bytes += sizeof space + sizeof limit + entry + space.capacity();
@@ -225,6 +262,9 @@ std::string cache_core::check_hints() const {
     depths += held;
     std::uint64_t matched = 0;
     (void)cached_place_locked(pin.tokens, pin.space, matched);
+    if (pin.lacking->second != m || pin.lacking->first != wanted_locked(pin, {n, blocks})) {
+      return "a pinned prefix is known to lack something else";
+    }
     const auto length = static_cast<std::int64_t>(pin.tokens.size());
     if (pin.whole ? held * block_tokens() < length
                   : held * block_tokens() > static_cast<std::int64_t>(matched)) {

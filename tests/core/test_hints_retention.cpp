@@ -1,4 +1,10 @@
 // What callers say is important, through the façade: prefixes that stay, priorities, times to live.
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <utility>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "radixkv/kv_cache.h"
@@ -69,6 +75,51 @@ TEST_P(hints_retention, several_pins_are_counted_one_by_one_and_their_memory_too
   EXPECT_EQ(cached(counting(0, 40)), 12);
   other.unpin();
   EXPECT_EQ(cache_->check_invariants(), "");
+}
+
+// Of many prefixes that share a little or much with what is published all are held as far as that:
+// whole blocks, or all. Two sequences at a time publish the same, so that one's blocks are the
+// other's duplicates.
+TEST_P(hints_retention, whoever_publishes_is_compared_with_all_that_is_pinned) {
+  options_.blocks = 2000;
+  make();
+  std::mt19937 random(3);
+  const auto some = [&](std::size_t most) {
+    std::vector<token_id> t(1 + random() % most);
+    for (token_id& x : t) x = random() % 8 == 0 ? 1 : 2;
+    return t;
+  };
+  const char* const spaces[] = {"a", "b"};
+  std::vector<std::pair<const char*, std::vector<token_id>>> wanted;
+  std::vector<pinned_prefix> pinned;
+  for (int i = 0; i < 300; ++i) {
+    if (i % 10 == 9) {
+      const std::size_t gone = random() % pinned.size();
+      pinned.erase(pinned.begin() + static_cast<std::ptrdiff_t>(gone));
+      wanted.erase(wanted.begin() + static_cast<std::ptrdiff_t>(gone));
+    } else {
+      wanted.emplace_back(spaces[random() % 2], some(30));
+      pinned.push_back(cache_->pin_prefix(wanted.back().second, wanted.back().first).value());
+    }
+    const char* const space = spaces[random() % 2];
+    const std::vector<token_id> t = some(40);
+    sequence first = open(t, space), second = open(t, space);
+    for (sequence* s : {&first, &second}) {
+      ASSERT_TRUE(s->mark_filled(s->tokens()).ok() && s->commit().ok());
+    }
+    (random() % 2 == 0 ? first : second).release();
+    if (i % 100 == 50) cache_->clear();
+    first.release();
+    second.release();
+    for (std::size_t k = 0; k < pinned.size(); ++k) {
+      const std::vector<token_id>& prefix = wanted[k].second;
+      const std::int64_t found = cached(prefix, wanted[k].first);
+      const bool all = found == static_cast<std::int64_t>(prefix.size());
+      ASSERT_EQ(pinned[k].held_tokens(), all ? found : found / block_tokens * block_tokens)
+          << "prefix " << k << " after " << i;
+    }
+    ASSERT_EQ(cache_->check_invariants(), "");
+  }
 }
 
 TEST_P(hints_retention, pinned_blocks_count_as_in_use_where_room_is_sought) {

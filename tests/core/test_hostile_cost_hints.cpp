@@ -303,6 +303,68 @@ TEST_P(hostile_cost_hints, requests_of_a_path_that_has_begun_to_give_way) {
   }
 }
 
+// So many pinned prefixes go on from a path, each otherwise, by a block or less, and nobody has
+// published any of it: requests of the path, that go on as none of them does, or as one does, that
+// publish what one lacks, and others.
+TEST_P(hostile_cost_hints, pinned_prefixes_of_which_not_all_is_cached) {
+  static constexpr std::size_t requests = 50;
+  struct costs {
+    double of_the_path = 0, goes_on = 0, begins_alike = 0, completes = 0, other = 0;
+  };
+  const auto of = [this](std::size_t many, bool shorter) {
+    kv_cache cache = make();
+    const tokens path = random_tokens(random_, length);
+    EXPECT_TRUE(publish(cache, path));
+    std::vector<pinned_prefix> pinned;
+    prompts wanted;
+    for (std::size_t i = 0; i < std::max(many, requests); ++i) {
+      tokens t = path;
+      t.resize(length + (shorter ? 2 + i % (block_tokens - 2) : block_tokens), 7);
+      t.back() = static_cast<token_id>(i);
+      wanted.push_back(t);
+      if (i < many) pinned.push_back(cache.pin_prefix(t).value());
+    }
+    costs c;
+    const auto add = [&](double& to, auto&& operation) {
+      const step_counts before = steps_of_thread();
+      operation();
+      to += lines(before) / requests;
+    };
+    for (std::size_t i = 0; i < requests; ++i) {
+      add(c.of_the_path, [&] { EXPECT_TRUE(publish(cache, path)); });
+      tokens t = path;
+      const tokens own = random_tokens(random_, block_tokens);
+      t.insert(t.end(), own.begin(), own.end());
+      add(c.goes_on, [&] { EXPECT_TRUE(publish(cache, t)); });
+      std::fill(t.begin() + length, t.end() - 1, 7);
+      t.back() = static_cast<token_id>((1 << 20) + i);
+      add(c.begins_alike, [&] { EXPECT_TRUE(publish(cache, t)); });
+      add(c.completes, [&] { EXPECT_TRUE(publish(cache, wanted[i])); });
+      if (i < pinned.size()) {
+        EXPECT_EQ(pinned[i].held_tokens(), static_cast<std::int64_t>(wanted[i].size()));
+      }
+      c.other += cost_of_other(cache) / requests;
+    }
+    EXPECT_EQ(cache.check_invariants(), "");
+    return c;
+  };
+  for (const bool shorter : {false, true}) {
+    const costs normal = of(0, shorter), c = of(1000, shorter);
+    // Each length that rests have at a place is looked for.
+    const double times = shorter ? 9.5 : most_times;
+    std::printf(
+        "1,000 pinned, %s: %.1f/%.1f, goes on %.1f/%.1f, alike %.1f/%.1f, completes %.1f/%.1f, "
+        "other %.1f/%.1f lines\n",
+        GetParam(), c.of_the_path, normal.of_the_path, c.goes_on, normal.goes_on, c.begins_alike,
+        normal.begins_alike, c.completes, normal.completes, c.other, normal.other);
+    EXPECT_LE(c.of_the_path, most_times * normal.of_the_path);
+    EXPECT_LE(c.goes_on, times * normal.goes_on);
+    EXPECT_LE(c.begins_alike, times * normal.begins_alike);
+    EXPECT_LE(c.completes, times * normal.completes);
+    EXPECT_LE(c.other, most_times * normal.other);
+  }
+}
+
 // A namespace with a quota and nothing cached is made anew by each request that then publishes
 // nothing, or is refused.
 TEST_P(hostile_cost_hints, empty_namespaces_with_a_quota_beside_holds_of_others) {

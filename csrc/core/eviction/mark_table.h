@@ -48,7 +48,7 @@ struct mark {
   mark_kind kind = mark_kind::announced;
   bool used = false;
   bool withheld = false;  // an announcement that lies somewhere and is not in the queue to give way
-  bool foremost = false;  // an announcement than which no other one covers more of its node
+  bool foremost = false;  // of many on its node none covers more
   bool owned = true;      // somebody releases it; others end when their path has gone
   // Of an announcement: its path's hashes, and its place among the marks that have each; of its
   // path, so many leading ones are held.
@@ -69,6 +69,11 @@ struct mark {
   heap_links heap;
 
   [[nodiscard]] bool holds() const noexcept { return rank > 0; }
+  // Any number of announcements and pinned prefixes may lie on a node that they have in common; of
+  // other marks there are few (retention::absorbed). So who need not look at the many does not.
+  [[nodiscard]] bool is_of_many() const noexcept {
+    return kind == mark_kind::announced || kind == mark_kind::pinned;
+  }
   // Whether it gives way before the other.
   [[nodiscard]] bool is_before(const mark& other) const noexcept {
     return rank != other.rank ? rank < other.rank : order < other.order;
@@ -138,13 +143,13 @@ class mark_table {
     m.blocks = 0;
     m.foremost = false;
   }
-  // An announcement on n: the foremost one, where one is known to be; no_index if there is none.
-  [[nodiscard]] std::uint32_t announced_on(node_id n) const noexcept {
+  // One of many on n: the foremost one, where one is known to be; no_index if there is none.
+  [[nodiscard]] std::uint32_t one_of_many_on(node_id n) const noexcept {
     std::uint32_t i = heads_.empty() ? no_index : heads_[bucket(n) + 1];
     for (; i != no_index && slots_[i].node != n; i = slots_[i].next) count_marks();
     return i;
   }
-  // REQUIRES: an announcement than which no other one covers more of its node.
+  // REQUIRES: one of many, none of which covers more of its node.
   void make_foremost(std::uint32_t i) noexcept {
     const node_id n = slots_[i].node;
     const std::uint32_t blocks = slots_[i].blocks;
@@ -155,17 +160,15 @@ class mark_table {
   // Calls visit(slot) for the marks on n; it may take off, end or move the one it is called with.
   template <typename Visit>
   void for_each_on(node_id n, Visit&& visit) const {
-    for_each_but_announced_on(n, visit);
-    for_each_announced_on(n, visit);
+    for_each_of_few_on(n, visit);
+    for_each_of_many_on(n, visit);
   }
-  // Any number of announcements may lie on a node that waiting requests have in common; of other
-  // marks there are few (retention::absorbed). So who need not look at announcements does not.
   template <typename Visit>
-  void for_each_but_announced_on(node_id n, Visit&& visit) const {
+  void for_each_of_few_on(node_id n, Visit&& visit) const {
     if (!heads_.empty()) for_each_from(heads_[bucket(n)], n, visit);
   }
   template <typename Visit>
-  void for_each_announced_on(node_id n, Visit&& visit) const {
+  void for_each_of_many_on(node_id n, Visit&& visit) const {
     if (!heads_.empty()) for_each_from(heads_[bucket(n) + 1], n, visit);
   }
   void clear() {
@@ -193,7 +196,7 @@ class mark_table {
     return static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32) & (heads_.size() - 2);
   }
   [[nodiscard]] std::uint32_t& head(const mark& m) noexcept {
-    return heads_[bucket(m.node) + (m.kind == mark_kind::announced ? 1 : 0)];
+    return heads_[bucket(m.node) + (m.is_of_many() ? 1 : 0)];
   }
   void link(std::uint32_t i) noexcept {
     mark& m = slots_[i];

@@ -32,19 +32,19 @@ std::uint32_t retention::pinned_blocks(node_id n) const noexcept {
 std::uint32_t retention::held(node_id n) const {
   const std::uint32_t i = foremost_on(n);
   std::uint32_t most = i == no_index ? 0 : marks_[i].blocks;
-  marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
+  marks_.for_each_of_few_on(n, [&](std::uint32_t other) {
     if (marks_[other].holds()) most = std::max(most, marks_[other].blocks);
   });
   return most;
 }
 
-// The announcement that covers most of n, or as much as any: looked for once, however many there
-// are. no_index if there is none.
+// Of the announcements and pinned prefixes on n one that covers as much as any: looked for once,
+// however many there are. no_index if there is none.
 std::uint32_t retention::foremost_on(node_id n) const {
-  std::uint32_t i = marks_.announced_on(n);
+  std::uint32_t i = marks_.one_of_many_on(n);
   if (i == no_index || marks_[i].foremost) return i;
   if (marks_[i].blocks < tree_->blocks(n)) {
-    marks_.for_each_announced_on(n, [&](std::uint32_t j) {
+    marks_.for_each_of_many_on(n, [&](std::uint32_t j) {
       if (marks_[j].blocks > marks_[i].blocks) i = j;
     });
   }
@@ -144,7 +144,7 @@ std::uint32_t retention::replace_covered(std::uint32_t i, node_id n, std::uint32
   std::uint32_t others = 0;
   const std::uint32_t first = tree_->first_block(n);
   const std::uint32_t left = from > first ? from - first : 0;
-  marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
+  marks_.for_each_of_few_on(n, [&](std::uint32_t other) {
     mark& o = marks_[other];
     if (other == i || o.owned || o.kind != marks_[i].kind) return;
     ++others;
@@ -168,7 +168,7 @@ bool retention::crowded_out(std::uint32_t i, node_id n, std::uint32_t blocks) {
     end(i);
     return true;
   }
-  marks_.for_each_but_announced_on(n, [&](std::uint32_t other) {
+  marks_.for_each_of_few_on(n, [&](std::uint32_t other) {
     const mark& o = marks_[other];
     if (other == i || o.owned || o.kind != marks_[i].kind || o.holds() != marks_[i].holds()) return;
     marks_[i].from = std::min(marks_[i].from, o.from);

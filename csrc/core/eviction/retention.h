@@ -14,8 +14,9 @@
 //    whenever that falls.
 // 3. A finite hold that could give way is in giving_way_, a discard that has begun and could go in
 //    discarding_; others may be, and leave when they are met. For the announcements on a node one
-//    of them may stand that is not the last of them to give way, and covers as much. Of each quota
-//    those in giving_way_ are in a heap of its own.
+//    of them may stand that is not the last of them to give way, and covers as much; none need
+//    stand for those that a pinned prefix covers. Of each quota those in giving_way_ are in a heap
+//    of its own.
 // 4. After a mark is made nothing that moves or ends it allocates.
 //
 // Thread-safety: as eviction_policy, every call is made under the cache's lock. Calls may throw

@@ -39,17 +39,16 @@ std::string retention::check() const {
     marks_.for_each_on(m.node, [&](std::uint32_t j) { found = found || j == i; });
     if (!found) return name + " is not on its node";
     const bool covers_all = m.blocks == tree_->blocks(m.node);
-    const bool is_first = marks_.announced_on(m.node) == i;
+    const bool is_first = marks_.one_of_many_on(m.node) == i;
     bool stood_for = false;
     bool foremost = true;
     marks_.for_each_on(m.node, [&](std::uint32_t j) {
       stood_for =
           stood_for || (giving_way_.contains(j) && (!covers_all || !m.is_before(marks_[j])));
-      foremost =
-          foremost && (marks_[j].kind != mark_kind::announced || marks_[j].blocks <= m.blocks);
+      foremost = foremost && (!marks_[j].is_of_many() || marks_[j].blocks <= m.blocks);
     });
-    if (m.holds() && m.rank != stays && tree_->evictable(m.node) &&
-        tree_->blocks(m.node) > kept_against(i) && !stood_for) {
+    if (m.holds() && m.rank != stays && tree_->evictable(m.node) && m.blocks > kept_against(i) &&
+        !stood_for) {
       return name + " can never give way";
     }
     if (is_first && m.foremost && !foremost) return name + " is not the foremost one";

@@ -14,7 +14,7 @@ void retention::let_go(node_id n) noexcept {
 }
 
 void retention::stir(node_id n) {
-  marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
+  marks_.for_each_of_few_on(n, [this](std::uint32_t i) {
     const mark& m = marks_[i];
     if (m.holds()) {
       if (m.rank != stays) await_giving_way(i);
@@ -23,7 +23,7 @@ void retention::stir(node_id n) {
     }
   });
   // However many announcements lie on n, the foremost one stands for them all, until its turn comes
-  // to give way.
+  // to give way. What a pinned prefix covers does not.
   if (withheld_ == 0) return;
   if (const std::uint32_t i = foremost_on(n); i != no_index && marks_[i].withheld) {
     await_giving_way(i);
@@ -82,7 +82,7 @@ bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
   const mark& m = marks_[i];
   if (m.owned || blocks == 0) return false;
   bool done = false;
-  marks_.for_each_but_announced_on(n, [&](std::uint32_t j) {
+  marks_.for_each_of_few_on(n, [&](std::uint32_t j) {
     mark& o = marks_[j];
     if (done || o.owned || o.kind != m.kind || o.holds() != m.holds() || o.blocks < blocks) return;
     done = true;
@@ -121,7 +121,7 @@ void retention::on_remove(node_id n, bool evicted) noexcept {
 
 void retention::on_pin(node_id n) noexcept {
   if (marks_.live() != 0) {
-    marks_.for_each_but_announced_on(n, [this](std::uint32_t i) {
+    marks_.for_each_of_few_on(n, [this](std::uint32_t i) {
       if (marks_[i].kind == mark_kind::discarded) discarding_.remove(i);
     });
   }
@@ -131,7 +131,7 @@ void retention::on_pin(node_id n) noexcept {
 
 void retention::on_used(node_id n, std::uint32_t blocks) {
   if (marks_.live() == 0) return;
-  marks_.for_each_but_announced_on(n, [&](std::uint32_t i) {
+  marks_.for_each_of_few_on(n, [&](std::uint32_t i) {
     mark& m = marks_[i];
     if (m.kind != mark_kind::discarded) return;
     if (m.blocks <= blocks) {
@@ -158,7 +158,7 @@ void retention::on_request(const request_info& request) noexcept {
   if (!quotas_.empty()) quotas_.on_request(request);
   if (marks_.live() == 0 || request.node == no_node) return;
   // Used again: the last of its rank to give way.
-  marks_.for_each_but_announced_on(request.node, [this](std::uint32_t i) {
+  marks_.for_each_of_few_on(request.node, [this](std::uint32_t i) {
     leave_space(i);
     marks_[i].order = ++order_;
   });
