@@ -60,41 +60,47 @@ std::string counted_policy::check() const {
   std::size_t queued = 0;
   for (node_id n = 0; n < states_.size(); ++n) {
     const node_state& s = states_[n];
-    queued += s.queued;
-    if (s.queued && !s.alive)
+    queued += s.at != nowhere;
+    if (s.at != nowhere && !s.alive)
       return std::string(name()) + ": node " + std::to_string(n) + " is queued but gone";
-    if (s.alive && !s.queued && !lost_ && tree_->evictable(n))
+    if (s.alive && s.at == nowhere && !lost_ && tree_->evictable(n))
       return std::string(name()) + ": leaf " + std::to_string(n) + " can never be evicted";
   }
   if (queued != live_)
-    return std::string(name()) + ": " + std::to_string(live_) + " live entries counted, " +
+    return std::string(name()) + ": " + std::to_string(live_) + " nodes in queues counted, " +
            std::to_string(queued) + " found";
-  return {};
+  const std::string wrong = check_queues();
+  return wrong.empty() ? wrong : std::string(name()) + ": " + wrong;
 }
 
 void counted_policy::enqueue(node_id n) {
   node_state& s = state(n);
-  if (s.queued) return;
-  s.queued = 1;
-  if (!put(n)) {
-    s.queued = 0;
+  if (s.at != nowhere) return;
+  s.at = put(n);
+  if (s.at == nowhere) {
     lost_ = true;
     return;
   }
   ++live_;
-  compact_queues();
 }
 
 void counted_policy::unqueue(node_id n) {
   node_state& s = state(n);
-  live_ -= s.queued;
-  s.queued = 0;
+  if (s.at == nowhere) return;
+  take(n);
+  s.at = nowhere;
+  --live_;
+}
+
+std::uint32_t counted_policy::fresh_tick() {
+  if (tick_ + 1 >= tick_limit_) renumber();
+  return ++tick_;
 }
 
 void counted_policy::touch(node_id n) {
-  if (tick_ + 1 >= tick_limit_) renumber();
+  const std::uint32_t tick = fresh_tick();
   unqueue(n);
-  state(n).tick = ++tick_;
+  state(n).tick = tick;
 }
 
 void counted_policy::add_uses(node_id n, std::uint32_t uses) {
@@ -108,9 +114,10 @@ node_id counted_policy::find_lost(std::uint32_t segment) {
   lost_ = false;
   for (node_id n = 0; n < states_.size(); ++n) {
     const node_state& s = states_[n];
-    if (!s.alive || s.queued || !tree_->evictable(n)) continue;
+    if (!s.alive || s.at != nowhere || !tree_->evictable(n)) continue;
     enqueue(n);
-    if (!s.queued && s.segment == segment && (found == no_node || s.tick < states_[found].tick))
+    if (s.at == nowhere && s.segment == segment &&
+        (found == no_node || s.tick < states_[found].tick))
       found = n;
   }
   return found;
@@ -123,24 +130,10 @@ node_id counted_policy::first_evictable(node_queue& q, std::uint32_t segment) {
       if (q.empty()) return no_node;
     }
     count_nodes();
-    const node_queue::entry e = q.front();
-    if (valid(e) && states_[e.node].segment == segment) {
-      if (tree_->evictable(e.node)) return e.node;
-      unqueue(e.node);  // comes back when it is let go, or its last child goes
-    }
-    q.pop_front();
+    const node_id n = q.front(tick_of());
+    if (tree_->evictable(n)) return n;
+    unqueue(n);  // comes back when it is let go, or its last child goes
   }
-}
-
-std::size_t counted_policy::peek(const node_queue& q, std::size_t skip,
-                                 std::span<node_id> out) const noexcept {
-  std::size_t found = 0;
-  for (; found < out.size(); ++found) {
-    const node_id n = q.peek(skip + found).node;
-    if (n == no_node) break;
-    out[found] = n;
-  }
-  return found;
 }
 
 // Ticks 1, 2, … in the same order; equal ones stay equal. Without memory all become equal.
@@ -151,11 +144,11 @@ void counted_policy::renumber() {
     order.clear();
     for (node_state& s : states_) {
       s.tick = std::min(s.tick, 1u);
-      s.queued = 0;
+      s.at = nowhere;
     }
-    live_ = 0;
     lost_ = true;
   }
+  live_ = 0;
   std::sort(order.begin(), order.end(),
             [this](node_id a, node_id b) { return states_[a].tick < states_[b].tick; });
   clear_queues();
@@ -166,10 +159,9 @@ void counted_policy::renumber() {
     if (s.tick != last) ++tick_;
     last = s.tick;
     s.tick = s.tick ? tick_ : 0;
-    if (s.queued && !put(n)) {
-      unqueue(n);
-      lost_ = true;
-    }
+    if (s.at == nowhere) continue;
+    s.at = nowhere;
+    enqueue(n);
   }
 }
 

@@ -12,8 +12,4 @@ victim fifo_policy::next_victim() {
   return n == no_node ? victim{} : whole(n);
 }
 
-void fifo_policy::compact_queues() {
-  queue_.maybe_compact(live_, [this](const node_queue::entry& e) { return valid(e); });
-}
-
 }  // namespace radixkv::detail

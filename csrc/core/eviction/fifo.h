@@ -15,14 +15,15 @@ class fifo_policy final : public counted_policy {
   [[nodiscard]] victim next_victim() override;
   [[nodiscard]] std::size_t upcoming(std::size_t skip,
                                      std::span<node_id> out) const noexcept override {
-    return peek(queue_, skip, out);
+    return queue_.copy(skip, out);
   }
 
  protected:
-  [[nodiscard]] bool put(node_id n) noexcept override { return queue_.insert({n, state(n).tick}); }
+  [[nodiscard]] place put(node_id n) noexcept override { return put_in(queue_, n); }
+  void take(node_id n) noexcept override { take_from(queue_, n); }
   void clear_queues() override { queue_.clear(); }
-  void compact_queues() override;
   [[nodiscard]] std::size_t queue_bytes() const override { return queue_.bytes(); }
+  [[nodiscard]] std::string check_queues() const override { return counted_policy::check(queue_); }
 
  private:
   node_queue queue_;

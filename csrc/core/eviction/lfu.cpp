@@ -1,16 +1,18 @@
 #include "csrc/core/eviction/lfu.h"
 
-#include <algorithm>
-#include <new>
-
 namespace radixkv::detail {
 
 void lfu_policy::on_request(const request_info& request) {
   const node_id n = request.node;
   if (n == no_node || tree_->is_root(n)) return;
-  touch(n);
+  node_state& s = state(n);
+  s.tick = fresh_tick();
   add_uses(n, 1);
-  enqueue(n);
+  if (s.at == nowhere) {
+    enqueue(n);
+  } else {
+    heap_.change(s.at, {s.uses, s.tick, n}, moves());
+  }
 }
 
 victim lfu_policy::next_victim() {
@@ -19,32 +21,23 @@ victim lfu_policy::next_victim() {
       if (const node_id n = find_lost(0); n != no_node) return whole(n);
       if (heap_.empty()) return {};
     }
-    const entry e = heap_.front();
-    if (current(e)) {
-      if (tree_->evictable(e.node)) return whole(e.node);
-      unqueue(e.node);
-    }
-    std::pop_heap(heap_.begin(), heap_.end(), later);
-    heap_.pop_back();
+    const node_id n = heap_.front().node;
+    if (tree_->evictable(n)) return whole(n);
+    unqueue(n);  // comes back when it is let go, or its last child goes
   }
 }
 
-bool lfu_policy::put(node_id n) noexcept try {
-  heap_.push_back({state(n).uses, state(n).tick, n});
-  std::push_heap(heap_.begin(), heap_.end(), later);
-  return true;
-} catch (const std::bad_alloc&) {
-  return false;
+counted_policy::place lfu_policy::put(node_id n) noexcept {
+  const node_state& s = state(n);
+  return heap_.insert({s.uses, s.tick, n}, moves()) ? s.at : nowhere;
 }
 
-void lfu_policy::compact_queues() {
-  if (heap_.size() <= 2 * live_ + node_queue::slack) return;
-  std::erase_if(heap_, [this](const entry& e) { return !current(e); });
-  try {
-    heap_.shrink_to_fit();
-  } catch (const std::bad_alloc&) {  // then it stays as large as it is
-  }
-  std::make_heap(heap_.begin(), heap_.end(), later);
+std::string lfu_policy::check_queues() const {
+  const bool sound = heap_.sound([this](const entry& e, std::size_t i) {
+    const node_state& s = state(e.node);
+    return s.at == i && s.uses == e.uses && s.tick == e.tick;
+  });
+  return sound ? "" : "the heap is out of order";
 }
 
 }  // namespace radixkv::detail

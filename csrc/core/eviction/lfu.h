@@ -1,12 +1,14 @@
 // Least frequently used, ties by recency, counting uses while cached (in-cache LFU; as the
 // frequency-based end of the family in Lee et al., "LRFU", 2001). Over a prefix tree.
 //
-// Invariant: the heap is ordered by (uses, tick); an entry whose node has other values is stale.
+// Invariant: the heap is ordered by (uses, tick), which are those of the nodes.
 #pragma once
 
-#include <vector>
+#include <cstdint>
+#include <string>
 
 #include "csrc/core/eviction/counted_policy.h"
+#include "csrc/core/eviction/node_heap.h"
 
 namespace radixkv::detail {
 
@@ -18,25 +20,21 @@ class lfu_policy final : public counted_policy {
   [[nodiscard]] victim next_victim() override;
 
  protected:
-  [[nodiscard]] bool put(node_id n) noexcept override;
-  void clear_queues() override { heap_ = {}; }
-  void compact_queues() override;
-  [[nodiscard]] std::size_t queue_bytes() const override {
-    return heap_.capacity() * sizeof(entry);
-  }
+  [[nodiscard]] place put(node_id n) noexcept override;
+  void take(node_id n) noexcept override { heap_.erase(state(n).at, moves()); }
+  void clear_queues() override { heap_.clear(); }
+  [[nodiscard]] std::size_t queue_bytes() const override { return heap_.bytes(); }
+  [[nodiscard]] std::string check_queues() const override;
 
  private:
   struct entry {
     std::uint32_t uses, tick;
     node_id node;
+    [[nodiscard]] bool is_before(const entry& o) const noexcept {
+      return uses != o.uses ? uses < o.uses : tick < o.tick;
+    }
   };
-  static bool later(const entry& a, const entry& b) {
-    return a.uses != b.uses ? a.uses > b.uses : a.tick > b.tick;
-  }
-  [[nodiscard]] bool current(const entry& e) {
-    return valid({e.node, e.tick}) && state(e.node).uses == e.uses;
-  }
-  std::vector<entry> heap_;
+  node_heap<entry> heap_;
 };
 
 }  // namespace radixkv::detail

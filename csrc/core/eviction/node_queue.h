@@ -1,151 +1,103 @@
-// A queue of (node, tick) entries in order of tick, from which victims are taken.
+// Nodes in order of tick, from which any one can be taken out.
 //
-// Nothing is ever moved or erased inside the queue: an entry that no longer says the truth about
-// its node is stale, and dropped when it is met. Entries mostly arrive in order (a ring buffer
-// holds them); the few that belong before ones already queued go to a small heap beside it.
+// Those that arrive in order, at either end, lie in a recency_queue, which takes O(1); the few that
+// belong in between in a heap beside it. Nothing stale is left in either, so that no call has to
+// clear up after others. The owner keeps each node's tick, which must not change while it is here,
+// and its place.
 //
-// Invariants
-// 1. The ring is sorted by tick; the next entry is the smaller of the ring's front and the heap's
-// top.
-// 2. At most 2 × live + slack entries are kept, where live is what the owner says is not stale.
+// Invariant: the recency_queue is sorted by tick; the next node is that of the smaller tick of its
+// front and the heap's.
+//
+// Not thread-safe.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <new>
-#include <vector>
+#include <span>
+#include <string>
 
+#include "csrc/core/eviction/node_heap.h"
+#include "csrc/core/eviction/recency_queue.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
 
 class node_queue {
  public:
-  struct entry {
-    node_id node;
-    std::uint32_t tick;
-  };
+  using place = recency_queue::place;
+  static constexpr place nowhere = recency_queue::nowhere;
 
-  void clear() {
-    ring_ = {};
-    early_ = {};
-    head_ = size_ = 0;
+  void clear() noexcept {
+    queue_.clear();
+    early_.clear();
   }
+  [[nodiscard]] bool empty() const noexcept { return queue_.empty() && early_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return queue_.size() + early_.size(); }
 
-  // Amortised O(1) when e.tick is at one of the ends, else O(log of the entries out of order).
-  // False, with nothing changed, if there is no memory.
-  [[nodiscard]] bool insert(entry e) noexcept try {
-    if (size_ == 0 || e.tick >= at(size_ - 1).tick) {
-      reserve_one();
-      at(size_++) = e;
-    } else if (e.tick <= at(0).tick) {
-      reserve_one();
-      head_ = (head_ - 1) & (ring_.size() - 1);
-      at(0) = e;
-      ++size_;
-    } else {
-      early_.push_back(e);
-      std::push_heap(early_.begin(), early_.end(), later);
-    }
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
+  // tick_of(node) is that of one that is here; moved(node, place) is called for others that had to
+  // move. Where n is now; nowhere, with nothing changed, if there is no memory.
+  template <typename Tick, typename Moved>
+  [[nodiscard]] place insert(node_id n, std::uint32_t tick, Tick&& tick_of,
+                             Moved&& moved) noexcept {
+    if (queue_.empty() || tick >= tick_of(queue_.back())) return queue_.push_back(n);
+    if (tick <= tick_of(queue_.front())) return queue_.push_front(n);
+    place p = nowhere;
+    (void)early_.insert({tick, n}, [&](node_id m, std::uint32_t at) {
+      if (m == n) {
+        p = at | early_bit;
+      } else {
+        moved(m, at | early_bit);
+      }
+    });
+    return p;
   }
-
-  [[nodiscard]] bool empty() const { return size_ == 0 && early_.empty(); }
-  [[nodiscard]] std::size_t size() const { return size_ + early_.size(); }
-
-  // The entry of the smallest tick. REQUIRES: !empty().
-  [[nodiscard]] entry front() const { return front_is_early() ? early_.front() : at(0); }
-
-  void pop_front() {
-    if (front_is_early()) {
-      std::pop_heap(early_.begin(), early_.end(), later);
-      early_.pop_back();
-    } else {
-      head_ = (head_ + 1) & (ring_.size() - 1);
-      --size_;
-    }
+  // REQUIRES: p is a node's place here.
+  template <typename Moved>
+  void erase(place p, Moved&& moved) noexcept {
+    if ((p & early_bit) == 0) return queue_.erase(p, moved);
+    early_.erase(p & ~early_bit, [&](node_id m, std::uint32_t at) { moved(m, at | early_bit); });
   }
-
-  // The i-th entry of the ring, for prefetching; one of no_node beyond its end.
-  [[nodiscard]] entry peek(std::size_t i) const { return i < size_ ? at(i) : entry{no_node, 0}; }
-
-  // Drops every stale entry once they may outnumber the `live` ones.
-  template <typename Valid>
-  void maybe_compact(std::size_t live, Valid&& valid) {
-    if (size() > 2 * live + slack) compact(valid);
+  // The node of the smallest tick. REQUIRES: !empty().
+  template <typename Tick>
+  [[nodiscard]] node_id front(Tick&& tick_of) const noexcept {
+    if (early_.empty()) return queue_.front();
+    if (queue_.empty() || early_.front().tick < tick_of(queue_.front())) return early_.front().node;
+    return queue_.front();
   }
-
-  // Drops every stale entry, if there is memory for the others.
-  template <typename Valid>
-  void compact(Valid&& valid) {
-    std::size_t live = 0, capacity = 16;
-    for_each([&](const entry& e) { live += valid(e); });
-    while (capacity < live + live / 2) capacity *= 2;
-    std::vector<entry> kept;
-    try {
-      kept.reserve(capacity);
-    } catch (const std::bad_alloc&) {
-      return;
-    }
-    std::sort(early_.begin(), early_.end(),
-              [](const entry& a, const entry& b) { return a.tick < b.tick; });
-    std::size_t e = 0;
-    for (std::size_t i = 0; i < size_; ++i) {
-      const entry next = at(i);
-      for (; e < early_.size() && early_[e].tick <= next.tick; ++e)
-        if (valid(early_[e])) kept.push_back(early_[e]);
-      if (valid(next)) kept.push_back(next);
-    }
-    for (; e < early_.size(); ++e)
-      if (valid(early_[e])) kept.push_back(early_[e]);
-    clear();
-    size_ = kept.size();
-    kept.resize(capacity);
-    ring_ = std::move(kept);
+  // The nodes behind the first `skip` ones, as far as they lie in order; gives their number.
+  [[nodiscard]] std::size_t copy(std::size_t skip, std::span<node_id> out) const noexcept {
+    return queue_.copy(skip, out);
   }
+  [[nodiscard]] std::size_t bytes() const noexcept { return queue_.bytes() + early_.bytes(); }
 
-  // Calls visit(entry) for all entries, those of the ring in order.
-  template <typename Visit>
-  void for_each(Visit&& visit) const {
-    for (std::size_t i = 0; i < size_; ++i) visit(at(i));
-    for (const entry& e : early_) visit(e);
+  // Empty if the invariant holds, and is_at(node, place) of all.
+  template <typename Tick, typename IsAt>
+  [[nodiscard]] std::string check(Tick&& tick_of, IsAt&& is_at) const {
+    std::string wrong = queue_.check();
+    std::uint32_t last = 0;
+    queue_.for_each([&](node_id n, place p) {
+      if (!is_at(n, p)) wrong = "node " + std::to_string(n) + " does not know its place";
+      if (tick_of(n) < last) wrong = "node " + std::to_string(n) + " is out of order";
+      last = tick_of(n);
+      return wrong.empty();
+    });
+    if (!wrong.empty()) return wrong;
+    const bool sound = early_.sound([&](const entry& e, std::size_t i) {
+      return e.tick == tick_of(e.node) && is_at(e.node, static_cast<place>(i) | early_bit);
+    });
+    return sound ? "" : "the heap is out of order";
   }
-
-  [[nodiscard]] bool sorted() const {
-    for (std::size_t i = 1; i < size_; ++i)
-      if (at(i).tick < at(i - 1).tick) return false;
-    return std::is_heap(early_.begin(), early_.end(), later);
-  }
-
-  [[nodiscard]] std::size_t bytes() const {
-    return (ring_.capacity() + early_.capacity()) * sizeof(entry);
-  }
-
-  static constexpr std::size_t slack = 64;
 
  private:
-  static bool later(const entry& a, const entry& b) { return a.tick > b.tick; }
-  [[nodiscard]] bool front_is_early() const {
-    return !early_.empty() && (size_ == 0 || early_.front().tick < at(0).tick);
-  }
-  [[nodiscard]] entry& at(std::size_t i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
-  [[nodiscard]] const entry& at(std::size_t i) const {
-    return ring_[(head_ + i) & (ring_.size() - 1)];
-  }
-  void reserve_one() {
-    if (size_ < ring_.size()) return;
-    std::vector<entry> larger(ring_.empty() ? 16 : 2 * ring_.size());
-    for (std::size_t i = 0; i < size_; ++i) larger[i] = at(i);
-    ring_ = std::move(larger);
-    head_ = 0;
-  }
+  static constexpr place early_bit = recency_queue::most_places;
+  struct entry {
+    std::uint32_t tick;
+    node_id node;
+    [[nodiscard]] bool is_before(const entry& o) const noexcept { return tick < o.tick; }
+  };
 
-  std::vector<entry> ring_;  // size is a power of two, or 0
-  std::size_t head_ = 0, size_ = 0;
-  std::vector<entry> early_;  // min-heap by tick
+  recency_queue queue_;
+  node_heap<entry> early_;
 };
 
 }  // namespace radixkv::detail

@@ -29,6 +29,7 @@ class recency_queue {
  public:
   using place = std::uint32_t;
   static constexpr place nowhere = 0xffffffffu;
+  static constexpr place most_places = 0x80000000u;  // they lie below that
 
   void clear() noexcept {
     info_ = std::vector<info>();
@@ -177,7 +178,7 @@ class recency_queue {
     std::uint32_t c = free_;
     if (c == none) {
       c = static_cast<std::uint32_t>(info_.size());
-      if (c == nowhere / chunk_entries) return none;
+      if (c == most_places / chunk_entries) return none;
       if (info_.size() == info_.capacity()) info_.reserve(info_.size() + info_.size() / 2 + 8);
       chunks_.reserve(info_.capacity());
       info_.resize(info_.size() + 1);

@@ -125,18 +125,16 @@ void s3fifo_policy::clear_queues() {
   queues_[1].clear();
 }
 
-void s3fifo_policy::compact_queues() {
-  if (queues_[0].size() + queues_[1].size() <= 2 * live_ + 2 * node_queue::slack) return;
-  for (std::uint32_t q : {small, main})
-    queues_[q].compact(
-        [this, q](const node_queue::entry& e) { return valid(e) && state(e.node).segment == q; });
-}
-
 std::size_t s3fifo_policy::queue_bytes() const {
   // A hash map's node: key, value, hash link; and its bucket.
   return queues_[0].bytes() + queues_[1].bytes() + prints_.bytes() +
          ghosts_.size() * sizeof(ghost) + ghost_count_.size() * 24 +
          ghost_count_.bucket_count() * sizeof(void*);
+}
+
+std::string s3fifo_policy::check_queues() const {
+  std::string wrong = counted_policy::check(queues_[0]);
+  return wrong.empty() ? counted_policy::check(queues_[1]) : wrong;
 }
 
 std::string s3fifo_policy::check() const {

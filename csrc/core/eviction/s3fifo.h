@@ -32,16 +32,17 @@ class s3fifo_policy final : public counted_policy {
   [[nodiscard]] victim next_victim() override;
   [[nodiscard]] std::size_t upcoming(std::size_t skip,
                                      std::span<node_id> out) const noexcept override {
-    return peek(queues_[small_blocks_ * 10 > capacity_blocks_ ? small : main], skip, out);
+    return queues_[small_blocks_ * 10 > capacity_blocks_ ? small : main].copy(skip, out);
   }
   [[nodiscard]] std::string check() const override;
 
  protected:
-  [[nodiscard]] bool put(node_id n) noexcept override {
-    return queues_[state(n).segment].insert({n, state(n).tick});
+  [[nodiscard]] place put(node_id n) noexcept override {
+    return put_in(queues_[state(n).segment], n);
   }
+  void take(node_id n) noexcept override { take_from(queues_[state(n).segment], n); }
   void clear_queues() override;
-  void compact_queues() override;
+  [[nodiscard]] std::string check_queues() const override;
   [[nodiscard]] std::size_t queue_bytes() const override;
   void split_state(node_id upper, node_id lower) override;
   void gone(node_id n, bool evicted) override;

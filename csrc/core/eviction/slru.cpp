@@ -57,15 +57,13 @@ void slru_policy::clear_queues() {
   queues_[1].clear();
 }
 
-void slru_policy::compact_queues() {
-  if (queues_[0].size() + queues_[1].size() <= 2 * live_ + 2 * node_queue::slack) return;
-  for (std::uint32_t q : {probation, protection})
-    queues_[q].compact(
-        [this, q](const node_queue::entry& e) { return valid(e) && state(e.node).segment == q; });
-}
-
 void slru_policy::gone(node_id n, bool) {
   if (state(n).segment == protection) protected_blocks_ -= tree_->blocks(n);
+}
+
+std::string slru_policy::check_queues() const {
+  std::string wrong = counted_policy::check(queues_[0]);
+  return wrong.empty() ? counted_policy::check(queues_[1]) : wrong;
 }
 
 std::string slru_policy::check() const {
