@@ -43,6 +43,9 @@ const std::vector<std::pair<std::string, accessor>>& constants() {
       {"memory", constant([](options & o) -> auto& { return o.guard.memory; })},
       {"caution", constant([](options & o) -> auto& { return o.guard.caution; })},
       {"little", constant([](options & o) -> auto& { return o.guard.little; })},
+      {"margin", constant([](options & o) -> auto& { return o.guard.margin; })},
+      {"least_promise", constant([](options & o) -> auto& { return o.guard.least_promise; })},
+      {"full_promise", constant([](options & o) -> auto& { return o.guard.full_promise; })},
       {"most_debt", constant([](options & o) -> auto& { return o.guard.most_debt; })},
   };
   return all;

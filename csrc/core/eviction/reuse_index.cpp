@@ -29,6 +29,7 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   queue_.clear();
   model_ = hazard_model(options_.model);
   guard_ = lru_guard(capacity_blocks, options_.guard);
+  survey_ = key_survey(capacity_blocks);
   released_ = no_run;
   refresh_keys();
   shadow_.reset(capacity_blocks);
@@ -44,7 +45,7 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   quantum_ = 0;
   credits_ = {};
   log_ = {};
-  dropped_ = oldest_ = 0;
+  dropped_ = oldest_ = beyond_ = surveyed_ = surveyed_end_ = 0;
   cursors_ = {};
 }
 
@@ -130,19 +131,17 @@ void reuse_index_policy::on_unpin(node_id n) {
   if (!queue_.contains(end_of(n))) lead(n);
 }
 
+bool reuse_index_policy::kept_by_lru(const run& r) const {
+  return r.uses > 0 && shadow_.keeps(r.turn);
+}
+
 victim reuse_index_policy::next_victim() {
   if (!orphans_.empty()) adopt_orphans();
+  if (guard_.is_limited()) shadow_.make_room(runs_.cached_blocks() - 1);
   const std::int64_t allowance = guard_.allowance(shadow_.missing());
-  const auto held_by_lru = [this](const run& r) { return r.uses > 0 && shadow_.holds(r.turn); };
   if (guard_.by_recency() || allowance <= 0) {
-    // What was aged out is older than all the log has. What is held comes back when it is let go.
-    while (queue_.holds_least() && !tree_->evictable(runs_[queue_.front()].node)) {
-      count_nodes();
-      unrank(queue_.front());
-    }
-    const run_id first = queue_.holds_least() ? queue_.front() : no_run;
-    if (first == no_run || held_by_lru(runs_[first]))
-      if (const run_id r = least_recent(); r != no_run) return tail_of(runs_[r]);
+    const run_id r = guard_.by_recency() ? least_recent_of_all() : least_beyond();
+    if (r != no_run) return tail_of(runs_[r]);
   }
   for (run_id r; (r = queue_.front()) != no_run; unrank(r)) {  // comes back when it is let go
     count_nodes();
@@ -152,12 +151,43 @@ victim reuse_index_policy::next_victim() {
       return tail_of(runs_[o]);
     const run& last = runs_[r];
     victim v = tail_of(last);
-    if (held_by_lru(last))
+    if (kept_by_lru(last))
       v.blocks = static_cast<std::uint32_t>(
           std::clamp<std::int64_t>(allowance, 1, std::int64_t{v.blocks}));
     return v;
   }
   return {};
+}
+
+// What was aged out is older than all the log has.
+run_id reuse_index_policy::least_recent_of_all() {
+  // What is held comes back when it is let go.
+  while (queue_.holds_least() && !tree_->evictable(runs_[queue_.front()].node)) {
+    count_nodes();
+    unrank(queue_.front());
+  }
+  const run_id first = queue_.holds_least() ? queue_.front() : no_run;
+  if (first != no_run && !kept_by_lru(runs_[first])) return first;
+  return least_recent();
+}
+
+// The smallest key of what LRU would not keep, so that no more of what it would is lost; without
+// any, what LRU would evict.
+run_id reuse_index_policy::least_beyond() {
+  let_go_of_lru();
+  for (run_id r; (r = queue_.front_beyond()) != no_run;) {
+    count_nodes();
+    if (kept_by_lru(runs_[r])) {  // again: the room was not needed
+      queue_.set_beyond(r, false);
+      if (log_.find(r, runs_[r].log) != nullptr)
+        beyond_ = std::min(beyond_, log_.position(runs_[r].log));
+    } else if (tree_->evictable(runs_[r].node)) {
+      return r;
+    } else {
+      unrank(r);
+    }
+  }
+  return least_recent_of_all();
 }
 
 // The victim by recency. The log is in order of recency, children before their parents.

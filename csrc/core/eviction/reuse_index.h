@@ -28,6 +28,7 @@
 
 #include "csrc/core/eviction/hazard_model.h"
 #include "csrc/core/eviction/key_queue.h"
+#include "csrc/core/eviction/key_survey.h"
 #include "csrc/core/eviction/lru_guard.h"
 #include "csrc/core/eviction/lru_shadow.h"
 #include "csrc/core/eviction/node_array.h"
@@ -88,8 +89,13 @@ class reuse_index_policy final : public eviction_policy {
   place adopt(node_id n, std::span<const std::uint64_t> hashes);
   [[nodiscard]] run_features describe(const request_info& request, const place& known,
                                       const turn_record* last, turn_record& turn) const;
-  std::uint32_t use_path(run_id deepest, run_features features, bool again);
-  void count(const request_info& request, std::uint32_t lru_hits);
+  struct path_hits {
+    std::uint32_t lru = 0, promised = 0;  // blocks
+  };
+  path_hits use_path(run_id deepest, run_features features, bool again);
+  void count(const request_info& request, std::uint32_t lru_hits, std::uint32_t promised);
+  [[nodiscard]] std::uint32_t promised_from(const run& r, std::uint32_t behind) const;
+  void survey_some();
   void tick();
   void set_limits(std::int64_t capacity_blocks);
   void use(run_id r, const run_features& features, std::uint32_t tail_from, bool again);
@@ -97,7 +103,12 @@ class reuse_index_policy final : public eviction_policy {
   run_id uncache(run_id r, std::uint32_t blocks);
   void lead(node_id n, bool soon = false);
   [[nodiscard]] victim tail_of(const run& last) const;
+  // Once it has made the room that is being made.
+  [[nodiscard]] bool kept_by_lru(const run& r) const;
+  void let_go_of_lru();
   [[nodiscard]] run_id least_recent();
+  [[nodiscard]] run_id least_recent_of_all();
+  [[nodiscard]] run_id least_beyond();
   void look_again(run_id r);
   void settle_release();
   void teach(const lesson& l);
@@ -140,6 +151,7 @@ class reuse_index_policy final : public eviction_policy {
   hazard_model model_;
   lru_shadow shadow_;
   lru_guard guard_;
+  key_survey survey_;
   policy_statistics statistics_;
   node_array<run_id> ends_;       // by node: the run in which its last block lies
   std::vector<node_id> orphans_;  // leaves let go of that no request has told about
@@ -156,10 +168,12 @@ class reuse_index_policy final : public eviction_policy {
   std::uint32_t lessons_waiting_ = 0;
   std::array<ranking, 32> waiting_runs_;
   std::uint32_t runs_waiting_ = 0;
-  std::array<float, bins> tail_keys_{};  // of the model some requests ago
-  std::uint64_t oldest_ = 0;             // where eviction by recency looks next
-  run_id released_ = no_run;             // may lie before that, unless a request uses it now
-  std::uint64_t dropped_ = 0;            // first entry that ghosts are kept for
+  std::array<float, bins> tail_keys_{};            // of the model some requests ago
+  std::uint64_t surveyed_ = 0, surveyed_end_ = 0;  // entries; where the log ended then
+  std::uint64_t beyond_ = 0;                       // first entry of a turn that LRU would keep
+  std::uint64_t oldest_ = 0;                       // where eviction by recency looks next
+  run_id released_ = no_run;   // may lie before that, unless a request uses it now
+  std::uint64_t dropped_ = 0;  // first entry that ghosts are kept for
 };
 
 }  // namespace radixkv::detail

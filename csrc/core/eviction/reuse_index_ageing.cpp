@@ -17,6 +17,7 @@ void reuse_index_policy::lead(node_id n, bool soon) {
   if (at.aged_out) {
     rank(r, 0);
   } else if (soon) {
+    queue_.set_beyond(r, false);
     if (log_entry* const e = log_.find(r, at.log)) e->candidate = 1;
     rank_soon(r, at.last_is_tail() ? run_features::of_tail() : at.features, bin);
   } else {
@@ -59,10 +60,13 @@ std::uint32_t reuse_index_policy::bin_of(std::uint32_t turn) const {
 
 void reuse_index_policy::rank(run_id r, float key) {
   queue_.put(r, key);
+  bool beyond = !kept_by_lru(runs_[r]);
   if (log_entry* const e = log_.find(r, runs_[r].log)) {
+    beyond |= log_.position(runs_[r].log) < beyond_;
     e->candidate = 1;
     e->last_is_tail = runs_[r].last_is_tail();
   }
+  queue_.set_beyond(r, beyond);
 }
 
 void reuse_index_policy::unrank(run_id r) {
@@ -127,7 +131,24 @@ void reuse_index_policy::tick() {
   for (std::uint32_t b = 1; b <= bins; ++b)
     if (is_due(b, now_)) age(b);
   rank_waiting();
+  if (guard_.is_limited()) let_go_of_lru();
   drop_old();
+}
+
+// Marks what LRU would not keep any more. Nobody asks while the guard sets no limit; what has
+// gathered since is marked by and by.
+void reuse_index_policy::let_go_of_lru() {
+  constexpr std::uint32_t most = 1024;  // entries, 16 kB; far more than a request's
+  beyond_ = std::max(beyond_, log_.begin());
+  for (std::uint32_t i = 0; i < most && beyond_ != log_.end(); ++i) {
+    count_entries();
+    const log_entry& e = log_[beyond_];
+    if (e.run != no_run) {
+      if (shadow_.keeps(e.turn)) break;
+      if (e.candidate) queue_.set_beyond(e.run, true);
+    }
+    beyond_ = std::max(beyond_ + 1, log_.cleared_until(beyond_));
+  }
 }
 
 // Moves every run whose age has reached the bin there.

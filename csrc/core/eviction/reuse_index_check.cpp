@@ -10,8 +10,7 @@ std::string reuse_index_policy::check() const {
     if (!wrong.empty()) return "reuse_index: " + wrong;
   std::int64_t missing = 0;
   for (run_id r = 1; r < runs_.limit(); ++r)
-    if (runs_[r].blocks > 0 && runs_[r].uses > 0 && shadow_.holds(runs_[r].turn))
-      missing += runs_[r].blocks - runs_[r].cached;
+    if (runs_[r].blocks > 0 && kept_by_lru(runs_[r])) missing += runs_[r].blocks - runs_[r].cached;
   if (missing > shadow_.missing())
     return "reuse_index: " + std::to_string(missing) + " blocks of LRU's are missing, but " +
            std::to_string(shadow_.missing()) + " counted";
@@ -25,6 +24,11 @@ std::string reuse_index_policy::check() const {
     const log_entry& e = log_[p];
     if (e.run != no_run && e.run != released_ && e.candidate && tree_->evictable(runs_[e.run].node))
       return "reuse_index: eviction by recency has passed run " + std::to_string(e.run);
+  }
+  for (std::uint64_t p = log_.begin(); p < beyond_; ++p) {
+    const log_entry& e = log_[p];
+    if (e.run != no_run && e.candidate && !queue_.is_beyond(e.run))
+      return "reuse_index: run " + std::to_string(e.run) + " is not beyond what LRU would keep";
   }
   std::int64_t cached = 0;
   if (orphans_.size() > unplaced_) return "reuse_index: more orphans than nodes without a place";

@@ -43,10 +43,12 @@ bool reuse_index_policy::room_in_log(std::size_t entries) noexcept {
 }
 
 void reuse_index_policy::close_gaps_in_log() noexcept {
-  std::array<std::uint64_t*, bins + 3> places;
+  std::array<std::uint64_t*, bins + 5> places;
   for (std::uint32_t b = 0; b <= bins; ++b) places[b] = &cursors_[b];
   places[bins + 1] = &oldest_;
   places[bins + 2] = &dropped_;
+  places[bins + 3] = &beyond_;
+  places[bins + 4] = &surveyed_;
   std::sort(places.begin(), places.end(), [](auto* a, auto* b) { return *a < *b; });
   log_.close_gaps(places, [this](run_id r, std::uint64_t position) {
     runs_[r].log = static_cast<std::uint32_t>(position);

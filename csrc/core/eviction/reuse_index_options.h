@@ -16,9 +16,12 @@ struct hazard_options {
 struct guard_options {
   double tolerated_loss = 0.005;  // half of the 1 % that is to be kept
   double caution = 2;             // octaves of the key, where nothing speaks for the model
-  double little = 0.05;           // of the blocks asked for: where LRU hits less, the model is free
-  double doubt = 1;               // standard deviations by which a loss may be chance
-  double most_debt = 0.125;       // hits lost beyond what is tolerated, per block of the cache
+  double little = 0.05;           // of the blocks asked for: where LRU hits less, promises decide
+  double margin = 0.25;           // of LRU's hits, that promises must exceed
+  // Standard deviations of what is promised from which a stake is risked, and all of the cache is.
+  double least_promise = 0.5, full_promise = 1.25;
+  double doubt = 1;          // standard deviations by which a loss may be chance
+  double most_debt = 0.125;  // hits lost beyond what is tolerated, per block of the cache
   // Longer than the oldest age bin, so that outcomes are judged and not moods.
   double memory = 20'000;  // requests
 };

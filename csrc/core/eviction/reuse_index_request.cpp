@@ -153,39 +153,46 @@ void reuse_index_policy::on_request(const request_info& request) {
   turn.end = end;
   turn.ends_inside_block = request.ends_inside_block;
   const bool again = last != nullptr && last->request == turn.request;
-  std::uint32_t lru_hits = use_path(deepest, describe(request, known, last, turn), again);
+  path_hits hits = use_path(deepest, describe(request, known, last, turn), again);
   // Of a block that was cached in part no policy has the rest.
   if (last != nullptr && last->ends_inside_block && known.depth >= last->end &&
       request.matched_blocks < last->end) {
-    lru_hits = std::min(lru_hits, last->end - 1);
+    hits.lru = std::min(hits.lru, last->end - 1);
+    hits.promised = std::min(hits.promised, last->end - 1);
   }
-  if (!again) count(request, lru_hits);
+  if (!again) count(request, hits.lru, hits.promised);
   if (!orphans_.empty()) adopt_orphans();
   if (tree_->children(n) == 0) lead(n, true);
   tick();
 }
 
-// Stamps the runs of a path with this turn. Returns how many of their blocks LRU would have hit.
-std::uint32_t reuse_index_policy::use_path(run_id deepest, run_features features, bool again) {
+// Stamps the runs of a path with this turn. Returns how many of their blocks LRU would have hit,
+// and the model where that is asked for.
+reuse_index_policy::path_hits reuse_index_policy::use_path(run_id deepest, run_features features,
+                                                           bool again) {
   for (run_id r = deepest; r != root_run; r = runs_[r].parent) {
     log_.prefetch(log_.position(runs_[r].log));
     shadow_.prefetch(runs_[r].turn);
   }
   const std::uint32_t end = runs_[deepest].end();
   const std::uint32_t tail = (options_.tail_tokens + block_tokens_ - 1) / block_tokens_;
-  std::uint32_t lru_hits = 0, lru_part = 0;
+  path_hits hits;
+  std::uint32_t lru_part = 0;
   const std::uint32_t partial_turn = shadow_.partial_turn(), left = shadow_.partial_blocks();
   for (run_id r = deepest; r != root_run; r = runs_[r].parent) {
     count_nodes();
-    if (runs_[r].uses > 0 && shadow_.holds(runs_[r].turn)) lru_hits += runs_[r].blocks;
+    if (runs_[r].uses > 0 && shadow_.holds(runs_[r].turn)) hits.lru += runs_[r].blocks;
     if (runs_[r].uses > 0 && runs_[r].turn == partial_turn) lru_part += runs_[r].blocks;
+    if (guard_.asks_for_promises()) hits.promised = promised_from(runs_[r], hits.promised);
     use(r, features, end > tail ? end - tail : 0, again);
   }
   shadow_.settle();
-  return lru_hits + std::min(lru_part, left);
+  hits.lru += std::min(lru_part, left);
+  return hits;
 }
 
-void reuse_index_policy::count(const request_info& request, std::uint32_t lru_hits) {
+void reuse_index_policy::count(const request_info& request, std::uint32_t lru_hits,
+                               std::uint32_t promised) {
   ++statistics_.requests;
   const std::uint32_t whole = request.prompt_tokens / block_tokens_;
   const std::uint32_t hits = std::min(whole, request.matched_blocks);
@@ -193,6 +200,10 @@ void reuse_index_policy::count(const request_info& request, std::uint32_t lru_hi
   statistics_.blocks += whole;
   statistics_.hit_blocks += hits;
   statistics_.lru_hit_blocks += lru_hits;
+  if (guard_.asks_for_promises()) {
+    guard_.count_promise(lru_hits, std::min(whole, promised));
+    survey_some();
+  }
   guard_.count(whole, hits, lru_hits);
 }
 

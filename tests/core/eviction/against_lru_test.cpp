@@ -57,8 +57,8 @@ TEST_P(against_lru, loses_less_than_a_hundredth) {
   }
 }
 
-// Where LRU hits nothing there is nothing to lose: the guard must leave the model its way, in
-// caches of a few prompts, too.
+// Where LRU hits nothing there is nothing to lose: what the guard lets the model keep must suffice
+// to find that out, in caches of a few prompts, too.
 TEST(beside_lru, loops_are_hit_in_caches_of_a_few_prompts) {
   constexpr double prompt_tokens = 10'240;
   for (const auto& [name, prompts] : {std::pair{"loop_small", 40}, std::pair{"loop_beyond", 52}}) {
