@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "csrc/core/step_count.h"
@@ -82,62 +83,67 @@ struct mark {
 
 class mark_table {
  public:
-  [[nodiscard]] std::size_t live() const noexcept { return slots_.size() - free_.size(); }
-  [[nodiscard]] mark& operator[](std::uint32_t i) noexcept { return slots_[i]; }
-  [[nodiscard]] const mark& operator[](std::uint32_t i) const noexcept { return slots_[i]; }
-  [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
+  [[nodiscard]] std::size_t live() const noexcept { return size_ - free_.size(); }
+  [[nodiscard]] mark& operator[](std::uint32_t i) noexcept {
+    return slots_[i / chunk_slots][i % chunk_slots];
+  }
+  [[nodiscard]] const mark& operator[](std::uint32_t i) const noexcept {
+    return slots_[i / chunk_slots][i % chunk_slots];
+  }
+  [[nodiscard]] std::size_t slots() const noexcept { return size_; }
 
   // Slot of a mark; no_index if it has ended.
   [[nodiscard]] std::uint32_t find(mark_id id) const noexcept {
     const auto i = static_cast<std::uint32_t>(id);
-    if (i >= slots_.size() || !slots_[i].used || slots_[i].generation != id >> 32) return no_index;
+    if (i >= size_ || !(*this)[i].used || (*this)[i].generation != id >> 32) return no_index;
     return i;
   }
   [[nodiscard]] mark_id id(std::uint32_t i) const noexcept {
-    return mark_id{slots_[i].generation} << 32 | i;
+    return mark_id{(*this)[i].generation} << 32 | i;
   }
 
   // Afterwards take_slot() and `slots() + 1` slots' laying allocate nothing. May throw.
   void reserve_one() {
     if (!free_.empty()) return;
-    const std::size_t wanted = slots_.size() + 1;
-    if (wanted > slots_.capacity()) slots_.reserve(std::max<std::size_t>(16, 2 * wanted));
-    free_.reserve(slots_.capacity());
+    const std::size_t wanted = size_ + 1;
+    if (free_.capacity() < wanted) free_.reserve(std::max<std::size_t>(chunk_slots, 2 * wanted));
+    if (wanted > slots_.size() * chunk_slots) {
+      slots_.push_back(std::make_unique<mark[]>(chunk_slots));
+    }
     if (wanted > heads_.size() / 2) rehash(std::max<std::size_t>(64, 2 * heads_.size()));
   }
   // REQUIRES: reserve_one().
   [[nodiscard]] std::uint32_t take_slot() noexcept {
     std::uint32_t i;
     if (free_.empty()) {
-      i = static_cast<std::uint32_t>(slots_.size());
-      slots_.emplace_back();
+      i = static_cast<std::uint32_t>(size_++);
     } else {
       i = free_.back();
       free_.pop_back();
     }
-    slots_[i].used = true;
+    (*this)[i].used = true;
     return i;
   }
   // REQUIRES: it lies nowhere.
   void give_slot(std::uint32_t i) noexcept {
-    const std::uint32_t generation = slots_[i].generation + 1;
-    slots_[i] = {};
-    slots_[i].generation = generation;
+    const std::uint32_t generation = (*this)[i].generation + 1;
+    (*this)[i] = {};
+    (*this)[i].generation = generation;
     free_.push_back(i);
   }
 
   // REQUIRES: it lies nowhere, 1 ≤ blocks.
   void lay(std::uint32_t i, node_id n, std::uint32_t blocks) noexcept {
-    mark& m = slots_[i];
+    mark& m = (*this)[i];
     m.node = n;
     m.blocks = blocks;
     link(i);
   }
   void take_off(std::uint32_t i) noexcept {
-    mark& m = slots_[i];
+    mark& m = (*this)[i];
     if (m.node == no_node) return;
-    (m.previous == no_index ? head(m) : slots_[m.previous].next) = m.next;
-    if (m.next != no_index) slots_[m.next].previous = m.previous;
+    (m.previous == no_index ? head(m) : (*this)[m.previous].next) = m.next;
+    if (m.next != no_index) (*this)[m.next].previous = m.previous;
     m.next = m.previous = no_index;
     m.node = no_node;
     m.blocks = 0;
@@ -146,16 +152,16 @@ class mark_table {
   // One of many on n: the foremost one, where one is known to be; no_index if there is none.
   [[nodiscard]] std::uint32_t one_of_many_on(node_id n) const noexcept {
     std::uint32_t i = heads_.empty() ? no_index : heads_[bucket(n) + 1];
-    for (; i != no_index && slots_[i].node != n; i = slots_[i].next) count_marks();
+    for (; i != no_index && (*this)[i].node != n; i = (*this)[i].next) count_marks();
     return i;
   }
   // REQUIRES: one of many, none of which covers more of its node.
   void make_foremost(std::uint32_t i) noexcept {
-    const node_id n = slots_[i].node;
-    const std::uint32_t blocks = slots_[i].blocks;
+    const node_id n = (*this)[i].node;
+    const std::uint32_t blocks = (*this)[i].blocks;
     take_off(i);
     lay(i, n, blocks);
-    slots_[i].foremost = true;
+    (*this)[i].foremost = true;
   }
   // Calls visit(slot) for the marks on n; it may take off, end or move the one it is called with.
   template <typename Visit>
@@ -172,13 +178,15 @@ class mark_table {
     if (!heads_.empty()) for_each_from(heads_[bucket(n) + 1], n, visit);
   }
   void clear() {
-    slots_ = {};
+    slots_ = decltype(slots_)();
+    size_ = 0;
     free_ = {};
     heads_ = {};
   }
   // Without the hashes of announcements.
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return slots_.capacity() * sizeof(mark) + free_.capacity() * 4 + heads_.capacity() * 4;
+    return slots_.size() * chunk_slots * sizeof(mark) + slots_.capacity() * sizeof(slots_[0]) +
+           free_.capacity() * 4 + heads_.capacity() * 4;
   }
 
  private:
@@ -186,8 +194,8 @@ class mark_table {
   void for_each_from(std::uint32_t i, node_id n, Visit&& visit) const {
     while (i != no_index) {
       count_marks();
-      const std::uint32_t next = slots_[i].next;
-      if (slots_[i].node == n) visit(i);
+      const std::uint32_t next = (*this)[i].next;
+      if ((*this)[i].node == n) visit(i);
       i = next;
     }
   }
@@ -199,38 +207,41 @@ class mark_table {
     return heads_[bucket(m.node) + (m.is_of_many() ? 1 : 0)];
   }
   void link(std::uint32_t i) noexcept {
-    mark& m = slots_[i];
+    mark& m = (*this)[i];
     std::uint32_t& first = head(m);
-    if (first != no_index && slots_[first].foremost && slots_[first].node == m.node) {
-      if (m.blocks <= slots_[first].blocks) {
+    if (first != no_index && (*this)[first].foremost && (*this)[first].node == m.node) {
+      if (m.blocks <= (*this)[first].blocks) {
         link_behind(i, first);
         return;
       }
-      slots_[first].foremost = false;
+      (*this)[first].foremost = false;
       m.foremost = true;
     }
     m.next = first;
     m.previous = no_index;
-    if (first != no_index) slots_[first].previous = i;
+    if (first != no_index) (*this)[first].previous = i;
     first = i;
   }
   void link_behind(std::uint32_t i, std::uint32_t other) noexcept {
-    const std::uint32_t next = slots_[other].next;
-    slots_[i].next = next;
-    slots_[i].previous = other;
-    if (next != no_index) slots_[next].previous = i;
-    slots_[other].next = i;
+    const std::uint32_t next = (*this)[other].next;
+    (*this)[i].next = next;
+    (*this)[i].previous = other;
+    if (next != no_index) (*this)[next].previous = i;
+    (*this)[other].next = i;
   }
   void rehash(std::size_t n) {
     std::vector<std::uint32_t> larger(n, no_index);
     heads_.swap(larger);
-    for (std::uint32_t i = 0; i < slots_.size(); ++i) {
-      slots_[i].foremost = false;
-      if (slots_[i].used && slots_[i].node != no_node) link(i);
+    for (std::uint32_t i = 0; i < size_; ++i) {
+      (*this)[i].foremost = false;
+      if ((*this)[i].used && (*this)[i].node != no_node) link(i);
     }
   }
 
-  std::vector<mark> slots_;
+  // In chunks, which do not move when there are more of them: nobody waits for a million marks.
+  static constexpr std::uint32_t chunk_slots = 64;
+  std::vector<std::unique_ptr<mark[]>> slots_;
+  std::size_t size_ = 0;
   std::vector<std::uint32_t> free_;
   std::vector<std::uint32_t> heads_;  // a power of two, at least twice the slots
 };
