@@ -153,6 +153,56 @@ TEST(hostile_cost_siblings, that_part_in_several_ways) {
   }
 }
 
+// Sixteen requests at a time are opened before any of them commits, so that each commit finds more
+// siblings than its request has matched.
+TEST(hostile_cost_siblings, of_requests_that_are_opened_together) {
+  constexpr std::size_t siblings = 75'000;  // the tables are fullest there
+  constexpr std::size_t together = 16;
+  const auto publish_lines = [](kv_cache& cache, const prompts& all) {
+    std::size_t total = 0;
+    const step_counts before = steps_of_thread();
+    for (auto at = all.begin(); at != all.end(); at += together) {
+      step_plan plan;
+      std::vector<sequence> open;
+      for (auto t = at; t != at + together; ++t) {
+        open.push_back(cache.open(*t, "", plan).value());
+        total += t->size();
+      }
+      for (sequence& s : open) {
+        EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+      }
+    }
+    return lines(before) / static_cast<double>(total);
+  };
+  using maker = std::function<prompts(std::size_t, std::size_t, std::size_t)>;
+  const std::pair<const char*, maker> shapes[] = {
+      {"combs inwards", [](auto... of) { return sibling_combs(of..., false); }},
+      {"combs outwards", [](auto... of) { return sibling_combs(of..., true); }},
+      {"2 ways", [](auto... of) { return siblings_parting_everywhere(of..., 2); }},
+      {"8 ways", [](auto... of) { return siblings_parting_everywhere(of..., 8); }}};
+  for (const std::uint64_t seed : {std::uint64_t{1}, detail::random_secret()}) {
+    const detail::fixed_secrets secrets(seed);
+    for (const auto& [name, make] : shapes) {
+      kv_cache one = make_cache(siblings + 100'000, "lru");
+      kv_cache other = make_cache(siblings + 100'000, "lru");
+      for (const tokens& t : make(0, siblings, block_tokens)) ASSERT_TRUE(publish(one, t));
+      std::mt19937 random(9);
+      for (std::size_t i = 0; i < siblings; ++i) {
+        ASSERT_TRUE(publish(other, random_tokens(random, block_tokens)));
+      }
+      double worst = 0;
+      for (const std::size_t length : {16u, 32u, 128u}) {
+        const prompts measured = make(std::size_t{1} << 24, 512, length);
+        const double times =
+            publish_lines(one, measured) / publish_lines(other, as_long_as(measured));
+        EXPECT_LE(times, most_times) << name << ", length " << length << ", secrets " << seed;
+        worst = std::max(worst, times);
+      }
+      std::printf("%s opened together: at most %.2f times to publish\n", name, worst);
+    }
+  }
+}
+
 // Prompts that end inside their first block are known by no hash of a whole one: they are searched
 // for by their length, beyond most_times.
 TEST(hostile_cost_siblings, that_prompts_end_among) {
