@@ -110,6 +110,43 @@ TEST_P(lru_shadow_in_a_cache, says_what_lru_hits) {
   }
 }
 
+// What was evicted is recognised behind turns too short for a chunk of their own, too.
+TEST_P(lru_shadow_in_a_cache, knows_what_lies_behind_short_turns) {
+  const std::uint32_t size = GetParam(), chunk = std::max(256u, size);
+  const std::vector<std::size_t> turns{4 * chunk + size, size, size, 8 * chunk};  // tokens
+  std::int64_t lru_hits = 0;
+  cache_statistics got;
+  for (const char* const policy : {"lru", "reuse_index"}) {
+    cache_options o;
+    o.blocks = 10'000;
+    o.block_tokens = size;
+    o.policy = policy;
+    kv_cache cache = kv_cache::create(std::move(o)).value();
+    std::vector<token_id> talk;
+    const auto serve = [&] {
+      step_plan plan;
+      sequence s = cache.open(talk, "", plan).value();
+      EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+      return s.matched_tokens() / size;
+    };
+    std::int64_t hits = 0;
+    for (const std::size_t tokens : turns) {
+      for (std::size_t i = 0; i < tokens; ++i) talk.push_back(static_cast<token_id>(talk.size()));
+      hits += serve();
+    }
+    if (policy == std::string("lru")) {
+      lru_hits = hits + serve();
+    } else {
+      EXPECT_GT(cache.evict(10'000), 0);
+      EXPECT_EQ(serve(), 0);
+      got = cache.statistics();
+    }
+  }
+  const auto said = static_cast<std::int64_t>(got.policy.lru_hit_blocks);
+  EXPECT_LE(said, lru_hits);
+  EXPECT_GE(said, lru_hits - chunk / size) << "but for the rest of the last chunk";
+}
+
 INSTANTIATE_TEST_SUITE_P(block_tokens, lru_shadow_in_a_cache, ::testing::Values(16u, 64u, 512u));
 
 }  // namespace
