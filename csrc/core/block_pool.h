@@ -51,7 +51,7 @@ class block_pool {
   // Host bytes that grow with the blocks in use.
   [[nodiscard]] std::size_t bytes() const noexcept {
     return static_cast<std::size_t>(fresh_) * 4 + static_cast<std::size_t>(fresh_) / group / 8 +
-           runs_high_water_ * sizeof(run) + queue_high_water_ * sizeof(retiring_run);
+           runs_taken_ * sizeof(run) + queue_high_water_ * sizeof(retiring_run);
   }
 
   // Takes out.size() blocks, each held by one sequence; all or none. O(1) per block.
@@ -146,6 +146,7 @@ class block_pool {
   static bool is_forked(std::uint32_t s) noexcept { return (s & count_mask) > s >> 31; }
   void set_state(block_id b, std::uint32_t now) noexcept;
   void push_run(block_id first, std::int32_t count) noexcept;
+  [[gnu::cold, gnu::noinline]] void take_runs() noexcept;
   void push_retiring(block_id first, std::int32_t count) noexcept;
   // The i-th run that retires: a ring of as many as there are blocks.
   [[nodiscard]] std::size_t queue_index(std::size_t i) const noexcept {
@@ -160,7 +161,7 @@ class block_pool {
   std::int64_t fresh_ = 0;  // ids [fresh_, blocks_) were never handed out
   std::int64_t freed_ = 0;  // ids in the runs
   std::size_t runs_ = 0;
-  std::size_t runs_high_water_ = 0;
+  std::size_t runs_taken_ = 0;  // whose memory was taken
   std::int64_t retiring_ = 0;
   std::uint64_t ticket_ = 0;
   std::size_t queue_head_ = 0;

@@ -29,8 +29,10 @@ class stable_array {
     if (data_) munmap(data_, bytes_);
   }
 
-  // How an array is filled: from its begin on, as far as it is needed, or all over at once.
-  enum class filled : std::uint8_t { in_order, all_over };
+  // How an array is filled: from its begin on, as far as it is needed; all over at once; or from
+  // its begin on by calls that must be short. To get a huge page can take milliseconds where a
+  // machine is a virtual one, so the last takes small ones.
+  enum class filled : std::uint8_t { in_order, all_over, in_passing };
 
   // Reserves room for n elements, all zero. False if the system refuses. REQUIRES: not reserved
   // yet.
@@ -53,22 +55,29 @@ class stable_array {
     bytes_ = wanted;
     // To get a huge page takes as long as to get half of it in small ones.
     const std::size_t most_in_small = how == filled::all_over ? huge / 2 - 1 : huge;
-    if (n * sizeof(T) > most_in_small) madvise(data_, bytes_, MADV_HUGEPAGE);
+    if (how == filled::in_passing) {
+      madvise(data_, bytes_, MADV_NOHUGEPAGE);
+    } else if (n * sizeof(T) > most_in_small) {
+      madvise(data_, bytes_, MADV_HUGEPAGE);
+    }
     return true;
   }
 
-  // Takes the memory of the first n elements from the system now instead of when they are first
-  // touched. False if the system refuses.
-  [[nodiscard]] bool populate(std::size_t n) noexcept {
+  // Takes the memory of the elements from `from` to before n from the system now instead of when
+  // they are first touched. False if the system refuses.
+  [[nodiscard]] bool populate(std::size_t n, std::size_t from = 0) noexcept {
     constexpr std::size_t page = 4096;
-    const std::size_t bytes = std::min(bytes_, (n * sizeof(T) + page - 1) / page * page);
+    char* const bytes = reinterpret_cast<char*>(data_);
+    const std::size_t begin = from * sizeof(T) / page * page;
+    const std::size_t end = std::min(bytes_, (n * sizeof(T) + page - 1) / page * page);
+    if (begin >= end) return true;
 #if defined(MADV_POPULATE_WRITE)
-    if (madvise(data_, bytes, MADV_POPULATE_WRITE) == 0) return true;
+    if (madvise(bytes + begin, end - begin, MADV_POPULATE_WRITE) == 0) return true;
     if (errno != EINVAL) return false;  // else the kernel is older than 5.14
 #endif
-    for (std::size_t at = 0; at < bytes; at += page) {
-      auto* byte = reinterpret_cast<volatile char*>(data_) + at;
-      *byte = *byte;
+    for (std::size_t at = begin; at < end; at += page) {
+      volatile char& byte = bytes[at];
+      byte = byte;
     }
     return true;
   }
