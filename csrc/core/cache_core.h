@@ -199,6 +199,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   std::int64_t evict_locked(std::int64_t n);
   void evict_of_locked(node_id root, std::int64_t n);
   void trim_locked(node_id n, std::uint32_t count, bool evicted);
+  void forget_outside_locked(std::span<const block_id> gone);
   void keep_prefix_limit_locked();
 
   // A prefix that stays.

@@ -8,29 +8,32 @@
 
 namespace radixkv::detail {
 
-void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
-  const std::span<const block_id> gone = tree_.tail(n, count);
+// What others know of blocks that the index is about to give up.
+void cache_core::forget_outside_locked(std::span<const block_id> gone) {
   if (slots_) {
     for (const block_id b : gone) {
       if (pool_.marked(b)) slots_->drop_anchor(b);
     }
   }
-  if (options_.listener) {
-    for (std::size_t i = gone.size(); i-- > 0;) {
-      if (!pool_.listed(gone[i])) continue;
-      pool_.unlist(gone[i]);
-      pool_.set_ticket(options_.listener->on_drop(gone[i]));
-    }
+  if (!options_.listener) return;
+  for (std::size_t i = gone.size(); i-- > 0;) {
+    if (!pool_.listed(gone[i])) continue;
+    pool_.unlist(gone[i]);
+    pool_.set_ticket(options_.listener->on_drop(gone[i]));
   }
-  const node_id up = tree_.parent(n);
-  const bool all = count == tree_.blocks(n);
+}
+
+void cache_core::trim_locked(node_id n, std::uint32_t count, bool evicted) {
+  const std::span<const block_id> gone = tree_.tail(n, count);
+  if (slots_ || options_.listener) forget_outside_locked(gone);
   count_entries(count);
+  node_id bare;
   {
     const room_scope of(*this, policy_->quotas().root_of(n));
     pool_.release_tree(gone);
-    tree_.trim(n, count, evicted);
+    bare = tree_.trim(n, count, evicted);
   }
-  if (all && tree_.children(up) == 0 && tree_.is_root(up)) forget_root_locked(up);
+  if (bare != no_node) forget_root_locked(bare);
 }
 
 // Fetches ahead what evicting the leaves that come up will touch. To be called with every victim.

@@ -74,39 +74,11 @@ std::uint32_t id_table::insert(const probe& end, std::uint32_t id) noexcept {
   return end.hash_;
 }
 
-// By its id, which hardly ever comes twice in a line.
-inline std::size_t id_table::index_of(const table& t, std::uint32_t hash,
-                                      std::uint32_t id) noexcept {
-  const std::uint64_t wanted = slot_line::pack(hash, id);
-  count_lookups();
-  for (std::size_t line = t.home(hash);; line = (line + 1) & t.line_mask) {
-    const slot_line::slot* const slots = t.slots.data() + line * slot_line::size;
-    for (std::uint32_t m = slot_line::naming(slots, id); m != 0; m &= m - 1) {
-      const std::size_t i = slot_line::first(m);
-      if (slots[i].load(std::memory_order_relaxed) == wanted) return line * slot_line::size + i;
-    }
-    assert(slot_line::empty(slots) == 0);
-    count_entries(slot_line::entries_counted);
-  }
-}
-
 void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to) noexcept {
   table& t = *tables_.back();
   const std::size_t at = index_of(t, hash, from);
   write_guard writing(version_);
   t.slots[at].store(slot_line::pack(hash, to), std::memory_order_relaxed);
-}
-
-void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
-  table& t = *current_.load(std::memory_order_relaxed);
-  const std::size_t at = index_of(t, hash, id);
-  write_guard writing(version_);
-  --size_;
-  if (t.slots[at | (slot_line::size - 1)].load(std::memory_order_relaxed) != 0) [[unlikely]] {
-    fill_up(t, at);
-  } else {
-    t.slots[at].store(0, std::memory_order_relaxed);  // the line was not full
-  }
 }
 
 // Where the line was full, what went past it and may lie in it moves up, and so on: the backward

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <bit>
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -162,7 +163,7 @@ class id_table {
   }
   [[nodiscard]] static std::size_t index_of(const table& t, std::uint32_t hash,
                                             std::uint32_t id) noexcept;
-  static void fill_up(table& t, std::size_t at) noexcept;
+  [[gnu::cold]] static void fill_up(table& t, std::size_t at) noexcept;
   [[nodiscard]] bool grow(int log2_slots);
   static void place(table& t, std::uint64_t packed) noexcept;
 
@@ -171,5 +172,33 @@ class id_table {
   std::size_t size_ = 0;
   std::vector<std::unique_ptr<table>> tables_;  // the last one is current
 };
+
+// By its id, which hardly ever comes twice in a line.
+inline std::size_t id_table::index_of(const table& t, std::uint32_t hash,
+                                      std::uint32_t id) noexcept {
+  const std::uint64_t wanted = slot_line::pack(hash, id);
+  count_lookups();
+  for (std::size_t line = t.home(hash);; line = (line + 1) & t.line_mask) {
+    const slot_line::slot* const slots = t.slots.data() + line * slot_line::size;
+    for (std::uint32_t m = slot_line::naming(slots, id); m != 0; m &= m - 1) {
+      const std::size_t i = slot_line::first(m);
+      if (slots[i].load(std::memory_order_relaxed) == wanted) return line * slot_line::size + i;
+    }
+    assert(slot_line::empty(slots) == 0);
+    count_entries(slot_line::entries_counted);
+  }
+}
+
+inline void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
+  table& t = *current_.load(std::memory_order_relaxed);
+  const std::size_t at = index_of(t, hash, id);
+  write_guard writing(version_);
+  --size_;
+  if (t.slots[at | (slot_line::size - 1)].load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    fill_up(t, at);
+  } else {
+    t.slots[at].store(0, std::memory_order_relaxed);  // the line was not full
+  }
+}
 
 }  // namespace radixkv::detail

@@ -51,17 +51,6 @@ node_id radix_tree::take_node() {
   return n;
 }
 
-void radix_tree::give_node(node_id n) noexcept {
-  tree_node& x = nodes_[n];
-  write_guard writing(x.changes);
-  x.parent = no_node;
-  x.first_block = free_mark;
-  x.tokens = 0;
-  x.next = free_node_;
-  free_node_ = n;
-  --node_count_;
-}
-
 node_id radix_tree::add_root() { return take_node(); }
 
 void radix_tree::remove_root(node_id root) {
@@ -283,32 +272,6 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   }
   if (policy_) policy_->on_split(u, n);
   return u;
-}
-
-void radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
-  tree_node& x = nodes_[n];
-  const std::uint32_t total = blocks_of(x.tokens);
-  assert(!is_root(n) && x.children == 0 && count >= 1 && count <= total - pinned_blocks(n));
-  evictable_in_leaves_ -= count;
-  if (count < total) {
-    const std::uint32_t before = x.tokens;
-    shorten_run(n, count);
-    token_count_ -= before - x.tokens;
-    if (policy_) policy_->on_trim(n, count);
-    return;
-  }
-  assert(x.pins.empty());
-  if (policy_) policy_->on_remove(n, evicted);
-  const node_id up = x.parent;
-  const bool chunked = total > tree_node::inline_blocks;
-  const block_lists::chunk c = chunked ? x.list[1].load() : block_lists::chunk{0};
-  unregister_leaf(n);
-  token_count_ -= x.tokens;
-  if (chunked) drop_run(n);
-  give_node(n);
-  if (nodes_[up].children > 0 || is_root(up)) --leaf_count_;
-  evictable_in_leaves_ += evictable_blocks(up);
-  if (chunked) compact(up, c);
 }
 
 std::vector<node_id> radix_tree::all_nodes() const {

@@ -152,8 +152,9 @@ class radix_tree final : public tree_view {
   // fetch what they keep, or no_block.
   static constexpr std::uint32_t leaving_distance = 24;
   block_id look_ahead(node_id leaf) noexcept;
-  // Gives up the last `count` blocks of a leaf; all of them: removes it. REQUIRES: not pinned.
-  void trim(node_id n, std::uint32_t count, bool evicted);
+  // Gives up the last `count` blocks of a leaf; all of them: removes it. Gives the root that has no
+  // children any more, or no_node. REQUIRES: not pinned.
+  node_id trim(node_id n, std::uint32_t count, bool evicted);
 
   // tree_view
   [[nodiscard]] std::uint32_t block_tokens() const noexcept override { return 1u << block_shift_; }
@@ -276,7 +277,6 @@ class radix_tree final : public tree_view {
                                                  leading_hashes& tokens) const noexcept;
   void link_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
-  void remove_sibling(node_id parent, node_id child) noexcept;
   void replace_sibling(node_id parent, node_id from, node_id to) noexcept;
   [[nodiscard]] sibling_trie::ref group_of(node_id parent, std::uint32_t first) const noexcept;
   [[nodiscard]] bool is_group(sibling_trie::ref group, node_id parent,
@@ -308,7 +308,8 @@ class radix_tree final : public tree_view {
   void register_leaf(node_id n) noexcept;
   void register_jump(std::uint32_t hash, node_id n) noexcept;
   void settle_jumps() noexcept;
-  void unregister_leaf(node_id n) noexcept;
+  std::uint32_t unregister_leaf(node_id n, node_id parent) noexcept;
+  void remove_sibling(node_id parent, node_id child) noexcept;
 
   // What the jump table knows n by: the hash of the path up to and including its first block.
   [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept {
@@ -341,12 +342,16 @@ class radix_tree final : public tree_view {
   // tree_leaving.cpp: the leaves named last.
   struct leaving_nodes {
     static constexpr std::uint32_t ring = 32;
-    leaving_nodes() noexcept { node.fill(no_node); }
-    std::array<node_id, ring> node;
+    struct entry {
+      node_id node = no_node;
+      bool known = false;   // the hashes below are all that there are
+      table_hashes hashes;  // whose slots were fetched
+    };
+    std::array<entry, ring> entries;
     std::uint32_t last = 0;
   };
-  void fetch_last_link(node_id n) const noexcept;
-  [[nodiscard]] block_id fetch_middle_link(node_id n) const noexcept;
+  void fetch_last_link(const leaving_nodes::entry& e) const noexcept;
+  [[nodiscard]] block_id fetch_middle_link(leaving_nodes::entry& e) const noexcept;
 
   std::uint32_t block_shift_ = 4;
   stable_array<std::uint32_t> rows_;

@@ -64,19 +64,6 @@ void radix_tree::add_to_group(node_id parent, node_id child) {
   if (now != g) child_table_.replace(hash, g, now);
 }
 
-// Takes a child that has siblings out of the tables.
-void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
-  if (is_alone(nodes_[child])) {
-    child_table_.erase(child_hash_of(nodes_[child]), child);
-    return;
-  }
-  const std::uint32_t first = load_word(first_row(nodes_[child]));
-  const sibling_trie::change group = siblings_.erase(parent, child);
-  if (group.from != group.to) {
-    child_table_.replace(hasher_.child_hash(parent, first), group.from, group.to);
-  }
-}
-
 // Puts `to` in the place of `from`, both with the same first block, which has siblings.
 void radix_tree::replace_sibling(node_id parent, node_id from, node_id to) noexcept {
   if (is_alone(nodes_[from])) {

@@ -1,5 +1,7 @@
 // Leaves come and go: the tables' entries for them, and the jump table, which finds nodes from the
 // hash of the path to them.
+#include <cassert>
+
 #include "csrc/core/radix_tree.h"
 
 namespace radixkv::detail {
@@ -36,22 +38,77 @@ void radix_tree::settle_jumps() noexcept {
   }
 }
 
-// Takes leaf n out of the tables and from its parent.
-void radix_tree::unregister_leaf(node_id n) noexcept {
-  settle_jumps();
-  const tree_node& x = nodes_[n];
-  const table_hashes h = known_hashes(x);
-  if (x.tokens >> block_shift_ != 0) {
-    jump_table_.erase(h.jump != 0 ? h.jump : hasher_.jump_hash(jump_path(n)), n);
+// Takes a child that has siblings out of the child table.
+inline void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
+  const tree_node& x = nodes_[child];
+  if (is_alone(x)) [[likely]] {
+    child_table_.erase(child_hash_of(x), child);
+    return;
   }
-  tree_node& up = nodes_[x.parent];
+  const std::uint32_t first = load_word(first_row(x));
+  const sibling_trie::change group = siblings_.erase(parent, child);
+  if (group.from != group.to) {
+    child_table_.replace(hasher_.child_hash(parent, first), group.from, group.to);
+  }
+}
+
+// Takes leaf n out of the tables and from its parent. Gives the children that are left there.
+inline std::uint32_t radix_tree::unregister_leaf(node_id n, node_id parent) noexcept {
+  if (coming_ > 0) settle_jumps();
+  const tree_node& x = nodes_[n];
+  if (x.tokens >> block_shift_ != 0) {
+    const std::uint32_t known = known_hashes(x).jump;
+    jump_table_.erase(known != 0 ? known : hasher_.jump_hash(jump_path(n)), n);
+  }
+  tree_node& up = nodes_[parent];
   write_guard writing(up.child_changes);
-  const std::uint32_t before = up.children;
-  if (before >= 2) remove_sibling(x.parent, n);
-  up.child = up.child ^ n;
-  up.children = before - 1;
-  if (before == 2) remove_sibling(x.parent, up.child);
-  if (before == 1) know_hashes(up, {});
+  const std::uint32_t left = up.children - 1;
+  if (left > 0) remove_sibling(parent, n);
+  const node_id others = up.child ^ n;
+  up.child = others;
+  up.children = left;
+  if (left == 1) remove_sibling(parent, others);
+  if (left == 0) know_hashes(up, {});
+  return left;
+}
+
+void radix_tree::give_node(node_id n) noexcept {
+  tree_node& x = nodes_[n];
+  write_guard writing(x.changes);
+  x.parent = no_node;
+  x.first_block = free_mark;
+  x.tokens = 0;
+  x.next = free_node_;
+  free_node_ = n;
+  --node_count_;
+}
+
+node_id radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
+  const tree_node& x = nodes_[n];
+  const std::uint32_t tokens = x.tokens;
+  const std::uint32_t total = blocks_of(tokens);
+  assert(!is_root(n) && x.children == 0 && count >= 1 && count <= total - pinned_blocks(n));
+  evictable_in_leaves_ -= count;
+  if (count < total) {
+    shorten_run(n, count);
+    token_count_ -= tokens - x.tokens;
+    if (policy_) policy_->on_trim(n, count);
+    return no_node;
+  }
+  assert(x.pins.empty());
+  if (policy_) policy_->on_remove(n, evicted);
+  const node_id up = x.parent;
+  const bool chunked = total > tree_node::inline_blocks;
+  const block_lists::chunk c = chunked ? x.list[1].load() : block_lists::chunk{0};
+  const std::uint32_t siblings = unregister_leaf(n, up);
+  token_count_ -= tokens;
+  if (chunked) drop_run(n);
+  give_node(n);
+  const bool below_root = is_root(up);
+  if (siblings > 0 || below_root) --leaf_count_;
+  if (siblings == 0) evictable_in_leaves_ += evictable_blocks(up);
+  if (chunked) compact(up, c);
+  return siblings == 0 && below_root ? up : no_node;
 }
 
 }  // namespace radixkv::detail

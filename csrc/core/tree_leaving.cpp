@@ -22,53 +22,59 @@ constexpr std::uint32_t links_apart = radix_tree::leaving_distance / 3;
 
 }  // namespace
 
+// The last: the slots are at hand.
+inline void radix_tree::fetch_last_link(const leaving_nodes::entry& e) const noexcept {
+  detail::prefetch(&nodes_[e.node]);
+  if (e.known) [[likely]] {
+    if (e.hashes.child != 0) child_table_.prefetch_behind(e.hashes.child);
+    if (e.hashes.jump != 0) jump_table_.prefetch_behind(e.hashes.jump);
+    return;
+  }
+  const tree_node& x = nodes_[e.node];
+  if (!may_leave(x)) return;
+  const table_hashes now = hashes_of(e.node);
+  know_hashes(x, now);
+  if (is_alone(x)) child_table_.prefetch_slot(now.child);
+  jump_table_.prefetch_slot(now.jump);
+}
+
+// The middle one: the node is at hand. Gives its first block.
+inline block_id radix_tree::fetch_middle_link(leaving_nodes::entry& e) const noexcept {
+  const tree_node& x = nodes_[e.node];
+  if (!may_leave(x)) {
+    e.node = no_node;
+    return no_block;
+  }
+  detail::prefetch(&nodes_[x.parent]);
+  e.hashes = known_hashes(x);
+  const bool alone = is_alone(x);
+  e.known = e.hashes.jump != 0 && (e.hashes.child != 0 || !alone);
+  if (!alone) {
+    siblings_.prefetch_erase(e.node, e.hashes.child);
+    e.hashes.child = 0;
+  } else if (e.hashes.child != 0) {
+    child_table_.prefetch_slot(e.hashes.child);
+  }
+  if (e.hashes.jump != 0) jump_table_.prefetch_slot(e.hashes.jump);
+  if (x.tokens > tree_node::inline_blocks << block_shift_) {
+    lists_.prefetch_header(x.list[1]);
+    detail::prefetch(lists_.at(x.list[0] + blocks_of(x.tokens) - 1));
+  }
+  const auto b = static_cast<block_id>(first_id(x));
+  if (!e.known) detail::prefetch(row(b));
+  return b;
+}
+
 block_id radix_tree::look_ahead(node_id leaf) noexcept {
   constexpr std::uint32_t ring = leaving_nodes::ring;
   static_assert(2 * links_apart < ring);
   const std::uint32_t at = ++leaving_.last;
-  leaving_.node[at % ring] = leaf;
-  const node_id last = leaving_.node[(at - 2 * links_apart) % ring];
-  const node_id middle = leaving_.node[(at - links_apart) % ring];
+  leaving_.entries[at % ring].node = leaf;
   if (leaf != no_node) detail::prefetch(&nodes_[leaf]);
-  if (last != no_node) fetch_last_link(last);
-  return middle != no_node ? fetch_middle_link(middle) : no_block;
-}
-
-void radix_tree::fetch_last_link(node_id n) const noexcept {
-  const tree_node& x = nodes_[n];
-  if (!may_leave(x)) return;
-  const bool alone = is_alone(x);
-  const table_hashes h = known_hashes(x);
-  if (h.jump != 0 && (h.child != 0 || !alone)) {
-    if (alone) child_table_.prefetch_behind(h.child);
-    jump_table_.prefetch_behind(h.jump);
-    return;
-  }
-  const table_hashes now = hashes_of(n);
-  know_hashes(x, now);
-  if (alone) child_table_.prefetch_slot(now.child);
-  jump_table_.prefetch_slot(now.jump);
-}
-
-block_id radix_tree::fetch_middle_link(node_id n) const noexcept {
-  const tree_node& x = nodes_[n];
-  if (!may_leave(x)) return no_block;
-  const table_hashes h = known_hashes(x);
-  detail::prefetch(&nodes_[x.parent]);
-  if (!is_alone(x)) {
-    siblings_.prefetch_erase(n, h.child);
-  } else if (h.child != 0) {
-    child_table_.prefetch_slot(h.child);
-  }
-  if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
-  const std::uint32_t count = blocks_of(x.tokens);
-  if (count > tree_node::inline_blocks) {
-    lists_.prefetch_header(x.list[1]);
-    detail::prefetch(lists_.at(x.list[0] + count - 1));
-  }
-  const auto b = static_cast<block_id>(first_id(x));
-  if (h.child == 0 || h.jump == 0) detail::prefetch(row(b));
-  return b;
+  const leaving_nodes::entry& last = leaving_.entries[(at - 2 * links_apart) % ring];
+  if (last.node != no_node) fetch_last_link(last);
+  leaving_nodes::entry& middle = leaving_.entries[(at - links_apart) % ring];
+  return middle.node != no_node ? fetch_middle_link(middle) : no_block;
 }
 
 }  // namespace radixkv::detail

@@ -193,7 +193,7 @@ class recency_queue {
     return none;
   }
 
-  void drop(std::uint32_t c) noexcept {
+  [[gnu::noinline]] void drop(std::uint32_t c) noexcept {
     info& x = info_[c];
     (x.previous == none ? first_ : info_[x.previous].next) = x.next;
     (x.next == none ? last_ : info_[x.next].previous) = x.previous;
@@ -205,7 +205,7 @@ class recency_queue {
 
   // Puts what b holds behind what its predecessor a holds.
   template <typename Moved>
-  void join(std::uint32_t a, std::uint32_t b, Moved&& moved) noexcept {
+  [[gnu::noinline]] void join(std::uint32_t a, std::uint32_t b, Moved&& moved) noexcept {
     info& x = info_[a];
     std::uint32_t to = 0;
     const auto keep = [&](std::uint32_t from, std::uint32_t at) {

@@ -146,15 +146,21 @@ class retention final : public eviction_policy, private tree_view {
   std::uint32_t pinned_blocks(node_id n) const noexcept override;
   bool is_root(node_id n) const noexcept override { return tree_->is_root(n); }
   std::uint32_t evictable_blocks(node_id n) const noexcept override {
-    return holds_ == 0 ? tree_->evictable_blocks(n) : tree_view::evictable_blocks(n);
+    if (holds_ != 0) [[unlikely]]
+      return evictable_beside_holds(n);
+    return tree_->evictable_blocks(n);
   }
 
+  [[gnu::noinline]] std::uint32_t evictable_beside_holds(node_id n) const noexcept {
+    return tree_view::evictable_blocks(n);
+  }
   void expire();
   void put(std::uint32_t i, node_id n, std::uint32_t blocks);
   void end(std::uint32_t i);
   // The policy, the quota and the heaps hear that n may be evictable now, or more of it.
   void let_go(node_id n) noexcept;
   void stir(node_id n);
+  void move_marks_up(node_id n) noexcept;
   std::uint32_t replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks,
                                 std::uint32_t from);
   bool crowded_out(std::uint32_t i, node_id n, std::uint32_t blocks);

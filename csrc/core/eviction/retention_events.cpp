@@ -98,25 +98,31 @@ bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
   return done;
 }
 
+// Before n goes: the policy then finds the parent held as soon as it looks.
+void retention::move_marks_up(node_id n) noexcept {
+  const node_id above = tree_->parent(n);
+  const bool shared = tree_->children(above) > 1;
+  const std::uint32_t blocks = tree_->is_root(above) ? 0 : tree_->blocks(above);
+  marks_.for_each_on(n, [&](std::uint32_t i) {
+    marks_.take_off(i);
+    // What others have gone on from is not discarded; what lies there already stands for more.
+    if ((marks_[i].kind == mark_kind::discarded && shared) || absorbed(i, above, blocks)) {
+      end(i);
+    } else {
+      put(i, above, blocks);
+    }
+  });
+  if (!shared) stir(above);
+}
+
 void retention::on_remove(node_id n, bool evicted) noexcept {
-  // Before its marks move up: the policy then finds the parent held as soon as it looks.
-  if (marks_.live() != 0) {
-    const node_id above = tree_->parent(n);
-    const bool shared = tree_->children(above) > 1;
-    const std::uint32_t blocks = tree_->is_root(above) ? 0 : tree_->blocks(above);
-    marks_.for_each_on(n, [&](std::uint32_t i) {
-      marks_.take_off(i);
-      // What others have gone on from is not discarded; what lies there already stands for more.
-      if ((marks_[i].kind == mark_kind::discarded && shared) || absorbed(i, above, blocks)) {
-        end(i);
-      } else {
-        put(i, above, blocks);
-      }
-    });
-    if (!shared) stir(above);
+  if (marks_.live() != 0) move_marks_up(n);
+  if (!quotas_.empty()) {
+    policy_->on_remove(n, evicted);
+    quotas_.on_remove(n, evicted);
+    return;
   }
   policy_->on_remove(n, evicted);
-  if (!quotas_.empty()) quotas_.on_remove(n, evicted);
 }
 
 void retention::on_pin(node_id n) noexcept {
@@ -167,6 +173,7 @@ void retention::on_request(const request_info& request) noexcept {
 }
 
 victim retention::next_victim() noexcept {
+  if (marks_.live() == 0) return policy_->next_victim();
   if (!expiring_.empty()) expire();
   if (!discarding_.empty()) {
     if (const victim v = discarded(); v.node != no_node) return v;
