@@ -54,6 +54,44 @@ TEST_P(hints_quotas, a_quota_holds_for_what_is_cached_and_outlives_its_namespace
   EXPECT_EQ(cache_->statistics().blocks_cached, 10);
 }
 
+// Eight prefixes, of which the first four are used again before there is a quota.
+TEST_P(hints_quotas, a_later_quota_knows_what_was_used_last) {
+  options_.blocks = 100;
+  make();
+  const auto prefix = [](token_id k) { return counting(100 * k, 16); };
+  for (token_id k = 0; k < 8; ++k) published(prefix(k), "q").release();
+  for (token_id k = 0; k < 4; ++k) published(prefix(k), "q").release();
+  ASSERT_TRUE(cache_->set_quota("q", 16).ok());
+  for (token_id k = 0; k < 8; ++k) EXPECT_EQ(cached(prefix(k), "q"), k < 4 ? 16 : 0) << k;
+  // The order goes on from there.
+  published(prefix(0), "q").release();
+  published(prefix(9), "q").release();
+  EXPECT_EQ(cached(prefix(0), "q"), 16);
+  EXPECT_EQ(cached(prefix(1), "q"), 0);
+  EXPECT_EQ(cached(prefix(2), "q"), 16);
+}
+
+// A parent was used when the children were that have gone since; what parts from it later was not.
+TEST_P(hints_quotas, a_later_quota_counts_uses_of_what_was_evicted_and_of_halves) {
+  options_.blocks = 100;
+  make();
+  const auto stem = counting(0, 32);
+  published(stem, "q").release();
+  published(counting(500, 16), "q").release();
+  published(then(counting(0, 16), 900, 16), "q").release();  // splits the stem
+  ASSERT_TRUE(cache_->set_quota("q", 12).ok());
+  EXPECT_EQ(cached(stem, "q"), 16) << "its end was used before all others";
+  EXPECT_EQ(cached(counting(500, 16), "q"), 16);
+  ASSERT_TRUE(cache_->set_quota("q", 8).ok());
+  EXPECT_EQ(cached(counting(500, 16), "q"), 0);
+  // The last child goes while there is no quota, its parent has its recency then.
+  ASSERT_TRUE(cache_->set_quota("q", 0).ok());
+  published(counting(500, 16), "q").release();
+  published(then(counting(0, 16), 900, 16), "q").release();
+  ASSERT_TRUE(cache_->set_quota("q", 8).ok());
+  EXPECT_EQ(cached(then(counting(0, 16), 900, 16), "q"), 32);
+}
+
 TEST_P(hints_quotas, forks_and_growth_count_for_the_quota) {
   ASSERT_TRUE(cache_->set_quota("q", 10).ok());
   sequence a = open(counting(0, 16), "q");

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <new>
+#include <vector>
 
 namespace radixkv::detail {
 
-void namespace_quotas::attach(const tree_view& view) {
+void namespace_quotas::attach(const tree_view& view, std::int64_t capacity_blocks) {
   view_ = &view;
+  uses_ = last_uses(capacity_blocks);
   limit_ = 0;
   quotas_.clear();
   states_ = {};
@@ -18,6 +20,9 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
     known->second->limit = blocks;
     return;
   }
+  std::vector<node_id> by_use(nodes.begin(), nodes.end());
+  std::stable_sort(by_use.begin(), by_use.end(),
+                   [this](node_id a, node_id b) { return uses_.of(a) < uses_.of(b); });
   auto q = std::make_unique<quota>(lru_policy::shared_states{&states_, &roots_, root});
   q->limit = blocks;
   q->order.attach(*view_, blocks);
@@ -27,13 +32,11 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
   if (!roots_.grow_to(limit, no_node) || !states_.grow_to(limit)) throw std::bad_alloc();
   quota& made = *quotas_.emplace(root, std::move(q)).first->second;
   roots_[root] = root;
-  for (const node_id n : nodes) {
+  for (const node_id n : by_use) {
     roots_[n] = root;
     made.blocks += view_->blocks(n);
     made.order.on_insert(n);
-  }
-  for (const node_id n : nodes) {
-    if (view_->children(n) == 0) made.order.on_unpin(n);
+    made.order.on_request({.node = n});
   }
 }
 
@@ -52,10 +55,13 @@ void namespace_quotas::drop(node_id root) noexcept {
 
 bool namespace_quotas::make_room(node_id limit) noexcept {
   limit_ = std::max(limit_, limit);
+  if (!uses_.make_room(limit_)) return false;
   return quotas_.empty() || (roots_.grow_to(limit_, no_node) && states_.grow_to(limit_));
 }
 
 void namespace_quotas::on_insert(node_id n) {
+  uses_.on_insert(n);
+  if (quotas_.empty()) return;
   roots_[n] = root_of(view_->parent(n));
   if (quota* const q = of(n)) {
     q->blocks += view_->blocks(n);
@@ -71,6 +77,8 @@ void namespace_quotas::on_extend(node_id n, std::uint32_t blocks) {
 }
 
 void namespace_quotas::on_split(node_id upper, node_id lower) {
+  uses_.on_split(upper);
+  if (quotas_.empty()) return;
   roots_[upper] = root_of(lower);
   if (quota* const q = of(lower)) q->order.on_split(upper, lower);
 }
@@ -82,7 +90,7 @@ void namespace_quotas::on_trim(node_id n, std::uint32_t blocks) {
   }
 }
 
-void namespace_quotas::on_remove(node_id n, bool evicted) {
+void namespace_quotas::remove_from_quota(node_id n, bool evicted) {
   if (quota* const q = of(n)) {
     q->blocks -= view_->blocks(n);
     q->order.on_remove(n, evicted);
@@ -99,13 +107,15 @@ void namespace_quotas::on_unpin(node_id n) {
 }
 
 void namespace_quotas::on_request(const request_info& request) {
-  if (request.node == no_node) return;
+  if (request.node == no_node || view_->is_root(request.node)) return;
+  uses_.on_request(request.node);
   if (quota* const q = of(request.node)) q->order.on_request(request);
 }
 
 std::size_t namespace_quotas::bytes() const noexcept {
   // A node of the hash map: contents, links.
-  std::size_t n = roots_.bytes() + states_.bytes() + quotas_.size() * (sizeof(quota) + 48);
+  std::size_t n =
+      uses_.bytes() + roots_.bytes() + states_.bytes() + quotas_.size() * (sizeof(quota) + 48);
   for (const auto& [root, q] : quotas_) n += q->order.bytes();
   return n;
 }

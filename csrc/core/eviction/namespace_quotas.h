@@ -1,7 +1,8 @@
 // How many blocks a namespace may take, and which of its own go when it wants more.
 //
-// A namespace with a quota has a recency order of its own beside the policy's. What it takes is
-// what the index holds below its root, and what its sequences have allocated and not yet published.
+// A namespace with a quota has a recency order of its own beside the policy's, which begins with
+// the order in which what it holds was last used. What it takes is what the index holds below its
+// root, and what its sequences have allocated and not yet published.
 //
 // Thread-safety: as eviction_policy, under the cache's lock. Events as there.
 #pragma once
@@ -12,6 +13,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "csrc/core/eviction/last_uses.h"
 #include "csrc/core/eviction/lru.h"
 #include "csrc/core/eviction/node_array.h"
 #include "csrc/core/room_bounds.h"
@@ -22,7 +24,7 @@ namespace radixkv::detail {
 class namespace_quotas {
  public:
   // `view` says what may be evicted.
-  void attach(const tree_view& view);
+  void attach(const tree_view& view, std::int64_t capacity_blocks);
   [[nodiscard]] bool empty() const noexcept { return quotas_.empty(); }
 
   // At most so many blocks below a root. `nodes`: all that there are below it, parents before their
@@ -60,16 +62,21 @@ class namespace_quotas {
   // The least recently used tail below root that the view lets go. REQUIRES: has(root).
   [[nodiscard]] victim next_victim(node_id root) { return quotas_.at(root)->order.next_victim(); }
 
+  // The events that every node has, with quotas or without: its last use is kept for those to come.
   [[nodiscard]] bool make_room(node_id limit) noexcept;
   void on_insert(node_id n);
   void on_extend(node_id n, std::uint32_t blocks);
   void on_split(node_id upper, node_id lower);
   void on_trim(node_id n, std::uint32_t blocks);
-  void on_remove(node_id n, bool evicted);
+  void on_remove(node_id n, node_id parent, bool evicted) {
+    uses_.on_remove(n, parent);
+    if (!quotas_.empty()) remove_from_quota(n, evicted);
+  }
   void on_pin(node_id n);
   void on_unpin(node_id n);
   void on_request(const request_info& request);
 
+  void prefetch(node_id n) const noexcept { uses_.prefetch(n); }
   [[nodiscard]] std::size_t bytes() const noexcept;
   [[nodiscard]] std::string check() const;
 
@@ -83,12 +90,14 @@ class namespace_quotas {
     lru_policy order;
     explicit quota(lru_policy::shared_states states) : order(states) {}
   };
+  void remove_from_quota(node_id n, bool evicted);
   [[nodiscard]] quota* of(node_id n) {
     const node_id root = root_of(n);
     return root == no_node ? nullptr : quotas_.find(root)->second.get();
   }
 
   const tree_view* view_ = nullptr;
+  last_uses uses_;                                              // of all nodes
   node_id limit_ = 0;                                           // ids below it may come
   std::unordered_map<node_id, std::unique_ptr<quota>> quotas_;  // by root
   node_array<lru_state> states_;  // of all orders: those of a node are its quota's

@@ -14,7 +14,7 @@ void retention::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   holds_ = 0;
   hash_bytes_ = 0;
   announced_ = {};
-  quotas_.attach(*this);
+  quotas_.attach(*this, capacity_blocks);
   policy_->attach(*this, capacity_blocks);
 }
 

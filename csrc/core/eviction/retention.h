@@ -127,7 +127,10 @@ class retention final : public eviction_policy, private tree_view {
                                      std::span<node_id> out) const noexcept override {
     return policy_->upcoming(skip, out);
   }
-  void prefetch(node_id n) const noexcept override { policy_->prefetch(n); }
+  void prefetch(node_id n) const noexcept override {
+    policy_->prefetch(n);
+    quotas_.prefetch(n);
+  }
   [[nodiscard]] std::size_t bytes() const noexcept override;
   [[nodiscard]] std::string check() const override;
   [[nodiscard]] policy_statistics statistics() const noexcept override {

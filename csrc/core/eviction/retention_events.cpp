@@ -32,7 +32,7 @@ void retention::stir(node_id n) {
 
 void retention::on_insert(node_id n) noexcept {
   policy_->on_insert(n);
-  if (!quotas_.empty()) quotas_.on_insert(n);
+  quotas_.on_insert(n);
 }
 
 void retention::on_extend(node_id n, std::uint32_t blocks) noexcept {
@@ -56,7 +56,7 @@ void retention::on_split(node_id upper, node_id lower) noexcept {
     });
   }
   policy_->on_split(upper, lower);
-  if (!quotas_.empty()) quotas_.on_split(upper, lower);
+  quotas_.on_split(upper, lower);
   if (freed) let_go(lower);
 }
 
@@ -117,11 +117,7 @@ void retention::move_marks_up(node_id n) noexcept {
 
 void retention::on_remove(node_id n, bool evicted) noexcept {
   if (marks_.live() != 0) move_marks_up(n);
-  if (!quotas_.empty()) {
-    policy_->on_remove(n, evicted);
-    quotas_.on_remove(n, evicted);
-    return;
-  }
+  quotas_.on_remove(n, tree_->parent(n), evicted);
   policy_->on_remove(n, evicted);
 }
 
@@ -161,7 +157,7 @@ void retention::on_unpin(node_id n) noexcept {
 
 void retention::on_request(const request_info& request) noexcept {
   policy_->on_request(request);
-  if (!quotas_.empty()) quotas_.on_request(request);
+  quotas_.on_request(request);
   if (marks_.live() == 0 || request.node == no_node) return;
   // Used again: the last of its rank to give way.
   marks_.for_each_of_few_on(request.node, [this](std::uint32_t i) {
