@@ -30,8 +30,16 @@ replay_result run(const std::string& policy, const std::string& capacity, std::u
 }
 
 TEST(report, json_has_the_members_that_others_read) {
-  replay_result r = run("lru", "3M", 3000000, 25);
-  r.verify = verify_counts{77, 0};
+  replay_result r = run("lru", "3M", 3000000, 30);
+  r.verify = verify_counts{77, 8};
+  r.evicted_blocks = 11;
+  r.copied_blocks = 12;
+  r.refused_requests = 13;
+  r.threads = 14;
+  r.lookahead = 15;
+  r.policy_statistics.blocks = 99;
+  r.policy_statistics.lru_hit_blocks = 20;
+  r.executor = "host";
   const auto o = nlohmann::json::parse(to_json({&r, 1}, false));
   ASSERT_TRUE(o.is_object());
   for (const char* member : {"requests", "prompt_tokens", "hit_tokens", "token_hit_rate", "blocks",
@@ -40,10 +48,15 @@ TEST(report, json_has_the_members_that_others_read) {
                              "checked_bytes", "block_tokens", "capacity_tokens"}) {
     EXPECT_TRUE(o.at(member).is_number()) << member;
   }
-  EXPECT_EQ(o["policy"], "lru");
-  EXPECT_EQ(o["token_hit_rate"], 0.25);
-  EXPECT_EQ(o["block_hit_rate"], 0.25);
-  EXPECT_EQ(o["checked_bytes"], 77);
+  const auto values = nlohmann::json::parse(R"({"requests": 10, "prompt_tokens": 1600,
+    "hit_tokens": 400, "token_hit_rate": 0.25, "blocks": 100, "hit_blocks": 30,
+    "block_hit_rate": 0.3, "evicted_blocks": 11, "copied_blocks": 12, "requests_per_second": 1000.0,
+    "index_bytes_per_token": 4.5, "wrong_bytes": 8, "checked_bytes": 77, "policy": "lru",
+    "lookahead": 15, "lru_block_hit_rate": 0.2, "block_tokens": 16, "capacity_tokens": 3000000,
+    "capacity": "3M", "refused_requests": 13, "threads": 14, "executor": "host",
+    "source": "a <trace> & more"})");
+  for (const auto& [member, value] : values.items()) EXPECT_EQ(o.at(member), value) << member;
+  EXPECT_EQ(o.size(), values.size() + 1) << "and \"us\"";
   for (const char* stage : {"match", "allocate", "commit", "evict", "total"}) {
     for (const char* value : {"mean", "p50", "p90", "p99", "p999", "max"}) {
       EXPECT_TRUE(o.at("us").at(stage).at(value).is_number()) << stage << value;

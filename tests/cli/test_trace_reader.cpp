@@ -23,10 +23,10 @@ TEST(trace_reader, reads_what_a_line_says) {
   const std::string text = good_line + "\n\n" +
                            R"({"hash_ids":[3],"output_length":0,"input_length":512,)"
                            R"("timestamp":2500.5,"namespace":"a","type":{"x":[1,[2]]}})" +
-                           "\n";
+                           "\n" + good_line + "\r\n\r\n";
   result<trace> r = parse_trace(text, "t.jsonl");
   ASSERT_TRUE(r.ok()) << r.error().message;
-  ASSERT_EQ(r->requests.size(), 2u);
+  ASSERT_EQ(r->requests.size(), 3u);
   EXPECT_EQ(r->requests[0].seconds, 1.5);
   EXPECT_EQ(r->requests[0].prompt_tokens, 1030u);
   EXPECT_EQ(r->requests[0].output_tokens, 7u);
@@ -38,7 +38,8 @@ TEST(trace_reader, reads_what_a_line_says) {
   EXPECT_EQ(r->requests[1].seconds, 2.5005);
   EXPECT_EQ(r->name_spaces[r->requests[1].name_space], "a");
   EXPECT_EQ(r->name_spaces[r->requests[0].name_space], "");
-  EXPECT_EQ(r->prompt_tokens(), 1542u);
+  EXPECT_EQ(r->name_spaces[r->requests[2].name_space], "") << "not that of the line before";
+  EXPECT_EQ(r->prompt_tokens(), 2572u);
 }
 
 TEST(trace_reader, takes_another_block_size) {

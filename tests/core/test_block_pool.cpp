@@ -205,6 +205,23 @@ TEST(block_pool, marks_go_with_the_block) {
   EXPECT_FALSE(pool.marked(one[0]));
 }
 
+// What is noted of a block is found wherever it lies in a long run of others.
+TEST(block_pool, marks_go_with_a_block_in_the_middle_of_a_long_run) {
+  constexpr block_id step = 16 * 64;  // blocks noted in a word
+  std::vector<block_id> all(5 * step);
+  for (block_id marked = 0; marked < static_cast<block_id>(all.size()); marked += step / 2 - 1) {
+    block_pool pool;
+    ASSERT_TRUE(pool.create(static_cast<std::int64_t>(all.size())));
+    ASSERT_TRUE(pool.allocate(all));
+    pool.move_to_tree(all);
+    pool.set_mark(marked);
+    pool.release_tree(all);
+    EXPECT_EQ(pool.check(), "") << marked;
+    ASSERT_TRUE(pool.allocate(all));
+    EXPECT_FALSE(pool.marked(marked)) << marked;
+  }
+}
+
 TEST(block_runs, are_found_in_any_list) {
   std::mt19937 random(3);
   const auto plain = [](const std::vector<block_id>& ids) {

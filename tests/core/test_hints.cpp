@@ -156,6 +156,15 @@ TEST_P(hints, a_return_that_promises_less_than_the_cache_earns_is_left_to_the_po
   const auto slow = counting(100, 16), soon = counting(200, 16);
   sequence a = published(slow), b = published(soon);
   ASSERT_TRUE(a.expect_return(1, 1000).ok());
+  EXPECT_EQ(cache_->statistics().sequence_hints, 0);
+  // An even chance takes its block for three quarters of the time, 0.5 / 12 hits a second; a
+  // certain return for half of it, 1 / 8, or of a longer time 1 / 12.5.
+  ASSERT_TRUE(b.expect_return(0.5, 16).ok());
+  EXPECT_EQ(cache_->statistics().sequence_hints, 0);
+  ASSERT_TRUE(b.expect_return(1, 16).ok());
+  EXPECT_EQ(cache_->statistics().sequence_hints, 1);
+  ASSERT_TRUE(b.expect_return(1, 25).ok());
+  EXPECT_EQ(cache_->statistics().sequence_hints, 0);
   ASSERT_TRUE(b.expect_return(1, 2).ok());
   a.release();
   b.release();

@@ -38,8 +38,10 @@ TEST_P(hints_retention, what_is_published_later_of_a_pinned_prefix_stays_too) {
   EXPECT_EQ(pin.held_tokens(), 0);
   published(counting(0, 12), "tenant").release();
   EXPECT_EQ(pin.held_tokens(), 12);
+  published(counting(0, 16), "tenant").release();  // one block more
+  EXPECT_EQ(pin.held_tokens(), 16);
   published(then(system, 700, 9)).release();  // another namespace's
-  EXPECT_EQ(pin.held_tokens(), 12);
+  EXPECT_EQ(pin.held_tokens(), 16);
   published(then(system, 700, 9), "tenant").release();
   EXPECT_EQ(pin.held_tokens(), 22);
   flood("tenant");
@@ -181,6 +183,18 @@ TEST_P(hints_retention, a_priority_is_of_a_range_of_tokens) {
   again.release();
   flood();
   EXPECT_EQ(cached(t), 32) << "the latest counts for what it covers";
+}
+
+TEST_P(hints_retention, a_priority_is_of_all_of_the_block_where_its_range_ends) {
+  const auto t = counting(0, 32);
+  for (const std::int64_t n : {5, 8, 9}) {
+    sequence s = published(t);
+    ASSERT_TRUE(s.set_priority(0, n, 5).ok());
+    s.release();
+    flood();
+    EXPECT_EQ(cached(t), n == 9 ? 12 : 8) << n;
+    cache_->clear();
+  }
 }
 
 TEST_P(hints_retention, a_time_to_live_ends_what_nobody_shares) {

@@ -61,14 +61,17 @@ double cost_beside(std::size_t open, std::string_view whose, const char* policy)
 class hostile_cost_quotas : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(hostile_cost_quotas, open_sequences) {
-  const double normal = cost_beside(1, "theirs", GetParam());
+  const auto mean = [](std::size_t open, const char* whose) {
+    return mean_over_secrets([=] { return cost_beside(open, whose, GetParam()); });
+  };
+  const double normal = mean(1, "theirs");
   const struct {
     std::size_t open;
     const char* whose;
     double times;
   } cases[] = {{500, "theirs", 1.05}, {2000, "theirs", 1.05}, {300, "mine", 1.5}, {800, "mine", 3}};
   for (const auto& c : cases) {
-    const double many = cost_beside(c.open, c.whose, GetParam());
+    const double many = mean(c.open, c.whose);
     std::printf("%zu open of %s, %s: %.3f/%.3f lines per token\n", c.open, c.whose, GetParam(),
                 many, normal);
     EXPECT_LE(many, c.times * normal) << c.open << " of " << c.whose;

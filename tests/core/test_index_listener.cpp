@@ -270,5 +270,20 @@ TEST(index_listener, what_was_given_up_is_free_when_it_has_retired) {
   EXPECT_EQ(cache->statistics().blocks_retiring, 0);
 }
 
+// Whoever has no readers any more when blocks are dropped keeps nobody waiting.
+TEST(index_listener, what_retires_at_once_serves_the_prompt_that_it_was_given_up_for) {
+  auto m = std::make_shared<mirror>();
+  m->reached = 1000;  // beyond all tickets to come
+  auto cache = kv_cache::create(options_with(m));
+  for (token_id k = 0; k < 50; ++k) {
+    step_plan plan;
+    result<sequence> s = cache->open(std::vector<token_id>(40, k), "", plan);
+    ASSERT_TRUE(s.ok()) << k << ": " << s.error().message;
+    ASSERT_TRUE(s->mark_filled(s->tokens()).ok());
+    ASSERT_TRUE(s->commit().ok());
+  }
+  EXPECT_GT(cache->statistics().evicted_blocks, 400);
+}
+
 }  // namespace
 }  // namespace radixkv
