@@ -71,25 +71,22 @@ TEST_P(hints_quotas, a_later_quota_knows_what_was_used_last) {
   EXPECT_EQ(cached(prefix(2), "q"), 16);
 }
 
-// A parent was used when the children were that have gone since; what parts from it later was not.
-TEST_P(hints_quotas, a_later_quota_counts_uses_of_what_was_evicted_and_of_halves) {
+// A prefix was used when what followed it was, which has gone since.
+TEST_P(hints_quotas, a_later_quota_counts_uses_of_what_was_evicted) {
   options_.blocks = 100;
   make();
-  const auto stem = counting(0, 32);
-  published(stem, "q").release();
-  published(counting(500, 16), "q").release();
-  published(then(counting(0, 16), 900, 16), "q").release();  // splits the stem
-  ASSERT_TRUE(cache_->set_quota("q", 12).ok());
-  EXPECT_EQ(cached(stem, "q"), 16) << "its end was used before all others";
-  EXPECT_EQ(cached(counting(500, 16), "q"), 16);
-  ASSERT_TRUE(cache_->set_quota("q", 8).ok());
-  EXPECT_EQ(cached(counting(500, 16), "q"), 0);
-  // The last child goes while there is no quota, its parent has its recency then.
-  ASSERT_TRUE(cache_->set_quota("q", 0).ok());
-  published(counting(500, 16), "q").release();
-  published(then(counting(0, 16), 900, 16), "q").release();
-  ASSERT_TRUE(cache_->set_quota("q", 8).ok());
-  EXPECT_EQ(cached(then(counting(0, 16), 900, 16), "q"), 32);
+  const auto prefix = counting(0, 16), whole = counting(0, 32), other = counting(500, 16);
+  published(whole, "q").release();
+  published(prefix, "q").release();  // a node of its own from now on
+  published(other, "q").release();
+  published(whole, "q").release();
+  pinned_prefix pin = cache_->pin_prefix(other, "q").value();
+  EXPECT_EQ(cache_->evict(4), 4);
+  EXPECT_EQ(cached(whole, "q"), 16);
+  pin.unpin();
+  ASSERT_TRUE(cache_->set_quota("q", 4).ok());
+  EXPECT_EQ(cached(other, "q"), 0);
+  EXPECT_EQ(cached(prefix, "q"), 16);
 }
 
 TEST_P(hints_quotas, forks_and_growth_count_for_the_quota) {

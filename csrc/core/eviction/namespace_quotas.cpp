@@ -32,11 +32,13 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
   if (!roots_.grow_to(limit, no_node) || !states_.grow_to(limit)) throw std::bad_alloc();
   quota& made = *quotas_.emplace(root, std::move(q)).first->second;
   roots_[root] = root;
+  request_info use;
   for (const node_id n : by_use) {
     roots_[n] = root;
     made.blocks += view_->blocks(n);
     made.order.on_insert(n);
-    made.order.on_request({.node = n});
+    use.node = n;
+    made.order.on_request(use);
   }
 }
 
