@@ -25,8 +25,13 @@ std::string text(const char* format, Values... values) {
 }
 
 std::string escaped(const std::string& s) {
+  std::string legal = utf8(s);
+  // U+FFFE and U+FFFF are UTF-8, but no characters of XML (1.0, production 2).
+  for (const char* none : {"\xef\xbf\xbe", "\xef\xbf\xbf"}) {
+    for (std::size_t at; (at = legal.find(none)) != std::string::npos;) legal.replace(at, 3, "?");
+  }
   std::string out;
-  for (const char c : utf8(s)) {
+  for (const char c : legal) {
     switch (c) {
       case '&':
         out += "&amp;";

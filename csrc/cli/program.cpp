@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <new>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -15,16 +17,22 @@
 namespace radixkv::cli {
 namespace {
 
+// An option that may be left out, but not empty: CLI11's own std::optional takes "" for that.
+void add_optional(CLI::App& c, const char* name, std::optional<std::string>& value,
+                  const char* help) {
+  c.add_option_function<std::string>(
+      name, [&value](const std::string& typed) { value = typed; }, help);
+}
+
 void add_replay(CLI::App& app, replay_arguments& a) {
   CLI::App* const c = app.add_subcommand(
       "replay", "Drive the whole manager with a recorded trace, or a generated workload");
   std::string policies = "all";
   for (const std::string& name : policy_names()) policies += ", " + name;
 
-  c->add_option_function<std::string>(
-      "TRACE", [&a](const std::string& path) { a.trace = path; },
-      "JSON lines with timestamp, input_length, output_length and hash_ids; without it, "
-      "conversations are generated");
+  add_optional(*c, "TRACE", a.trace,
+               "JSON lines with timestamp, input_length, output_length and hash_ids; without it, "
+               "conversations are generated");
   c->add_option("--capacity-tokens", a.capacity_tokens,
                 "tokens in the pool: a number, 300K, 3M, unlimited, or a list")
       ->capture_default_str();
@@ -36,13 +44,13 @@ void add_replay(CLI::App& app, replay_arguments& a) {
                 "announce so many of the next requests to the cache, as a waiting queue would")
       ->capture_default_str();
   c->add_option("--threads", a.threads, "threads that serve requests")->capture_default_str();
-  c->add_option("--limit", a.limit, "stop after so many requests");
+  add_optional(*c, "--limit", a.limit, "stop after so many requests");
   c->add_flag("--verify", a.verify,
               "compute bytes for every token and check those that are served");
   c->add_option("--executor", a.executor, "where plans run: host or cuda")->capture_default_str();
-  c->add_option("--json", a.json, "write what was measured to a file; an array for lists");
-  c->add_option("--csv", a.csv, "write hit rates to a file");
-  c->add_option("--plot", a.plot, "draw hit rates against capacity, as SVG");
+  add_optional(*c, "--json", a.json, "write what was measured to a file; an array for lists");
+  add_optional(*c, "--csv", a.csv, "write hit rates to a file");
+  add_optional(*c, "--plot", a.plot, "draw hit rates against capacity, as SVG");
   c->add_option("--seed", a.seed, "of the generated conversations")->capture_default_str();
   c->add_option("--requests", a.requests, "how many to generate")->capture_default_str();
   c->add_option("--trace-block-tokens", a.trace_block_tokens, "tokens per hash id of the trace")
@@ -58,11 +66,11 @@ void add_soak(CLI::App& app, soak_arguments& a) {
   c->add_option("--policy", a.policy, "what to evict")->capture_default_str();
   c->add_option("--threads", a.threads, "threads that serve requests")->capture_default_str();
   c->add_option("--seed", a.seed, "of the load")->capture_default_str();
-  c->add_option("--json", a.json, "write what was counted to a file");
+  add_optional(*c, "--json", a.json, "write what was counted to a file");
 }
 
-int no_command(const std::string& name) {
-  std::fprintf(stderr, "radixkv: %s is not a command (radixkv help)\n", printable(name).c_str());
+int no_command(const std::string& name, const char* wanted = "a command") {
+  std::fprintf(stderr, "radixkv: %s is not %s (radixkv help)\n", printable(name).c_str(), wanted);
   return 2;
 }
 
@@ -95,6 +103,10 @@ int run_program(int argc, const char* const* argv) {
     return at == commands.end() ? nullptr : *at;
   };
   if (!command.empty() && command[0] != '-' && !find(command)) return no_command(command);
+  // Else the parser would say that a command lacks.
+  if (!command.empty() && command[0] == '-' && app.get_option_no_throw(command) == nullptr) {
+    return no_command(command, "an option of the program itself");
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -113,7 +125,12 @@ int run_program(int argc, const char* const* argv) {
     }
     return finished(0);
   }
-  return finished(app.got_subcommand("soak") ? run_soak(soaking) : run_replay(replay));
+  try {
+    return finished(app.got_subcommand("soak") ? run_soak(soaking) : run_replay(replay));
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "radixkv %s: no memory\n", command.c_str());
+    return 1;
+  }
 }
 
 }  // namespace radixkv::cli

@@ -30,17 +30,17 @@ result<trace> workload(const replay_arguments& arguments, const replay_plan& pla
 }
 
 status write_files(const replay_arguments& arguments, std::span<const replay_result> results) {
-  if (!arguments.json.empty()) {
+  if (arguments.json) {
     // Lists were asked for, or --policy all: an array, even of one.
     const bool list = results.size() > 1 || arguments.policy == "all" ||
                       arguments.policy.find(',') != std::string::npos ||
                       arguments.capacity_tokens.find(',') != std::string::npos;
-    if (status s = write_file(arguments.json, to_json(results, list)); !s) return s;
+    if (status s = write_file(*arguments.json, to_json(results, list)); !s) return s;
   }
-  if (!arguments.csv.empty()) {
-    if (status s = write_file(arguments.csv, to_csv(results)); !s) return s;
+  if (arguments.csv) {
+    if (status s = write_file(*arguments.csv, to_csv(results)); !s) return s;
   }
-  if (!arguments.plot.empty()) return write_file(arguments.plot, to_svg(results));
+  if (arguments.plot) return write_file(*arguments.plot, to_svg(results));
   return {};
 }
 

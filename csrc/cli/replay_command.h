@@ -20,15 +20,15 @@ struct replay_arguments {
   std::string block_tokens = "16";
   std::string policy = cache_options{}.policy;
   std::string threads = "1";
-  std::string limit;
+  std::optional<std::string> limit;
   std::string lookahead = "0";
   std::string executor = "host";
   std::string seed = "1";
   std::string requests = "4000";
   std::string trace_block_tokens = "512";
-  std::string json;
-  std::string csv;
-  std::string plot;
+  std::optional<std::string> json;
+  std::optional<std::string> csv;
+  std::optional<std::string> plot;
   bool verify = false;
 };
 

@@ -5,13 +5,13 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "csrc/cli/belady.h"
 #include "csrc/cli/floor_meter.h"
 #include "csrc/cli/progress_bar.h"
 #include "csrc/cli/replay_worker.h"
+#include "csrc/cli/thread_team.h"
 #include "csrc/core/stage_timer.h"
 
 namespace radixkv::cli {
@@ -19,20 +19,39 @@ namespace {
 
 constexpr std::uint64_t tokens_at_a_time = std::uint64_t{1} << 28;  // 1 GiB
 
+// No prompt is expanded that is longer than all of them together may be.
+status check_prompts(const trace& source) {
+  for (const trace_request& r : source.requests) {
+    if (r.prompt_tokens <= tokens_at_a_time) continue;
+    return {errc::invalid_argument,
+            "request " + std::to_string(&r - source.requests.data()) + " has a prompt of " +
+                std::to_string(r.prompt_tokens) + " tokens, more than the limit of " +
+                std::to_string(tokens_at_a_time) + " that are expanded at a time"};
+  }
+  return {};
+}
+
 using wall_clock = std::chrono::steady_clock;
 
 double seconds_since(wall_clock::time_point start) {
   return std::chrono::duration<double>(wall_clock::now() - start).count();
 }
 
-// Serves one expanded range with all workers.
-void serve_range(replay_shared& shared, std::vector<replay_worker>& workers, progress_bar& bar) {
-  std::vector<std::thread> threads;
+// Serves one expanded range with all workers. Errors: the first one's, and where there can be no
+// more threads.
+status serve_range(replay_shared& shared, std::vector<replay_worker>& workers, progress_bar& bar) {
+  thread_team team(shared.stop);
   for (std::size_t w = 1; w < workers.size(); ++w) {
-    threads.emplace_back([&shared, &worker = workers[w]] { worker.run(shared, nullptr); });
+    const auto others = static_cast<unsigned>(workers.size() - 1);
+    if (status s =
+            team.start([&shared, &worker = workers[w]] { worker.run(shared, nullptr); }, others);
+        !s) {
+      return s;
+    }
   }
   workers[0].run(shared, &bar);
-  for (std::thread& t : threads) t.join();
+  team.join();
+  return shared.failure;
 }
 
 result<std::unique_ptr<verify_engine>> make_engine(const replay_config& config,
@@ -102,6 +121,7 @@ result<replay_result> replay(const trace& source, const replay_config& config,
   result<std::int64_t> blocks = pool_blocks(source, config);
   if (!blocks) return blocks.error();
   if (config.policy == "belady") return replay_offline(source, config, *blocks);
+  if (status s = check_prompts(source); !s) return s.error();
   trace_clock clock;
   cache_options options;
   options.blocks = *blocks;
@@ -139,9 +159,8 @@ result<replay_result> replay(const trace& source, const replay_config& config,
       shared.matched = matched;
       shared.lookahead = lookahead ? &*lookahead : nullptr;
       const auto start = wall_clock::now();
-      serve_range(shared, workers, bar);
+      if (status s = serve_range(shared, workers, bar); !s) return s.error();
       serving_seconds += seconds_since(start);
-      if (!shared.failure.ok()) return shared.failure.error();
       if (status s = floor.measure(prompts, first, matched); !s) return s.error();
       first = *end;
     }

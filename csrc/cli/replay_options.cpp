@@ -1,5 +1,7 @@
 // Checks what was typed after `radixkv replay`.
 #include <iterator>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "csrc/cli/quantity.h"
@@ -48,20 +50,19 @@ result<std::vector<capacity>> capacities(const std::string& text) {
 
 // Files are written last, after what may have taken hours.
 status check_files(const replay_arguments& a) {
-  const std::pair<const char*, const std::string*> files[] = {
-      {"TRACE", a.trace ? &*a.trace : nullptr},
-      {"--json", &a.json},
-      {"--csv", &a.csv},
-      {"--plot", &a.plot}};
+  const std::pair<const char*, const std::optional<std::string>&> files[] = {
+      {"TRACE", a.trace}, {"--json", a.json}, {"--csv", a.csv}, {"--plot", a.plot}};
   for (std::size_t i = 0; i < std::size(files); ++i) {
     const auto& [option, path] = files[i];
-    if (path == nullptr || (i > 0 && path->empty())) continue;
-    if (path->empty()) return {errc::invalid_argument, "TRACE is an empty name of a file"};
+    if (!path) continue;
+    if (path->empty()) {
+      return {errc::invalid_argument, std::string(option) + " is an empty name of a file"};
+    }
     if (i == 0) continue;
     if (status s = check_writable(*path); !s) return named(option, s.error());
     for (std::size_t k = 0; k < i; ++k) {
       const auto& [other, other_path] = files[k];
-      if (other_path == nullptr || !same_file(*path, *other_path)) continue;
+      if (!other_path || !same_file(*path, *other_path)) continue;
       return {errc::invalid_argument,
               std::string(option) + ": " + printable(*path) + " is the file of " + other};
     }
@@ -107,8 +108,8 @@ result<replay_plan> check(const replay_arguments& arguments) {
       !s) {
     return s.error();
   }
-  if (!arguments.limit.empty()) {
-    if (status s = set(plan.limit, whole_number("--limit", arguments.limit, 1, 1'000'000'000));
+  if (arguments.limit) {
+    if (status s = set(plan.limit, whole_number("--limit", *arguments.limit, 1, 1'000'000'000));
         !s) {
       return s.error();
     }

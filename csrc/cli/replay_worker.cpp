@@ -1,6 +1,8 @@
 #include "csrc/cli/replay_worker.h"
 
+#include <new>
 #include <thread>
+#include <utility>
 
 #include "csrc/core/stage_timer.h"
 
@@ -24,17 +26,19 @@ class open_mark {
 
 }  // namespace
 
-void replay_worker::run(replay_shared& shared, progress_bar* bar) {
+void replay_shared::fail(status s) noexcept {
+  const std::lock_guard lock(failure_lock);
+  if (failure.ok()) failure = std::move(s);
+  stop = true;
+}
+
+void replay_worker::run(replay_shared& shared, progress_bar* bar) noexcept try {
   while (!shared.stop.load(std::memory_order_relaxed)) {
     const std::size_t index = shared.next.fetch_add(1, std::memory_order_relaxed);
     if (index >= shared.matched.size()) return;
     if (status s = serve(shared, index); !s) {
-      const std::lock_guard lock(shared.failure_lock);
-      if (shared.failure.ok()) {
-        shared.failure = error{s.error().code, "request " + std::to_string(shared.first + index) +
-                                                   ": " + s.error().message};
-      }
-      shared.stop = true;
+      shared.fail({s.error().code,
+                   "request " + std::to_string(shared.first + index) + ": " + s.error().message});
     }
     if (bar != nullptr) {
       bar->update(shared.first + index + 1, [&] {
@@ -45,6 +49,8 @@ void replay_worker::run(replay_shared& shared, progress_bar* bar) {
       });
     }
   }
+} catch (const std::bad_alloc&) {
+  shared.fail({errc::out_of_memory, "no memory"});  // fits into a string as it is
 }
 
 status replay_worker::serve(replay_shared& shared, std::size_t index) {

@@ -51,6 +51,9 @@ struct replay_shared {
   std::mutex engine_order{};  // held from open to the end of the plan: see verify_engine
   std::mutex failure_lock{};
   status failure{};  // the first one
+
+  // Every worker ends; `s` is why, unless another was first.
+  void fail(status s) noexcept;
 };
 
 // Recorders hold ticks (stage_timer.h).
@@ -63,8 +66,8 @@ struct replay_worker {
   std::uint64_t hit_blocks = 0;
   latency_recorder match, allocate, commit, evict, total, announce;
 
-  // Serves requests of the range until none is left. `bar` may be null.
-  void run(replay_shared& shared, progress_bar* bar);
+  // Serves requests of the range until none is left or one has failed. `bar` may be null.
+  void run(replay_shared& shared, progress_bar* bar) noexcept;
   void merge(const replay_worker& other);
 
  private:

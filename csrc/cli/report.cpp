@@ -144,6 +144,18 @@ std::string to_json(std::span<const replay_result> results, bool as_array) {
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
+// Where a file would be made that is opened by this name: at the end of links, which may dangle.
+static std::filesystem::path behind_links(std::filesystem::path path) {
+  constexpr int most_links = 40;  // as the system follows
+  std::error_code problem;
+  for (int i = 0; i < most_links && std::filesystem::is_symlink(path, problem); ++i) {
+    const std::filesystem::path to = std::filesystem::read_symlink(path, problem);
+    if (problem) break;
+    path = path.parent_path() / to;  // or `to` alone, if that is absolute
+  }
+  return path;
+}
+
 status check_writable(const std::string& path) {
   const auto refused = [&](int why) {
     return status(errc::io, "cannot write " + path + ": " + std::strerror(why));
@@ -153,7 +165,7 @@ status check_writable(const std::string& path) {
   if (std::filesystem::exists(path, problem)) {
     return ::access(path.c_str(), W_OK) == 0 ? status() : refused(errno);
   }
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  const std::filesystem::path folder = behind_links(path).parent_path();
   const std::string in = folder.empty() ? "." : folder.string();
   return ::access(in.c_str(), W_OK | X_OK) == 0 ? status() : refused(errno);
 }
@@ -165,7 +177,8 @@ bool same_file(const std::string& a, const std::string& b) {
            std::filesystem::equivalent(a, b, problem);
   }
   const auto full = [&](const std::string& path) {
-    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, problem), problem);
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(behind_links(path), problem),
+                                             problem);
   };
   return full(a) == full(b);
 }

@@ -57,8 +57,11 @@ result<soak_config> check(const soak_arguments& a) {
   const result<std::uint64_t> seed = whole_number("--seed", a.seed, 0, UINT64_MAX);
   if (!seed) return seed.error();
   c.seed = *seed;
-  if (!a.json.empty()) {
-    if (status s = check_writable(a.json); !s) {
+  if (a.json) {
+    if (a.json->empty()) {
+      return error{errc::invalid_argument, "--json is an empty name of a file"};
+    }
+    if (status s = check_writable(*a.json); !s) {
       return error{s.error().code, "--json: " + s.error().message};
     }
   }
@@ -82,8 +85,8 @@ int run_soak(const soak_arguments& arguments) {
       verified.c_str(), static_cast<long long>(r->leaked_blocks),
       static_cast<double>(r->rss_start_bytes) / 1e6, static_cast<double>(r->rss_end_bytes) / 1e6);
   std::fflush(stdout);
-  if (!arguments.json.empty()) {
-    if (status s = write_file(arguments.json, to_json(*r)); !s) return fail(1, s.error());
+  if (arguments.json) {
+    if (status s = write_file(*arguments.json, to_json(*r)); !s) return fail(1, s.error());
   }
   if (!r->violation.empty()) return fail(1, {errc::corrupt, r->violation});
   if (r->wrong_bytes != 0 || r->leaked_blocks != 0) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "csrc/cli/soak_load.h"
@@ -16,7 +17,7 @@ struct soak_arguments {
   std::string policy = cache_options().policy;
   std::string threads = "2";
   std::string seed = "1";
-  std::string json;
+  std::optional<std::string> json;
   bool verify = false;
 };
 

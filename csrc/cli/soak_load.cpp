@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "csrc/cli/soak_worker.h"
+#include "csrc/cli/thread_team.h"
 
 namespace radixkv::cli {
 namespace {
@@ -45,15 +46,17 @@ result<soak_result> soak(const soak_config& config) {
   result<std::unique_ptr<kv_memory>> memory =
       config.cuda ? make_cuda_memory(blocks, block_tokens) : make_host_memory(blocks, block_tokens);
   if (!memory) return memory.error();
-  soak_shared shared{*cache, **memory, config.verify, {}, {}, {}, {}, {}};
+  soak_shared shared{*cache, **memory, config.verify, {}, {}, {}, {}, {}, {}};
   shared.logits.resize(logits_rows);
 
   std::vector<std::unique_ptr<soak_worker>> workers;
-  std::vector<std::thread> threads;
   for (unsigned i = 0; i < config.threads; ++i) {
     workers.push_back(std::make_unique<soak_worker>(shared, config.seed * 1000 + i));
   }
-  for (auto& w : workers) threads.emplace_back([&w] { w->run(); });
+  thread_team team(shared.stop);
+  for (auto& w : workers) {
+    if (status s = team.start([&w] { w->run(); }, config.threads); !s) return s.error();
+  }
 
   soak_result r;
   const auto start = clock::now();
@@ -67,7 +70,9 @@ result<soak_result> soak(const soak_config& config) {
     if (std::string wrong = cache->check_invariants(); !wrong.empty()) shared.violated(wrong);
   }
   shared.stop = true;
-  for (std::thread& t : threads) t.join();
+  team.join();
+  if (shared.no_memory)
+    return error{errc::out_of_memory, "no memory for what a thread keeps in mind"};
   r.rss_end_bytes = resident_bytes();
 
   for (const auto& w : workers) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace radixkv::cli {
 namespace {
@@ -27,9 +28,15 @@ void soak_shared::violated(const std::string& what) {
   stop = true;
 }
 
-void soak_worker::run() {
-  while (!shared_.stop) step();
-  while (!open_.empty()) close(open_.size() - 1);
+void soak_worker::run() noexcept {
+  try {
+    while (!shared_.stop) step();
+    while (!open_.empty()) close(open_.size() - 1);
+  } catch (const std::bad_alloc&) {
+    shared_.no_memory = true;
+    shared_.stop = true;
+  }
+  open_.clear();
   announced_.clear();
   pinned_.clear();
 }

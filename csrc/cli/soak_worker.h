@@ -23,6 +23,7 @@ struct soak_shared {
   std::recursive_mutex engine;        // the order of planning, running and writing
   std::vector<std::uint64_t> logits;  // row of the store → prompt it belongs to; under `engine`
   std::atomic<bool> stop{false};
+  std::atomic<bool> no_memory{false};  // of a thread for its own ends
   std::mutex violation_mutex;
   std::string violation;  // the first
 
@@ -36,7 +37,7 @@ class soak_worker {
   soak_worker(soak_shared& shared, std::uint64_t seed) : shared_(shared), random_(seed) {}
 
   // Works until told to stop or something is wrong, then closes what is open.
-  void run();
+  void run() noexcept;
 
   std::int64_t operations = 0;
   std::int64_t faults = 0;

@@ -1,7 +1,9 @@
 #include "csrc/cli/trace_generator.h"
 
 #include <algorithm>
+#include <new>
 #include <queue>
+#include <string>
 #include <utility>
 
 #include "csrc/cli/random_source.h"
@@ -183,9 +185,12 @@ status check(const generator_options& o) {
 
 }  // namespace
 
-result<trace> generate_trace(const generator_options& options) {
+result<trace> generate_trace(const generator_options& options) try {
   if (status s = check(options); !s) return s.error();
   return generator(options).run();
+} catch (const std::bad_alloc&) {
+  return {errc::out_of_memory,
+          "no memory to generate " + std::to_string(options.requests) + " requests"};
 }
 
 }  // namespace radixkv::cli

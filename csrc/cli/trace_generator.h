@@ -38,7 +38,7 @@ struct generator_options {
   std::uint32_t max_prompt_tokens = 65536;  // a conversation that would grow beyond it ends
 };
 
-// Errors: invalid_argument naming the option, its value and its limit.
+// Errors: invalid_argument naming the option, its value and its limit; out_of_memory.
 [[nodiscard]] result<trace> generate_trace(const generator_options& options);
 
 }  // namespace radixkv::cli

@@ -23,6 +23,7 @@ enum class member : unsigned char {
 constexpr const char* member_names[] = {"timestamp", "input_length", "output_length", "hash_ids",
                                         "namespace"};
 constexpr unsigned required = 0b1111;
+constexpr const char* timestamp_limits = ", outside 0 … 1e16 ms";
 
 // Receives the parser's events, so that no document is built: members that nobody reads cost no
 // memory, however large or deeply nested they are.
@@ -34,6 +35,8 @@ class line_handler : public nlohmann::json_sax<json> {
   bool boolean(bool value) override { return scalar(value ? "true" : "false"); }
   bool number_integer(number_integer_t value) override {
     if (is(member::timestamp)) return timestamp(static_cast<double>(value));
+    if (is(member::input_length)) return outside(std::to_string(value), 1);
+    if (is(member::output_length)) return outside(std::to_string(value), 0);
     return scalar(std::to_string(value));
   }
   bool number_unsigned(number_unsigned_t value) override {
@@ -93,8 +96,14 @@ class line_handler : public nlohmann::json_sax<json> {
     --depth_;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception&) override {
+  bool parse_error(std::size_t position, const std::string& token,
+                   const nlohmann::detail::exception& problem) override {
+    constexpr int number_overflow = 406;
+    if (problem.id == number_overflow) {
+      if (is(member::timestamp)) return fail("timestamp is " + token + timestamp_limits);
+      return fail("the number " + token + " at byte " + std::to_string(position) +
+                  " is beyond what a double holds");
+    }
     return fail("not valid JSON at byte " + std::to_string(position));
   }
 
@@ -126,19 +135,22 @@ class line_handler : public nlohmann::json_sax<json> {
   bool timestamp(double value) {
     // A year of milliseconds times a million: beyond that, doubles lose the seconds.
     if (!(value >= 0) || value > 1e16) {
-      return fail("timestamp is " + json(value).dump() + ", outside 0 … 1e16 ms");
+      return fail("timestamp is " + json(value).dump() + timestamp_limits);
     }
     line_.timestamp_ms = value;
     return true;
   }
   bool length(number_unsigned_t value, std::uint32_t least, std::uint32_t& out) {
     if (value < least || value > static_cast<number_unsigned_t>(max_sequence_tokens)) {
-      return fail(std::string(member_names[static_cast<int>(member_)]) + " is " +
-                  std::to_string(value) + ", outside " + std::to_string(least) + " … " +
-                  std::to_string(max_sequence_tokens) + " tokens");
+      return outside(std::to_string(value), least);
     }
     out = static_cast<std::uint32_t>(value);
     return true;
+  }
+  bool outside(const std::string& value, std::uint32_t least) {
+    return fail(std::string(member_names[static_cast<int>(member_)]) + " is " + value +
+                ", outside " + std::to_string(least) + " … " + std::to_string(max_sequence_tokens) +
+                " tokens");
   }
 
   trace_line& line_;
@@ -153,6 +165,10 @@ class line_handler : public nlohmann::json_sax<json> {
 status parse_trace_line(std::string_view text, std::uint32_t block_tokens, trace_line& line) {
   line.hash_ids.clear();
   line.name_space.clear();
+  // The parser takes it for the end of the text.
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return {errc::invalid_argument, "not valid JSON at byte " + std::to_string(nul + 1)};
+  }
   std::string problem;
   line_handler handler(line, problem);
   if (!json::sax_parse(text.begin(), text.end(), &handler)) {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <unordered_map>
 
 #include "csrc/cli/trace_line.h"
@@ -55,6 +56,13 @@ class trace_builder {
   }
   void begin_line() noexcept { ++number_; }
 
+  // Of a trace that does not fit. What was read is given back first, so that this can be said.
+  error no_memory() {
+    trace_ = {};
+    line_ = {};
+    return fail("no memory for the requests up to here", errc::out_of_memory).error();
+  }
+
   result<trace> finish() {
     if (trace_.requests.empty()) {
       return error{errc::invalid_argument, name_ + " holds no request, at least 1 is needed"};
@@ -63,8 +71,8 @@ class trace_builder {
   }
 
  private:
-  [[nodiscard]] status fail(const std::string& what) const {
-    return {errc::invalid_argument, name_ + ":" + std::to_string(number_) + ": " + what};
+  [[nodiscard]] status fail(const std::string& what, errc code = errc::invalid_argument) const {
+    return {code, name_ + ":" + std::to_string(number_) + ": " + what};
   }
 
   std::uint32_t name_space() {
@@ -93,34 +101,16 @@ status check(const trace_options& options) {
   return {};
 }
 
-}  // namespace
-
-result<trace> parse_trace(std::string_view text, const std::string& name,
-                          const trace_options& options) {
-  if (status s = check(options); !s) return s.error();
-  trace_builder builder(name, options);
-  while (!text.empty() && !builder.full()) {
-    const std::size_t end = text.find('\n');
-    if (status s = builder.add(text.substr(0, end)); !s) return s.error();
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  }
-  return builder.finish();
+error io_error(const std::string& path, int number) {
+  return {errc::io, "cannot read " + path + ": " + std::strerror(number)};
 }
 
-result<trace> read_trace(const std::string& path, const trace_options& options) {
-  if (status s = check(options); !s) return s.error();
-  const auto io_error = [&](int number) {
-    return error{errc::io, "cannot read " + path + ": " + std::strerror(number)};
-  };
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
-                                                             &std::fclose);
-  if (!file) return io_error(errno);
-
-  trace_builder builder(path, options);
+result<trace> read_lines(std::FILE* file, const std::string& path, const trace_options& options,
+                         trace_builder& builder) {
   std::string line;
   std::string buffer(1u << 20, '\0');
   for (;;) {
-    const std::size_t count = std::fread(buffer.data(), 1, buffer.size(), file.get());
+    const std::size_t count = std::fread(buffer.data(), 1, buffer.size(), file);
     if (count == 0) break;
     std::string_view rest(buffer.data(), count);
     while (!rest.empty() && !builder.full()) {
@@ -137,11 +127,43 @@ result<trace> read_trace(const std::string& path, const trace_options& options) 
     }
     if (builder.full()) break;
   }
-  if (std::ferror(file.get()) != 0) return io_error(errno);
+  if (std::ferror(file) != 0) return io_error(path, errno);
   if (!line.empty() && !builder.full()) {
     if (status s = builder.add(line); !s) return s.error();
   }
   return builder.finish();
+}
+
+}  // namespace
+
+result<trace> parse_trace(std::string_view text, const std::string& name,
+                          const trace_options& options) {
+  if (status s = check(options); !s) return s.error();
+  trace_builder builder(name, options);
+  try {
+    while (!text.empty() && !builder.full()) {
+      const std::size_t end = text.find('\n');
+      if (status s = builder.add(text.substr(0, end)); !s) return s.error();
+      text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    }
+    return builder.finish();
+  } catch (const std::bad_alloc&) {
+    return builder.no_memory();
+  }
+}
+
+result<trace> read_trace(const std::string& path, const trace_options& options) {
+  if (status s = check(options); !s) return s.error();
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                             &std::fclose);
+  if (!file) return io_error(path, errno);
+
+  trace_builder builder(path, options);
+  try {
+    return read_lines(file.get(), path, options, builder);
+  } catch (const std::bad_alloc&) {
+    return builder.no_memory();
+  }
 }
 
 }  // namespace radixkv::cli

@@ -26,8 +26,8 @@ struct trace_options {
 };
 
 // Parses the text of a trace. `name` is what errors call it.
-// Errors: invalid_argument with name, line (from 1), member, value and limit. Any input is safe:
-// memory stays proportional to it.
+// Errors: invalid_argument with name, line (from 1), member, value and limit; out_of_memory. Any
+// input is safe: memory stays proportional to it.
 [[nodiscard]] result<trace> parse_trace(std::string_view text, const std::string& name,
                                         const trace_options& options = {});
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -8,6 +9,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "csrc/cli/program.h"
@@ -135,7 +137,14 @@ TEST(program, what_makes_no_sense_is_one_line_and_code_2) {
       {{"replay", "--policy", "nope"}, "'nope' is not one of: lru"},
       {{"replay", "--policy", "lru,nope"}, "belady; nor is it all"},
       {{"replay", "--policy", "all,lru"}, "all stands alone, not in a list"},
+      {{"--foo"}, "\"--foo\" is not an option of the program itself"},
+      {{"-x", "replay"}, "\"-x\" is not an option of the program itself"},
       {{"replay", ""}, "TRACE is an empty name of a file"},
+      {{"replay", "--json", ""}, "--json is an empty name of a file"},
+      {{"replay", "--csv", ""}, "--csv is an empty name of a file"},
+      {{"replay", "--plot", ""}, "--plot is an empty name of a file"},
+      {{"replay", "--limit", ""}, "--limit is \"\", not a whole number of 1"},
+      {{"soak", "--json", ""}, "--json is an empty name of a file"},
       {{"replay", "--json", "same", "--csv", "./same"}, "--csv: \"./same\" is the file of --json"},
       {{"help", "fly"}, "\"fly\" is not a command"},
       {{"soak", "--seed", "-1"},
@@ -173,6 +182,57 @@ TEST(program, a_failure_is_one_line_and_code_1) {
   EXPECT_EQ(unwritable.code, 1);
   EXPECT_NE(unwritable.err.find("/no/such/folder/x"), std::string::npos);
 }
+
+TEST(program, a_prompt_that_is_too_long_to_expand_is_refused_before_it_is) {
+  std::string ids = "0";
+  for (int i = 1; i < 257; ++i) ids += "," + std::to_string(i);
+  const std::string start =
+      R"({"timestamp":0,"output_length":1,"hash_ids":[)" + ids + R"(],"input_length":)";
+  const scratch_file trace(start + "268435457}\n");
+  const outcome o = run({"replay", trace.path(), "--trace-block-tokens", "1048576"});
+  EXPECT_EQ(o.code, 1);
+  EXPECT_NE(o.err.find("request 0 has a prompt of 268435457 tokens, more than the limit of "
+                       "268435456 that are expanded at a time"),
+            std::string::npos)
+      << o.err;
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Runs the program in a process that may take so much more memory.
+[[noreturn]] void run_within(std::size_t bytes, std::vector<const char*> arguments) {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t pages = 0;
+  statm >> pages;
+  const std::size_t most = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + bytes;
+  const rlimit limit{most, most};
+  if (::setrlimit(RLIMIT_AS, &limit) != 0) std::exit(99);
+  arguments.insert(arguments.begin(), "radixkv");
+  std::exit(run_program(static_cast<int>(arguments.size()), arguments.data()));
+}
+
+TEST(program, memory_that_is_refused_is_one_line_and_code_1) {
+  using ::testing::ExitedWithCode;
+  // 256 stacks of 8 MB are more than that.
+  EXPECT_EXIT(run_within(std::size_t{1} << 30, {"replay", "--requests", "200", "--threads", "256"}),
+              ExitedWithCode(1), "^radixkv replay: cannot start thread [0-9]+ of 255: .*\n$");
+  EXPECT_EXIT(run_within(std::size_t{1} << 30, {"soak", "--minutes", "0.05", "--threads", "256"}),
+              ExitedWithCode(1), "^radixkv soak: cannot start thread [0-9]+ of 256: .*\n$");
+  EXPECT_EXIT(run_within(std::size_t{1} << 28, {"replay", "--requests", "100000000"}),
+              ExitedWithCode(1), "^radixkv replay: no memory to generate 100000000 requests\n$");
+  std::string ids = "1";
+  for (int i = 1; i < 4'000'000; ++i) ids += ",1";
+  const scratch_file trace(
+      R"({"timestamp":0,"input_length":4000000,"output_length":1,"hash_ids":[)" + ids + "]}\n");
+  for (const char* policy : {"lru", "belady"}) {
+    EXPECT_EXIT(run_within(std::size_t{64} << 20, {"replay", trace.path(), "--policy", policy,
+                                                   "--trace-block-tokens", "1"}),
+                ExitedWithCode(1), ":1: no memory for the requests up to here\n$");
+  }
+  // A line is not read on behind its limit.
+  EXPECT_EXIT(run_within(std::size_t{256} << 20, {"replay", "/dev/zero"}), ExitedWithCode(1),
+              "^radixkv replay: /dev/zero:1: longer than the limit of 67108864 bytes\n$");
+}
+#endif
 
 TEST(program, replays_without_a_trace_and_writes_one_object) {
   const scratch_file json;

@@ -1,5 +1,9 @@
+#include <cstdlib>
+#include <filesystem>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "csrc/cli/plot.h"
 #include "csrc/cli/report.h"
@@ -84,6 +88,8 @@ TEST(report, the_gap_is_shared_out_between_lru_and_belady) {
   EXPECT_NEAR(*gap_closed(all[1], all), 0.25, 1e-12);
   EXPECT_EQ(gap_closed(all[2], all), 1.0);
   EXPECT_FALSE(gap_closed(all[4], all).has_value());  // no optimum at 3M
+  const std::vector<replay_result> equal{run("lru", "1M", 1000000, 30), all[2]};
+  EXPECT_FALSE(gap_closed(equal[0], equal).has_value());  // no gap
   const std::string t = table(all);
   EXPECT_NE(t.find("15.00 %   (25.0 %)"), std::string::npos) << t;
   EXPECT_NE(t.find("-\n"), std::string::npos) << t;
@@ -115,13 +121,25 @@ TEST(report, the_plot_is_well_formed_and_in_bounds) {
   EXPECT_EQ(svg.rfind("</svg>\n"), svg.size() - 7);
 }
 
+TEST(report, the_plot_reaches_as_high_as_the_best_rate) {
+  const std::vector<replay_result> all{run("lru", "1M", 1000000, 25),
+                                       run("lru", "3M", 3000000, 50)};
+  const std::string svg = to_svg(all);
+  EXPECT_NE(svg.find("cx=\"70.0\" cy=\"225.0\""), std::string::npos);
+  EXPECT_NE(svg.find("cx=\"600.0\" cy=\"50.0\""), std::string::npos);
+}
+
 TEST(report, the_plot_of_any_name_is_utf8) {
   replay_result r = run("lru", "1M", 1000000, 10);
   r.source =
       "caf\xc3\xa9 \xff\xfe\xc3( \xe2\x82\xac \xc0\xaf \xed\xa0\x80 \xf0\x9f\x98\x80 "
       "\xf4\x90\x80\x80 \xe2\x82";
-  EXPECT_NE(to_svg({&r, 1}).find("caf\xc3\xa9 ???( \xe2\x82\xac ?? ??? \xf0\x9f\x98\x80 ???? ??,"),
-            std::string::npos);
+  EXPECT_NE(
+      to_svg({&r, 1}).find("caf\xc3\xa9 \?\?\?( \xe2\x82\xac ?? ??? \xf0\x9f\x98\x80 ???? ??,"),
+      std::string::npos);
+  // UTF-8, but no characters of XML.
+  r.source = "a\xef\xbf\xbe\xef\xbf\xbf\xef\xbf\xbd\x01z";
+  EXPECT_NE(to_svg({&r, 1}).find("a??\xef\xbf\xbd?z,"), std::string::npos);
 }
 
 TEST(report, the_summary_holds_what_the_json_holds) {
@@ -133,6 +151,29 @@ TEST(report, the_summary_holds_what_the_json_holds) {
                            "3 requests for which the pool was too small", "total is 2.00 × it"}) {
     EXPECT_NE(s.find(part), std::string::npos) << part << "\n" << s;
   }
+}
+
+TEST(report, links_name_the_file_behind_them) {
+  char folder[] = "report_XXXXXX";
+  ASSERT_NE(::mkdtemp(folder), nullptr);
+  const std::string in(folder), file = in + "/file", link = in + "/link", chain = in + "/chain";
+  ASSERT_EQ(::symlink("file", link.c_str()), 0);
+  ASSERT_EQ(::symlink("link", chain.c_str()), 0);
+  ASSERT_EQ(::symlink("/no/such/folder/x", (in + "/away").c_str()), 0);
+  ASSERT_EQ(::symlink("loop", (in + "/loop").c_str()), 0);
+  for (const bool exists : {false, true}) {
+    if (exists) {
+      ASSERT_TRUE(write_file(chain, "x").ok());
+    }
+    EXPECT_TRUE(same_file(file, link)) << exists;
+    EXPECT_TRUE(same_file(link, file)) << exists;
+    EXPECT_TRUE(same_file(chain, link)) << exists;
+    EXPECT_FALSE(same_file(chain, in + "/other")) << exists;
+    EXPECT_TRUE(check_writable(chain).ok()) << exists;
+  }
+  EXPECT_FALSE(check_writable(in + "/away").ok());
+  EXPECT_FALSE(same_file(in + "/loop", file));
+  std::filesystem::remove_all(in);
 }
 
 TEST(report, files_that_cannot_be_written_are_errors) {

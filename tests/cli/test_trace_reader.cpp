@@ -88,7 +88,9 @@ TEST(trace_reader, errors_name_file_line_member_value_and_limit) {
       {R"({"timestamp": 0, "input_length": 1.5, "output_length": 0, "hash_ids": [1]})",
        "input_length is 1.5, not an integer"},
       {R"({"timestamp": 0, "input_length": -4, "output_length": 0, "hash_ids": [1]})",
-       "input_length is -4, not an integer"},
+       "input_length is -4, outside 1 … 2147483647 tokens"},
+      {R"({"timestamp": 0, "input_length": 1, "output_length": -1, "hash_ids": [1]})",
+       "output_length is -1, outside 0 … 2147483647 tokens"},
       {R"({"timestamp": 0, "input_length": 1, "output_length": null, "hash_ids": [1]})",
        "output_length is null"},
       {R"({"timestamp": 0, "input_length": 1, "output_length": 0, "hash_ids": [-7]})",
@@ -110,7 +112,9 @@ TEST(trace_reader, errors_name_file_line_member_value_and_limit) {
       {R"([1, 2])", "a line must be an object, not an array"},
       {R"(17)", "a line must be an object, not 17"},
       {R"({"timestamp": 0,)", "not valid JSON at byte"},
-      {R"({"timestamp": 1e999})", "not valid JSON at byte"},
+      {R"({"timestamp": 1e999})", "timestamp is 1e999, outside 0 … 1e16 ms"},
+      {R"({"timestamp": 1.1e16})", "timestamp is 1.1e+16, outside 0 … 1e16 ms"},
+      {R"({"other": 1e999})", "the number 1e999 at byte 15 is beyond what a double holds"},
       {"{\"timestamp\": 0, \"a\xff\": 1}", "not valid JSON at byte"},
   };
   for (const auto& c : cases) {
@@ -120,6 +124,16 @@ TEST(trace_reader, errors_name_file_line_member_value_and_limit) {
     EXPECT_EQ(message.find('\n'), std::string::npos);
   }
   EXPECT_EQ(error_of("\n \n"), "t.jsonl holds no request, at least 1 is needed");
+}
+
+// A parser may take the NUL for the end of the text.
+TEST(trace_reader, nothing_follows_the_object) {
+  for (const std::string& end : {std::string("x"), std::string(1, '\0'), std::string("\0 {", 3)}) {
+    const std::string message = error_of(good_line + end + "\n");
+    EXPECT_NE(message.find(":1: not valid JSON at byte " + std::to_string(good_line.size() + 1)),
+              std::string::npos)
+        << message;
+  }
 }
 
 TEST(trace_reader, hostile_values_make_one_printable_short_line) {
