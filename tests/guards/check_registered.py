@@ -1,22 +1,28 @@
 #!/usr/bin/env python3
 """Checks that every test and benchmark source is built and registered:
-check_registered.py ROOT BUILD_DIR cuda|no_cuda.
+check_registered.py ROOT BUILD_DIR cuda|no_cuda CTEST.
 
 1. Every source in tests/ (but cudasim and install, which are projects of their own) is compiled in
-   this build: it stands in compile_commands.json. Without CUDA, tests/cuda and .cu files are let off.
+   this build, and what it is compiled into is linked, by way of libraries perhaps, into a program that
+   stands in the command of a test, or into a module whose path was compiled into such a program:
+   compile_commands.json, build.ninja and `CTEST --show-only` say so.
+   Without CUDA, tests/cuda and .cu files are let off.
 2. Every source in bench/ is named, or matched by a file(GLOB), in the CMakeLists.txt of its folder
    (this build may leave bench out).
 3. Every program of tests/ goes through radixkv_add_test or radixkv_add_fuzz_test, or its
    CMakeLists.txt hands it to a test: nothing is built and never run.
-4. No test is switched off in its source.
+4. No test is switched off, in its source or by a property, and only planted defects will fail.
 """
 import fnmatch
 import json
 import pathlib
 import re
+import subprocess
 import sys
 
-SOURCES = {".cpp", ".cu"}
+SOURCES = {".cpp", ".cc", ".cxx", ".cu"}
+# Of tests and suites, typed, parametrised or not.
+SWITCHED_OFF = re.compile(r"\bDISABLED_\w*")
 
 
 def sources(folder, leave_out=()):
@@ -26,9 +32,48 @@ def sources(folder, leave_out=()):
             yield path
 
 
-def built_sources(build):
-    entries = json.loads((build / "compile_commands.json").read_text())
-    return {(pathlib.Path(e["directory"]) / e["file"]).resolve() for e in entries}
+def objects_of(build):
+    """The objects that each source is compiled to, and the command of each object."""
+    found, commands = {}, {}
+    for entry in json.loads((build / "compile_commands.json").read_text()):
+        source = (pathlib.Path(entry["directory"]) / entry["file"]).resolve()
+        output = entry.get("output") or re.search(r"\s-o\s+(\S+)", entry["command"]).group(1)
+        found.setdefault(source, set()).add(output)
+        commands[output] = entry["command"]
+    return found, commands
+
+
+def inputs_by_output(build):
+    """What each file is linked or archived from, by build.ninja; order-only inputs do not count."""
+    links = {}
+    for line in (build / "build.ninja").read_text().splitlines():
+        match = re.match(r"build ([^:]+): \w*(?:LINKER|LIBRARY)\w* (.*)", line)
+        if match:
+            inputs = re.split(r"\s\|\|", match.group(2))[0]
+            for output in match.group(1).replace("|", " ").split():
+                links[output] = inputs.replace("|", " ").split()
+    return links
+
+
+def tests_of(build, ctest):
+    shown = subprocess.run([ctest, "--show-only=json-v1"], cwd=build, capture_output=True, text=True,
+                           check=True).stdout
+    return json.loads(shown)["tests"]
+
+
+def linked_into_tests(build, tests, commands):
+    """Every object and library that is in a program of some test's command, or is loaded by one."""
+    links, reached = inputs_by_output(build), set()
+    waiting = [word for test in tests for word in test.get("command", [])]
+    prefix = f"{build}/"
+    while waiting:
+        name = waiting.pop()
+        name = name[len(prefix):] if name.startswith(prefix) else name
+        if name not in reached and (name in links or name.endswith(".o")):
+            reached.add(name)
+            waiting += links.get(name, [])
+            waiting += re.findall(rf'{re.escape(prefix)}[^\s"\\]+', commands.get(name, ""))
+    return reached
 
 
 def named(name, text):
@@ -37,10 +82,21 @@ def named(name, text):
     return name in text or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def main(root, build, cuda):
-    root, build = pathlib.Path(root).resolve(), pathlib.Path(build)
+def property_errors(tests):
+    for test in tests:
+        on = {p["name"] for p in test.get("properties", []) if p["value"] is True}
+        if "DISABLED" in on:
+            yield f"{test['name']}: the test is switched off (DISABLED)"
+        if "WILL_FAIL" in on and not re.match(r"(guard\.)?planted_", test["name"]):
+            yield f"{test['name']}: the test may fail (WILL_FAIL)"
+
+
+def main(root, build, cuda, ctest):
+    root, build = pathlib.Path(root).resolve(), pathlib.Path(build).resolve()
     errors, count = [], 0
-    built = built_sources(build)
+    (objects, commands), tests = objects_of(build), tests_of(build, ctest)
+    linked = linked_into_tests(build, tests, commands)
+    errors += property_errors(tests)
 
     for path in sources(root / "tests", ("cudasim/", "install/")):
         count += 1
@@ -51,9 +107,12 @@ def main(root, build, cuda):
             continue
         if relative == "tests/support/run_corpus.cpp" and not (root / "tests/fuzz").exists():
             continue  # the main program of radixkv_add_fuzz_test
-        if path.resolve() not in built:
+        built = objects.get(path.resolve(), set())
+        if not built:
             errors.append(f"{relative}: no target compiles it")
-        if re.search(r"^\s*TEST(_F|_P)?\s*\([^)]*\bDISABLED_", path.read_text(), re.M):
+        elif not built & linked:
+            errors.append(f"{relative}: in no program that a test runs")
+        if SWITCHED_OFF.search(path.read_text()):
             errors.append(f"{relative}: a test is switched off (DISABLED_)")
 
     for path in sources(root / "bench"):
@@ -80,4 +139,4 @@ def main(root, build, cuda):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:5]))
