@@ -19,8 +19,9 @@ namespace radixkv::detail {
 
 class hop_scout {
  public:
-  // Blocks to compare between two steps: what memory takes to answer.
-  static constexpr std::uint32_t stride = 16;
+  // Blocks to compare between two steps: about what memory takes to answer. With more, a run of 32
+  // blocks has no step to spare, and the scout never gets ahead of the cursor.
+  static constexpr std::uint32_t stride = 12;
 
   // The cursor compares the run of n, which ends at `end` tokens of the prompt. Goes on from where
   // it is if it came this way, else starts anew there.
