@@ -22,9 +22,13 @@ bool is_any_set(const std::uint32_t* states) noexcept {
 bool block_pool::create(std::int64_t blocks, bool lists) {
   blocks_ = blocks;
   const auto n = static_cast<std::size_t>(blocks);
-  return state_.reserve(n) && noted_.reserve(note_words()) &&
-         stack_.reserve(n, decltype(stack_)::filled::in_passing) &&
-         (!lists || queue_.reserve(n, decltype(queue_)::filled::in_passing));
+  if (!state_.reserve(n) || !noted_.reserve(note_words()) ||
+      !stack_.reserve(n, decltype(stack_)::filled::in_passing) ||
+      (lists && !queue_.reserve(n, decltype(queue_)::filled::in_passing))) {
+    return false;
+  }
+  take_runs();
+  return true;
 }
 
 bool block_pool::allocate(std::span<block_id> out) noexcept {
@@ -73,7 +77,7 @@ void block_pool::push_run(block_id first, std::int32_t count) noexcept {
 // Memory for some more free runs: a page at a time is slower, a huge one takes too long.
 void block_pool::take_runs() noexcept {
   constexpr std::size_t page = 4096 / sizeof(run);
-  const std::size_t more = std::clamp(runs_taken_ / 4 / page, std::size_t{4}, std::size_t{16});
+  const std::size_t more = std::clamp(runs_taken_ / 4 / page, std::size_t{8}, std::size_t{16});
   runs_taken_ = std::min(runs_taken_ + more * page, static_cast<std::size_t>(blocks_));
   (void)stack_.populate(runs_taken_, runs_);  // refused, it is taken when it is touched
 }
