@@ -1,6 +1,7 @@
 // The handle of a sequence: forwards to the core, refuses when released.
 #include "radixkv/sequence.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "csrc/core/cache_core.h"
@@ -139,7 +140,7 @@ status sequence::ended() {
   return state_->core->ended(*state_);
 }
 void sequence::note_output(std::int64_t tokens) noexcept {
-  if (state_) state_->output_tokens = tokens;
+  if (state_) state_->output_tokens = std::clamp<std::int64_t>(tokens, 0, max_sequence_tokens);
 }
 
 }  // namespace radixkv

@@ -151,7 +151,7 @@ status cache_core::accept(sequence_state& s, std::span<const token_id> tokens) t
   std::lock_guard lock(mutex_);
   s.tokens += n;
   s.filled = s.tokens - 1;
-  s.output_tokens += n;
+  s.output_tokens = std::min<std::int64_t>(s.output_tokens + n, max_sequence_tokens);
   forget_logits(slots_ ? &*slots_ : nullptr, s);
   return {};
 } catch (const std::bad_alloc&) {  // only a message allocates, before anything changes

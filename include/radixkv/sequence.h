@@ -99,7 +99,8 @@ class RADIXKV_EXPORT sequence {
   // Adds the load of cached_logits() into row `row` to the plan. Errors: no row is cached.
   status load_logits(std::int32_t row, step_plan& plan);
 
-  // Tells the policy how many tokens were generated, where they are not accepted here.
+  // Tells the policy how many tokens were generated, where they are not accepted here; what is
+  // outside 0 … max_sequence_tokens counts as the nearer of these.
   void note_output(std::int64_t tokens) noexcept;
 
   // Hints. They are about this request alone (a fork has none of its parent's), take effect when it

@@ -131,6 +131,7 @@ TEST(kv_cache, refuses_bad_input_by_value_and_limit) {
   EXPECT_TRUE(says(s.reserve(-1, plan).error(), {"-1"}));
   EXPECT_TRUE(says(s.truncate(7).error(), {"7", "6"}));
   ASSERT_TRUE(s.mark_filled(6).ok());
+  EXPECT_TRUE(says(s.commit_logits(0, 0, plan).error(), {"0 tokens", "at least 1"}));
   ASSERT_TRUE(s.commit(5).ok());
   EXPECT_TRUE(says(s.truncate(4).error(), {"4", "5"}));
   EXPECT_TRUE(says(s.load_logits(0, plan).error(), {"no logits"}));

@@ -107,6 +107,23 @@ TEST(kv_cache_blocks, forks_share_until_they_write) {
   EXPECT_EQ(cache.check_invariants(), "");
 }
 
+// Room that was made before a fork is shared with it: neither writes there.
+TEST(kv_cache_blocks, a_fork_ends_the_room_that_was_reserved) {
+  kv_cache cache = make(16);
+  step_plan plan;
+  sequence a = cache.open(counting(0, 6), {}, plan).value();
+  ASSERT_TRUE(a.mark_filled(6).ok());
+  ASSERT_TRUE(a.reserve(2, plan).ok());
+  sequence b = a.fork().value();
+  for (sequence* s : {&a, &b}) {
+    EXPECT_TRUE(says(s->accept(counting(70, 1)).error(), {"accepting 1", "room for 0"}));
+    ASSERT_TRUE(s->reserve(1, plan).ok());
+    EXPECT_TRUE(s->accept(counting(70, 1)).ok());
+  }
+  EXPECT_EQ(plan.copies.size(), 1u);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
 TEST(kv_cache_blocks, generation_is_published_as_it_goes_without_copies) {
   kv_cache cache = make(16);
   step_plan plan;

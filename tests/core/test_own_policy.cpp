@@ -1,4 +1,5 @@
 // An application's own eviction policy in a cache: how it gets there, and what a bad one does.
+#include <limits>
 #include <memory>
 #include <new>
 #include <random>
@@ -36,6 +37,7 @@ class forwarding : public eviction_policy {
   void on_unpin(node_id n) override { to_->on_unpin(n); }
   void on_request(const request_info& request) override {
     if (hashed_ > 0 && request.prompt_tokens >= hashed_) hashes_seen_ += request.path_hashes.size();
+    output_tokens_ = request.output_tokens;
     to_->on_request(request);
   }
   victim next_victim() override { return to_->next_victim(); }
@@ -46,6 +48,7 @@ class forwarding : public eviction_policy {
   std::uint32_t hashed_ = 0;
   bool throws_ = false;
   std::size_t hashes_seen_ = 0;
+  std::uint32_t output_tokens_ = 0;  // of the last request
 
  private:
   std::unique_ptr<eviction_policy> to_ = std::move(make_policy("lru").value());
@@ -79,6 +82,37 @@ TEST(own_policy, decides_what_goes_and_is_asked_for_nothing_else) {
   EXPECT_EQ(cache.match(counting(0, 16)).tokens, 16);
   EXPECT_EQ(cache.match(counting(100, 16)).tokens, 0);
   EXPECT_EQ(cache.check_invariants(), "");
+}
+
+TEST(own_policy, hears_how_many_tokens_were_generated_however_many_are_said) {
+  cache_options o = small();
+  forwarding* made = nullptr;
+  o.policy_factory = [&] {
+    auto policy = std::make_unique<forwarding>();
+    made = policy.get();
+    return policy;
+  };
+  kv_cache cache = kv_cache::create(o).value();
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  constexpr auto longest = static_cast<std::uint32_t>(max_sequence_tokens);
+  const std::pair<std::int64_t, std::uint32_t> cases[] = {{5, 8},
+                                                          {0, 3},
+                                                          {-4, 3},
+                                                          {-most - 1, 3},
+                                                          {longest - 1, longest},
+                                                          {longest + 1ll, longest},
+                                                          {most - 1, longest}};
+  for (const auto& [said, heard] : cases) {
+    step_plan plan;
+    sequence s = cache.open(counting(0, 16), {}, plan).value();
+    s.note_output(said);
+    ASSERT_TRUE(s.reserve(3, plan).ok());
+    ASSERT_TRUE(s.accept(counting(50, 3)).ok());
+    ASSERT_TRUE(s.mark_filled(s.tokens()).ok());
+    ASSERT_TRUE(s.commit().ok());
+    s.release();
+    EXPECT_EQ(made->output_tokens_, heard) << said;
+  }
 }
 
 TEST(own_policy, keeps_a_cache_sound_with_hints_under_load) {

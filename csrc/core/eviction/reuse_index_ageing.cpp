@@ -171,7 +171,8 @@ void reuse_index_policy::age(std::uint32_t bin) {
       std::size_t seen = 0;
       for (; seen < most && now_ - entries[seen].turn >= edges_[bin]; ++seen) {
         grown[moved] = &entries[seen];
-        moved += (entries[seen].run != no_run) & (entries[seen].bin == bin - 1);
+        const std::size_t lives = entries[seen].run != no_run;
+        moved += lives & static_cast<std::size_t>(entries[seen].bin == bin - 1);
       }
       count_entries(seen);
       at += seen;
