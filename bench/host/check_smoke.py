@@ -32,6 +32,9 @@ def main(program, path):
         assert isinstance(entry["unit"], str) and entry["unit"], entry
     wrong = subprocess.run([program, "--filter", "no_such_case"], capture_output=True, text=True)
     assert wrong.returncode != 0 and "no_such_case" in wrong.stderr, wrong
+    started = subprocess.run([program, "--json", "/no/such/folder/x"], capture_output=True, text=True, timeout=30)
+    assert started.returncode == 1 and "cannot write /no/such/folder/x" in started.stderr, started
+    assert started.stdout == "", "a case ran whose figures nobody would get"
     print(f"{len(entries)} cases ran")
 
 

@@ -88,6 +88,11 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "--filter %s: %s\n", filter.c_str(), e.what());
     return 2;
   }
+  // The cases take minutes, and the file is written behind them.
+  if (!json.empty() && !std::ofstream(json, std::ios::app)) {
+    std::fprintf(stderr, "cannot write %s\n", json.c_str());
+    return 1;
+  }
   for (const std::string& line : describe_machine()) std::printf("%s\n", line.c_str());
   if (slow_build()) {
     std::printf("WARNING: a build with assertions or without optimisation; figures mean nothing\n");

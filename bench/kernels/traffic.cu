@@ -223,7 +223,19 @@ int main(int argc, char** argv) {
   app.add_option("--json", json, "write an array of objects, one a case, to this file");
   app.add_option("--kernel", kernel, "only the cases of this kernel");
   app.add_option("--case", index, "run one case in this process (what the program starts itself)");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    app.exit(e);
+    return 2;
+  }
   if (index >= 0) return radixkv::bench::run_case(static_cast<std::size_t>(index));
+  // The cases take minutes, and the file is written behind them.
+  if (!json.empty() && !std::ofstream(json, std::ios::app)) {
+    std::fprintf(stderr, "radixkv_traffic: cannot write %s\n", json.c_str());
+    return 1;
+  }
   return radixkv::bench::run_all(std::filesystem::read_symlink("/proc/self/exe"), json, kernel);
 }
