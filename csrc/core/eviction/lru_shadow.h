@@ -3,9 +3,10 @@
 // A block would still be in an LRU cache iff the blocks used since fill less than the cache. Every
 // block belongs to the request (turn) that used it last; a cursor over turns keeps the blocks of
 // younger turns at capacity, and what room they leave goes to the one turn that LRU would have
-// evicted in part. A second cursor runs ahead while room is being made, which LRU would have to
-// make, too, and returns at the next request. Turns also carry what a continuation wants to know of
-// the request that it continues.
+// evicted in part. A second cursor is ahead of it by what is not cached, which LRU would have no
+// room for either: it stays where room was made last and moves by what has changed since, so the
+// turns between the two are not walked through again. Turns also carry what a continuation wants to
+// know of the request that it continues.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <cstdint>
 
 #include "csrc/core/eviction/position_ring.h"
+#include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
 
@@ -61,7 +63,7 @@ class lru_shadow {
   [[nodiscard]] bool holds(std::uint32_t turn) const {
     return turns_.size() != 0 && turn - now_.oldest < turns_.size();
   }
-  // The same once LRU has made the room that is being made.
+  // The same once LRU has made the room that was made last.
   [[nodiscard]] bool keeps(std::uint32_t turn) const {
     return turns_.size() != 0 && turn - next_.oldest < turns_.size();
   }
@@ -100,10 +102,18 @@ class lru_shadow {
     if (holds(turn)) now_.missing -= blocks;
     if (keeps(turn)) next_.missing -= blocks;
   }
-  // LRU would have to make room, too: it would keep only so many blocks.
+  // LRU would have to make room, too: it would keep only so many blocks, at most its capacity.
   void make_room(std::int64_t blocks) {
     room_ = blocks;
     while (next_.young > blocks && next_.oldest - kept_ + 1 < turns_.size()) let_go(next_);
+    while (next_.oldest != now_.oldest) {
+      const turn_record& back = at(next_.oldest - 1 - kept_);
+      if (next_.young + back.blocks > blocks) break;
+      count_entries();
+      --next_.oldest;
+      next_.young += back.blocks;
+      next_.missing += back.missing;
+    }
   }
   // Blocks that LRU would keep and that are not cached.
   [[nodiscard]] std::int64_t missing() const {
@@ -116,8 +126,10 @@ class lru_shadow {
   // After the moves of a request: lets go of what LRU would have evicted.
   void settle() {
     while (now_.young > capacity_ && now_.oldest - kept_ + 1 < turns_.size()) let_go(now_);
-    next_ = now_;
-    room_ = capacity_;
+    if (static_cast<std::int32_t>(next_.oldest - now_.oldest) < 0) {
+      next_ = now_;
+      room_ = capacity_;
+    }
   }
   [[nodiscard]] std::size_t bytes() const { return turns_.bytes(); }
 
@@ -129,6 +141,7 @@ class lru_shadow {
     std::int64_t missing = 0;  // of them, not cached
   };
   void let_go(window& w) {
+    count_entries();
     const turn_record& gone = at(w.oldest++ - kept_);
     w.young -= gone.blocks;
     w.missing -= gone.missing;

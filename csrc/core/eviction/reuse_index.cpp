@@ -137,7 +137,9 @@ bool reuse_index_policy::kept_by_lru(const run& r) const {
 
 victim reuse_index_policy::next_victim() {
   if (!orphans_.empty()) adopt_orphans();
-  if (guard_.is_limited()) shadow_.make_room(runs_.cached_blocks() - 1);
+  // Whether or not the guard is limited, which may change with each request: the shadow would have
+  // to walk through all that is not cached each time.
+  shadow_.make_room(runs_.cached_blocks() - 1);
   const std::int64_t allowance = guard_.allowance(shadow_.missing());
   if (guard_.by_recency() || allowance <= 0) {
     const run_id r = guard_.by_recency() ? least_recent_of_all() : least_beyond();
