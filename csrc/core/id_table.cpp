@@ -81,13 +81,14 @@ void id_table::replace(std::uint32_t hash, std::uint32_t from, std::uint32_t to)
   t.slots[at].store(slot_line::pack(hash, to), std::memory_order_relaxed);
 }
 
-// Where the line was full, what went past it and may lie in it moves up, and so on: the backward
-// shift of linear probing (Knuth, TAOCP 3, 6.4 algorithm R), by lines.
+// Takes the entry at `at` out of a line that is full. What went past the line and may lie in it
+// moves up, and so on: the backward shift of linear probing (Knuth, TAOCP 3, 6.4 algorithm R), by
+// lines.
 void id_table::fill_up(table& t, std::size_t at) noexcept {
   constexpr std::size_t nothing = ~std::size_t{0};
   slot_line::slot* const slots = t.slots.data();
   std::size_t line = at / slot_line::size;
-  bool full = slot_line::empty(slots + line * slot_line::size) == 0;
+  bool full = true;
   while (full) {
     std::size_t from = line;
     std::size_t moves = nothing;
@@ -110,12 +111,22 @@ void id_table::fill_up(table& t, std::size_t at) noexcept {
     at = moves;
     line = from;
   }
-  slots[at].store(0, std::memory_order_relaxed);
+  // The hole in the line that is short of one now is its last slot (invariant 3).
+  const std::size_t last = at | (slot_line::size - 1);
+  slots[at].store(slots[last].load(std::memory_order_relaxed), std::memory_order_relaxed);
+  slots[last].store(0, std::memory_order_relaxed);
 }
 
 std::string id_table::check() const {
   const table& t = current();
   std::size_t found = 0;
+  for (std::size_t line = 0; line <= t.line_mask; ++line) {
+    const slot_line::slot* const slots = &t.slots[line * slot_line::size];
+    if (slots[slot_line::size - 1].load(std::memory_order_relaxed) != 0 &&
+        slot_line::empty(slots) != 0) {
+      return "line " + std::to_string(line) + " has a hole before its last slot, which is in use";
+    }
+  }
   for (std::size_t i = 0; i < (t.line_mask + 1) * slot_line::size; ++i) {
     const std::uint64_t s = t.slots[i].load(std::memory_order_relaxed);
     if (s == 0) continue;

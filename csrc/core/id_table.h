@@ -9,6 +9,7 @@
 //
 // 1. All lines from an entry's home to the one before it are full.
 // 2. size() ≤ 3/4 of the slots.
+// 3. A line's last slot is in use only if all of them are.
 #pragma once
 
 #include <atomic>
@@ -124,7 +125,7 @@ class id_table {
     prefetch(t.slots.data() + t.home(hash) * slot_line::size);
   }
   // Once the slot is at hand: fetches the line behind it, too, if an erasure will have to look
-  // there for what may move up. A line's last slot is filled when the others were.
+  // there for what may move up.
   void prefetch_behind(std::uint32_t hash) const noexcept {
     const table& t = current();
     const std::size_t line = t.home(hash);
