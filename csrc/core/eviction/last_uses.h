@@ -6,7 +6,6 @@
 // Thread-safety: as eviction_policy, under the cache's lock. Events as there.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -25,8 +24,8 @@ class last_uses {
                      tick last = std::numeric_limits<tick>::max()) noexcept
       : ticks_(expected_nodes), last_(last) {}
 
-  // The later of two nodes has the larger one, or, if 2³¹ requests came since, perhaps an equal
-  // one.
+  // The later of two nodes has the larger one, or, if 2³¹ requests came meanwhile or since, perhaps
+  // an equal one.
   [[nodiscard]] tick of(node_id n) const noexcept { return ticks_[n]; }
 
   [[nodiscard]] bool make_room(node_id limit) noexcept { return ticks_.grow_to(limit); }
@@ -35,7 +34,7 @@ class last_uses {
   // Its own uses are those that end there from now on.
   void on_split(node_id upper) noexcept { ticks_[upper] = 0; }
   void on_remove(node_id n, node_id parent) noexcept {
-    ticks_[parent] = std::max(ticks_[parent], ticks_[n]);
+    if (ticks_[parent] < ticks_[n]) ticks_[parent] = ticks_[n];
   }
   void on_request(node_id n) noexcept {
     if (now_ == last_) halve();
