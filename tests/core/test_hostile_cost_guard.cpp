@@ -1,5 +1,6 @@
 // What the guard of `reuse_index` costs a request, in entries of its lists: the same whatever LRU
 // would hold beside what is cached, however large the cache and whatever the requests before.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <random>
@@ -96,6 +97,46 @@ TEST(hostile_cost_guard, a_long_sequence_costs_others_no_walk_through_what_lru_w
   const double normal = entries(1), most = entries(blocks_in_use * 3 / 4);
   std::printf("three quarters held: %.1f/%.1f entries a request\n", most, normal);
   EXPECT_LE(most, 1.5 * normal);
+}
+
+// Where LRU hits little the keys of what is remembered are surveyed.
+TEST(hostile_cost_guard, a_survey_costs_a_request_no_more_in_a_large_cache) {
+  const auto entries = [](std::int64_t blocks) {
+    std::mt19937 random(14);
+    kv_cache cache = make_guarded(blocks);
+    for (int i = 0; i < 24'000; ++i) EXPECT_TRUE(publish(cache, new_prompt(random, 1)));
+    return entries_of(500, [&] { EXPECT_TRUE(publish(cache, new_prompt(random, 1))); });
+  };
+  const double small = entries(1000), large = entries(16'000);
+  std::printf("of 16,000 blocks for 1,000: %.1f/%.1f entries a request\n", large, small);
+  EXPECT_LE(large, 1.3 * small);
+}
+
+// Nor does what was noted while LRU hit more, and nothing was surveyed.
+TEST(hostile_cost_guard, no_request_pays_for_a_time_without_surveys) {
+  std::mt19937 random(15);
+  kv_cache cache = make_guarded(blocks_in_use);
+  const auto most = [&](int requests, bool twice) {
+    std::uint64_t entries = 0;
+    for (int i = 0; i < requests; ++i) {
+      const tokens t = new_prompt(random, 1);
+      for (int k = 0; k < 1 + twice; ++k) {
+        const std::uint64_t before = steps_of_thread().entries;
+        EXPECT_TRUE(publish(cache, t));
+        entries = std::max(entries, steps_of_thread().entries - before);
+      }
+    }
+    return entries;
+  };
+  most(blocks_in_use, false);
+  const std::uint64_t normal = most(30'000, false);
+  most(8000, true);  // half of what is asked for is hit
+  const cache_statistics often = cache.statistics();
+  EXPECT_GT(often.policy.lru_hit_blocks, 7900u);
+  const std::uint64_t after = most(80'000, false);  // until it is forgotten
+  std::printf("the dearest request: %d/%d entries\n", static_cast<int>(after),
+              static_cast<int>(normal));
+  EXPECT_LE(after, most_times * static_cast<double>(normal));
 }
 
 #else

@@ -60,6 +60,10 @@ class lru_guard {
   // A request for so many blocks that hit so many, and would have under LRU.
   void count(std::uint32_t asked, std::uint32_t hits, std::uint32_t lru_hits) {
     const double lost = static_cast<double>(lru_hits) - hits;
+    if (!little_) {  // nothing was promised
+      promised_ *= memory_;
+      promised_squares_ *= memory_;
+    }
     debt_ += lost - options_.tolerated_loss * lru_hits;
     debt_ = std::max(debt_, -capacity_);
     all_lost_ += lost;

@@ -45,7 +45,9 @@ void reuse_index_policy::attach(const tree_view& tree, std::int64_t capacity_blo
   quantum_ = 0;
   credits_ = {};
   log_ = {};
-  dropped_ = oldest_ = beyond_ = surveyed_ = surveyed_end_ = 0;
+  dropped_ = oldest_ = beyond_ = surveyed_ = 0;
+  survey_stretch_ = 1;
+  survey_draw_ = 0;
   cursors_ = {};
 }
 

@@ -93,9 +93,9 @@ class reuse_index_policy final : public eviction_policy {
     std::uint32_t lru = 0, promised = 0;  // blocks
   };
   path_hits use_path(run_id deepest, run_features features, bool again);
-  void count(const request_info& request, std::uint32_t lru_hits, std::uint32_t promised);
+  void count(const request_info& request, const path_hits& of_path, std::uint64_t noted);
   [[nodiscard]] std::uint32_t promised_from(const run& r, std::uint32_t behind) const;
-  void survey_some();
+  void survey_some(std::uint64_t noted);
   void tick();
   void set_limits(std::int64_t capacity_blocks);
   void use(run_id r, const run_features& features, std::uint32_t tail_from, bool again);
@@ -168,10 +168,12 @@ class reuse_index_policy final : public eviction_policy {
   std::uint32_t lessons_waiting_ = 0;
   std::array<ranking, 32> waiting_runs_;
   std::uint32_t runs_waiting_ = 0;
-  std::array<float, bins> tail_keys_{};            // of the model some requests ago
-  std::uint64_t surveyed_ = 0, surveyed_end_ = 0;  // entries; where the log ended then
-  std::uint64_t beyond_ = 0;                       // first entry of a turn that LRU would keep
-  std::uint64_t oldest_ = 0;                       // where eviction by recency looks next
+  std::array<float, bins> tail_keys_{};  // of the model some requests ago
+  std::uint64_t surveyed_ = 0;           // first entry that has not been, in this survey
+  std::uint32_t survey_stretch_ = 1;     // entries for which one stands
+  std::uint64_t survey_draw_ = 0;
+  std::uint64_t beyond_ = 0;   // first entry of a turn that LRU would keep
+  std::uint64_t oldest_ = 0;   // where eviction by recency looks next
   run_id released_ = no_run;   // may lie before that, unless a request uses it now
   std::uint64_t dropped_ = 0;  // first entry that ghosts are kept for
 };

@@ -35,7 +35,8 @@ bool reuse_index_policy::room_for_runs(std::size_t runs) noexcept {
 
 // Makes room for so many entries more. What cleared ones take is given back first, where they are a
 // third or more: so often that the log takes little more than its runs need, so seldom that each
-// entry is moved less than twice for each that comes.
+// entry is moved less than twice for each that comes. (Runs that have aged out or found no memory
+// count as if they had an entry; then it is more seldom.)
 bool reuse_index_policy::room_in_log(std::size_t entries) noexcept {
   if (log_.has_room(entries)) return true;
   if (2 * log_.size() >= 3 * runs_.runs()) close_gaps_in_log();

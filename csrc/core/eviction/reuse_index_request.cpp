@@ -153,6 +153,7 @@ void reuse_index_policy::on_request(const request_info& request) {
   turn.end = end;
   turn.ends_inside_block = request.ends_inside_block;
   const bool again = last != nullptr && last->request == turn.request;
+  const std::uint64_t noted_before = log_.end();
   path_hits hits = use_path(deepest, describe(request, known, last, turn), again);
   // Of a block that was cached in part no policy has the rest.
   if (last != nullptr && last->ends_inside_block && known.depth >= last->end &&
@@ -160,7 +161,7 @@ void reuse_index_policy::on_request(const request_info& request) {
     hits.lru = std::min(hits.lru, last->end - 1);
     hits.promised = std::min(hits.promised, last->end - 1);
   }
-  if (!again) count(request, hits.lru, hits.promised);
+  if (!again) count(request, hits, log_.end() - noted_before);
   if (!orphans_.empty()) adopt_orphans();
   if (tree_->children(n) == 0) lead(n, true);
   tick();
@@ -191,18 +192,19 @@ reuse_index_policy::path_hits reuse_index_policy::use_path(run_id deepest, run_f
   return hits;
 }
 
-void reuse_index_policy::count(const request_info& request, std::uint32_t lru_hits,
-                               std::uint32_t promised) {
+// `noted`: entries that its path has made.
+void reuse_index_policy::count(const request_info& request, const path_hits& of_path,
+                               std::uint64_t noted) {
   ++statistics_.requests;
   const std::uint32_t whole = request.prompt_tokens / block_tokens_;
   const std::uint32_t hits = std::min(whole, request.matched_blocks);
-  lru_hits = std::min(whole, lru_hits);
+  const std::uint32_t lru_hits = std::min(whole, of_path.lru);
   statistics_.blocks += whole;
   statistics_.hit_blocks += hits;
   statistics_.lru_hit_blocks += lru_hits;
   if (guard_.asks_for_promises()) {
-    guard_.count_promise(lru_hits, std::min(whole, promised));
-    survey_some();
+    guard_.count_promise(lru_hits, std::min(whole, of_path.promised));
+    survey_some(noted);
   }
   guard_.count(whole, hits, lru_hits);
 }

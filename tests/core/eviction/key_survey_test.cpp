@@ -46,5 +46,16 @@ TEST(key_survey, counts_anew_each_time) {
   EXPECT_TRUE(survey.holds(0)) << "there is room for more than there is";
 }
 
+TEST(key_survey, takes_each_for_as_many_as_it_stands_for) {
+  key_survey survey(100);
+  survey.add(1, 4);
+  survey.add(0.5f, 6);
+  survey.add(0.25f, 1);
+  survey.finish(10);
+  EXPECT_TRUE(survey.holds(1));
+  EXPECT_TRUE(survey.holds(0.5f));
+  EXPECT_FALSE(survey.holds(0.25f));
+}
+
 }  // namespace
 }  // namespace radixkv::detail

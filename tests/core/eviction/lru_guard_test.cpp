@@ -65,6 +65,19 @@ TEST(lru_guard, stakes_what_is_promised_beyond_chance) {
   EXPECT_FALSE(guard.is_limited());
 }
 
+// Also while nothing is promised, since LRU hits more.
+TEST(lru_guard, promises_are_forgotten) {
+  guard_options options;
+  options.memory = 50;
+  lru_guard guard(capacity, options);
+  for (int i = 0; i < 6; ++i) request(guard, 0, 0, prompt);
+  EXPECT_EQ(guard.allowance(0), capacity);
+  pass_often(guard, 100);
+  ASSERT_FALSE(guard.asks_for_promises());
+  while (!guard.asks_for_promises()) guard.count(prompt, 0, 0);
+  EXPECT_LT(guard.allowance(0), capacity / 2);
+}
+
 // The count of what is promised may be wrong by the margin.
 TEST(lru_guard, stakes_nothing_for_promises_within_the_margin) {
   lru_guard guard(capacity);
