@@ -72,7 +72,9 @@ class space_heap {
     count_marks();
     mark::heap_links& h = at(i);
     if (distance(h.left) < distance(h.right)) std::swap(h.left, h.right);
-    return std::exchange(h.distance, distance(h.right) + 1) != h.distance;
+    const std::uint32_t before = h.distance;
+    h.distance = distance(h.right) + 1;
+    return before != h.distance;
   }
   // As deep as the right sides are long.
   [[nodiscard]] std::uint32_t merge(std::uint32_t i, std::uint32_t j) noexcept {
