@@ -6,12 +6,11 @@
 //
 // Invariants
 // 1. uses(n) + those of its living descendants = requests that passed through n since it was
-// cached.
+//    cached.
 // 2. Every evictable leaf is in one of the derived policy's queues, unless there was no memory for
 //    that: then `lost_` is set, and it is found by looking at all nodes. Other nodes may be there.
 // 3. What a node's queue is chosen and ordered by changes only while the node is in none, or with
-// its
-//    place.
+//    its place.
 #pragma once
 
 #include <cstdint>

@@ -24,7 +24,7 @@ class last_uses {
                      tick last = std::numeric_limits<tick>::max()) noexcept
       : ticks_(expected_nodes), last_(last) {}
 
-  // The later of two nodes has the larger one, or, if 2³¹ requests came meanwhile or since, perhaps
+  // The later of two nodes has the larger one, or, once the clock was halved after both, perhaps
   // an equal one.
   [[nodiscard]] tick of(node_id n) const noexcept { return ticks_[n]; }
 
