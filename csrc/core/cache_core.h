@@ -215,11 +215,14 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   [[nodiscard]] tree_place cached_place_locked(std::span<const token_id> tokens,
                                                std::string_view space,
                                                std::uint64_t& matched) const;
-  void hold_pin_locked(mark_id m, prefix_pin& pin);
+  // Whether more of it is held than before.
+  bool hold_pin_locked(mark_id m, prefix_pin& pin);
   [[nodiscard]] std::size_t hint_bytes_locked() const;
   void settle_pins_locked(const sequence_state& s, node_id end);
   [[nodiscard]] lacking_pins::wanted wanted_locked(const prefix_pin& pin, tree_place held) const;
-  void uncount_pin_locked(const prefix_pin& pin) noexcept;
+  [[nodiscard]] std::uint64_t wanted_place(std::string_view space) const noexcept {
+    return lacking_pins::of_space(wanted_hash_(space));
+  }
   [[nodiscard]] std::string check_hints() const;
   // Hashes of what the sequence has published, where the policy or announcements need them.
   void complete_path_hashes(sequence_state& s) const noexcept;
@@ -245,13 +248,12 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   namespace_table spaces_;
   std::optional<retention> policy_;
   path_digest path_digest_;     // what the policy and announcements know paths by
-  name_hash wanted_hash_;       // of what pinned prefixes lack
+  name_hash wanted_hash_;       // of namespaces of pinned prefixes
   bool always_hashes_ = false;  // the policy needs hashes of every path
   std::atomic<std::int64_t> announcements_{0};
   std::unordered_map<mark_id, prefix_pin> pins_;
-  lacking_pins by_lack_;           // pins_, by what is not cached of them
-  std::int64_t pins_lacking_ = 0;  // of which not all is
-  running_total pinned_depths_;    // blocks of their paths, each counted as often as it is pinned
+  lacking_pins by_lack_;         // pins_, by what is not cached of them
+  running_total pinned_depths_;  // blocks of their paths, each counted as often as it is pinned
   // By namespace.
   std::unordered_map<std::string, std::int64_t, name_hash, std::equal_to<>> quota_limits_;
   running_total borrowed_;         // counts what the pool does not: blocks shared once more

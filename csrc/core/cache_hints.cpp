@@ -76,19 +76,19 @@ void cache_core::withdraw(mark_id announced) noexcept {
 }
 
 // Holds what there is of a prefix that stays.
-void cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
+bool cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
   const std::optional<tree_root> root = spaces_.find(pin.space, tree_);
   const room_scope of(*this, root ? root->node : no_node);
-  uncount_pin_locked(pin);
+  const std::int64_t depth = pin.depth;
   std::uint64_t matched = 0;
   const tree_place place = cached_place_locked(pin.tokens, pin.space, matched);
   policy_->lay(m, place.node, place.blocks);
   const auto [n, blocks] = policy_->place_of(m);
   pin.depth = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
   pin.whole = matched == pin.tokens.size();
-  pins_lacking_ += !pin.whole;
-  pinned_depths_.change(0, pin.depth);
-  pin.lacking = by_lack_.move(pin.lacking, wanted_locked(pin, {n, blocks}));
+  pinned_depths_.change(depth, pin.depth);
+  by_lack_.move(pin.lacking, wanted_locked(pin, {n, blocks}));
+  return pin.whole || pin.depth > depth;
 }
 
 namespace {
@@ -105,15 +105,9 @@ lacking_pins::wanted cache_core::wanted_locked(const prefix_pin& pin, tree_place
   const auto at = static_cast<std::size_t>(pin.depth * block_tokens());
   const std::size_t n = std::min<std::size_t>(options_.block_tokens, pin.tokens.size() - at);
   const std::uint64_t place =
-      pin.depth == 0 ? wanted_hash_(pin.space)
+      pin.depth == 0 ? wanted_place(pin.space)
                      : static_cast<std::uint64_t>(tree_.block(held.node, held.blocks - 1));
-  return {pin.depth, place, static_cast<std::uint32_t>(n),
-          wanted_hash_(bytes_of(pin.tokens.data() + at, n))};
-}
-
-void cache_core::uncount_pin_locked(const prefix_pin& pin) noexcept {
-  pins_lacking_ -= !pin.whole;
-  pinned_depths_.change(pin.depth, 0);
+  return {place, bytes_of(pin.tokens.data() + at, n)};
 }
 
 result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
@@ -130,7 +124,7 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
   const mark_id m = policy_->make(mark_kind::pinned, retention::stays);
   prefix_pin* kept = nullptr;
   try {
-    pin.lacking = by_lack_.add(m);
+    pin.lacking = by_lack_.add(wanted_place(space), m);
     try {
       kept = &pins_.emplace(m, std::move(pin)).first->second;
     } catch (...) {
@@ -152,7 +146,7 @@ void cache_core::unpin_prefix(mark_id pinned) noexcept {
   if (const auto pin = pins_.find(pinned); pin != pins_.end()) {
     const std::optional<tree_root> root = spaces_.find(pin->second.space, tree_);
     const room_scope of(*this, root ? root->node : no_node);
-    uncount_pin_locked(pin->second);
+    pinned_depths_.change(pin->second.depth, 0);
     by_lack_.erase(pin->second.lacking);
     pins_.erase(pin);
   }
@@ -160,26 +154,31 @@ void cache_core::unpin_prefix(mark_id pinned) noexcept {
   keep_prefix_limit_locked();
 }
 
-// A sequence is released, whose path ends with node `end`: it may have published more of a prefix
-// that stays.
+// A sequence is released, whose path ends with node `end`, or whose whole blocks end nowhere
+// (no_node): it may have published more of a prefix that stays.
 void cache_core::settle_pins_locked(const sequence_state& s, node_id end) {
-  node_id n = end;
-  const auto place_of = [&](std::int64_t depth) -> std::uint64_t {
-    if (depth == 0) return wanted_hash_(spaces_.name_of(s.root));
-    if (s.duplicates.empty())
-      return static_cast<std::uint64_t>(s.table[static_cast<std::size_t>(depth - 1)]);
-    while (tree_.first_block(n) >= depth) {
-      count_nodes();
-      n = tree_.parent(n);
+  const std::uint64_t space = wanted_place(spaces_.name_of(s.root));
+  if (!by_lack_.any_of(space)) return;
+  const std::int64_t b = block_tokens();
+  const auto settle = [&](std::int64_t depth, std::uint64_t place) {
+    const std::int64_t n = std::min(b, s.committed - depth * b);
+    if (n <= 0) return;
+    by_lack_.for_each_next(
+        place,
+        bytes_of(tree_.row(s.table[static_cast<std::size_t>(depth)]), static_cast<std::size_t>(n)),
+        [&](mark_id m) { return hold_pin_locked(m, pins_.find(m)->second); });
+  };
+  // The deepest first: a prefix that moves then lacks what the path does not have.
+  for (node_id n = end; n != no_node && !tree_.is_root(n); n = tree_.parent(n)) {
+    count_nodes();
+    if (!policy_->holds_any_of_many(n)) continue;
+    const std::int64_t first = tree_.first_block(n);
+    for (std::int64_t i = tree_.blocks(n); i > 0; --i) {
+      settle(first + i,
+             static_cast<std::uint64_t>(tree_.block(n, static_cast<std::uint32_t>(i - 1))));
     }
-    return static_cast<std::uint64_t>(
-        tree_.block(n, static_cast<std::uint32_t>(depth - 1 - tree_.first_block(n))));
-  };
-  const auto hash_of = [&](std::int64_t depth, std::uint32_t length) {
-    return wanted_hash_(bytes_of(tree_.row(s.table[static_cast<std::size_t>(depth)]), length));
-  };
-  by_lack_.for_each_next(s.committed, block_tokens(), place_of, hash_of,
-                         [&](mark_id m) { hold_pin_locked(m, pins_.find(m)->second); });
+  }
+  settle(0, space);
 }
 
 std::int64_t cache_core::held_tokens(mark_id m) const {
@@ -253,16 +252,14 @@ std::size_t cache_core::hint_bytes_locked() const {
 // Pins and quotas agree with what they were made of. Part of check(), under the lock.
 std::string cache_core::check_hints() const {
   std::int64_t depths = 0;
-  std::int64_t lacking = 0;
   for (const auto& [m, pin] : pins_) {
-    lacking += !pin.whole;
     const auto [n, blocks] = policy_->place_of(m);
     const std::int64_t held = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
     if (held != pin.depth) return "a pinned prefix is not held where it was";
     depths += held;
     std::uint64_t matched = 0;
     (void)cached_place_locked(pin.tokens, pin.space, matched);
-    if (pin.lacking->second != m || pin.lacking->first != wanted_locked(pin, {n, blocks})) {
+    if (!pin.lacking.lacks(wanted_locked(pin, {n, blocks}), m)) {
       return "a pinned prefix is known to lack something else";
     }
     const auto length = static_cast<std::int64_t>(pin.tokens.size());
@@ -271,8 +268,7 @@ std::string cache_core::check_hints() const {
       return "a pinned prefix is held where it is not cached";
     }
   }
-  if (depths != pinned_depths_.now() || lacking != pins_lacking_)
-    return "pinned prefixes miscounted";
+  if (depths != pinned_depths_.now()) return "pinned prefixes miscounted";
   const namespace_quotas& quotas = policy_->quotas();
   for (const node_id n : tree_.all_nodes()) {
     if (!tree_.is_root(n)) continue;

@@ -196,7 +196,7 @@ void cache_core::release_locked(sequence_state& s) noexcept {
   unpin_locked(s.pin);
   if (use.node != no_node) policy_->on_request(use);
   if (s.hints) leave_hints_locked(s, use.node);
-  if (pins_lacking_ > 0 && use.node != no_node) settle_pins_locked(s, use.node);
+  if (by_lack_.any() && s.committed > 0) settle_pins_locked(s, use.node);
   pool_.release(std::span(s.table).subspan(static_cast<std::size_t>(s.path_blocks)));
   pool_.release(s.duplicates);
   if (s.slot != no_slot) slots_->unpin(s.slot);

@@ -79,6 +79,21 @@ TEST_P(hints_retention, several_pins_are_counted_one_by_one_and_their_memory_too
   EXPECT_EQ(cache_->check_invariants(), "");
 }
 
+// A sequence whose tail another one has published, and more, has none of its own in the index.
+TEST_P(hints_retention, what_lies_in_anothers_longer_tail_stays_too) {
+  const auto prefix = counting(0, 2), longer = counting(0, 3);
+  pinned_prefix pin = cache_->pin_prefix(prefix).value();
+  sequence x = open(prefix);
+  sequence y = published(longer);
+  ASSERT_TRUE(x.commit().ok());
+  x.release();
+  EXPECT_EQ(cached(prefix), 2);
+  EXPECT_EQ(pin.held_tokens(), 2);
+  y.release();
+  flood();
+  EXPECT_EQ(cached(prefix), 2);
+}
+
 // Of many prefixes that share a little or much with what is published all are held as far as that:
 // whole blocks, or all. Two sequences at a time publish the same, so that one's blocks are the
 // other's duplicates.

@@ -351,18 +351,84 @@ TEST_P(hostile_cost_hints, pinned_prefixes_of_which_not_all_is_cached) {
   };
   for (const bool shorter : {false, true}) {
     const costs normal = of(0, shorter), c = of(1000, shorter);
-    // Each length that rests have at a place is looked for.
-    const double times = shorter ? 9.5 : most_times;
     std::printf(
         "1,000 pinned, %s: %.1f/%.1f, goes on %.1f/%.1f, alike %.1f/%.1f, completes %.1f/%.1f, "
         "other %.1f/%.1f lines\n",
         GetParam(), c.of_the_path, normal.of_the_path, c.goes_on, normal.goes_on, c.begins_alike,
         normal.begins_alike, c.completes, normal.completes, c.other, normal.other);
     EXPECT_LE(c.of_the_path, most_times * normal.of_the_path);
-    EXPECT_LE(c.goes_on, times * normal.goes_on);
-    EXPECT_LE(c.begins_alike, times * normal.begins_alike);
-    EXPECT_LE(c.completes, times * normal.completes);
+    EXPECT_LE(c.goes_on, most_times * normal.goes_on);
+    EXPECT_LE(c.begins_alike, most_times * normal.begins_alike);
+    EXPECT_LE(c.completes, most_times * normal.completes);
     EXPECT_LE(c.other, most_times * normal.other);
+  }
+}
+
+// They lack something at every depth of a path, by a block, by rests of all lengths, or by rests
+// that go along with the path as far as each can, and then come before it: each lies between what
+// the path goes on with and those that are shorter.
+TEST_P(hostile_cost_hints, pinned_prefixes_that_lack_something_at_every_depth) {
+  enum class lack { block, rest, comb };
+  struct costs {
+    double of_the_path = 0, other = 0, other_space = 0;
+  };
+  const auto of = [this](std::uint32_t b, lack kind, std::size_t many) {
+    cache_options o;
+    o.blocks = 100'000 / (b / 16);
+    o.block_tokens = b;
+    o.policy = GetParam();
+    kv_cache cache = kv_cache::create(std::move(o)).value();
+    const std::size_t depths = 16'000 / b;
+    const tokens path = random_tokens(random_, depths * b);
+    EXPECT_TRUE(publish(cache, path));
+    std::vector<pinned_prefix> pinned;
+    for (std::size_t i = 0; i < many; ++i) {
+      // Combs are few, with all of their teeth.
+      const std::size_t depth = kind == lack::comb ? i / b : i % depths;
+      const std::size_t n = kind == lack::block  ? b
+                            : kind == lack::rest ? 1 + (i * 7 + i / depths) % (b - 1)
+                                                 : 1 + i % b;
+      tokens t(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth * b));
+      if (kind == lack::comb) {
+        t.insert(t.end(), path.begin() + static_cast<std::ptrdiff_t>(depth * b),
+                 path.begin() + static_cast<std::ptrdiff_t>(depth * b + n));
+        t.back() -= std::min<token_id>(t.back(), 1 + i % 5);
+      } else {
+        const tokens own = random_tokens(random_, n);
+        t.insert(t.end(), own.begin(), own.end());
+      }
+      pinned.push_back(cache.pin_prefix(t).value());
+    }
+    constexpr int requests = 10;
+    costs c;
+    const auto add = [&](double& to, const tokens& t, std::string_view space) {
+      const step_counts before = steps_of_thread();
+      EXPECT_TRUE(publish(cache, t, space));
+      to += lines(before) / requests;
+    };
+    for (int i = 0; i < requests; ++i) {
+      add(c.of_the_path, path, "");
+      add(c.other, random_tokens(random_, path.size()), "");
+      add(c.other_space, random_tokens(random_, path.size()), "other");
+    }
+    EXPECT_EQ(cache.check_invariants(), "");
+    return c;
+  };
+  for (const std::uint32_t b : {16u, 256u}) {
+    for (const lack kind : {lack::block, lack::rest, lack::comb}) {
+      const costs normal = of(b, kind, 0), c = of(b, kind, 1000);
+      std::printf(
+          "at every depth, blocks of %u, kind %d, %s: path %.0f/%.0f, other %.0f/%.0f, "
+          "other namespace %.0f/%.0f lines\n",
+          b, static_cast<int>(kind), GetParam(), c.of_the_path, normal.of_the_path, c.other,
+          normal.other, c.other_space, normal.other_space);
+      // A look at each place, for which a block counts as two lines, however long it is; and at
+      // each tooth.
+      const double times = b == 16 ? most_times : kind == lack::comb ? 11 : 5;
+      EXPECT_LE(c.of_the_path, times * normal.of_the_path);
+      EXPECT_LE(c.other, 1.2 * normal.other);
+      EXPECT_LE(c.other_space, 1.2 * normal.other_space);
+    }
   }
 }
 

@@ -36,8 +36,9 @@ std::int64_t most_bytes(const cache_options& o, std::int64_t name_bytes,
   const std::int64_t roots = o.blocks + o.max_sequences;
   const std::int64_t namespaces = roots * (node + policy + 160 + name_bytes);
   constexpr std::int64_t quota = 1300;  // a queue of its own, by chunks of 512 bytes
-  const std::int64_t hints = (o.max_announcements + o.max_pinned_prefixes) * 400 +
-                             o.max_quotas * quota + o.max_sequence_hints * 150 + hinted_tokens * 8;
+  const std::int64_t hints = o.max_announcements * 400 +
+                             o.max_pinned_prefixes * (750 + name_bytes) + o.max_quotas * quota +
+                             o.max_sequence_hints * 150 + hinted_tokens * 8;
   constexpr std::int64_t least = 64 << 10;  // of tables and queues, however little they hold
   return o.blocks * each + histories + (name_bytes > 0 ? namespaces : 0) + hints + least;
 }
@@ -184,6 +185,41 @@ TEST_P(hostile_memory, hints) {
       },
       120, hinted);
   EXPECT_GT(refused, 1000);
+}
+
+// As many as are taken where next to nothing else is kept: at numbers where tables have just grown.
+TEST_P(hostile_memory, pinned_prefixes_and_hardly_any_blocks) {
+  const auto pin_all = [](std::int64_t most, std::size_t length, bool with_spaces) {
+    cache_options o = options();
+    o.blocks = 32;
+    o.max_pinned_prefixes = most;
+    const std::int64_t bound =
+        most_bytes(o, with_spaces ? 40 : 0, most * static_cast<std::int64_t>(length));
+    kv_cache cache = kv_cache::create(std::move(o)).value();
+    const std::int64_t before = cache.statistics().index_bytes;
+    std::vector<pinned_prefix> pinned;
+    tokens t(length);
+    for (std::int64_t i = 0; i < most; ++i) {
+      t.back() = static_cast<token_id>(i);
+      const std::string space = with_spaces ? "a tenant with a name, " + std::to_string(i) : "";
+      pinned.push_back(cache.pin_prefix(t, space).value());
+    }
+    EXPECT_FALSE(cache.pin_prefix(t).ok());
+    const std::int64_t bytes = cache.statistics().index_bytes;
+    std::printf("%lld pinned of %zu tokens, %s: %.1f bytes each\n", static_cast<long long>(most),
+                length, GetParam(),
+                static_cast<double>(bytes - before) / static_cast<double>(most));
+    EXPECT_LE(bytes, bound);
+    // What the table of docs/reliability.md says of one, without the rest that the options allow.
+    const auto each = static_cast<std::int64_t>(8 * length) + 750 + (with_spaces ? 40 : 0);
+    EXPECT_LE(bytes - before, most * each);
+    EXPECT_EQ(cache.check_invariants(), "");
+  };
+  for (const std::int64_t most : {513, 1030, 16'500}) {
+    pin_all(most, 1, false);
+    pin_all(most, 500, false);
+    pin_all(most, 1, true);
+  }
 }
 
 // A namespace with a quota for each block, one of many in use at a time.

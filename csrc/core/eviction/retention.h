@@ -87,6 +87,10 @@ class retention final : public eviction_policy, private tree_view {
 
   // Where the mark lies: a node and the blocks covered; {no_node, 0} if nowhere.
   [[nodiscard]] std::pair<node_id, std::uint32_t> place_of(mark_id m) const;
+  // Whether an announcement or a pinned prefix ends there.
+  [[nodiscard]] bool holds_any_of_many(node_id n) const noexcept {
+    return marks_.one_of_many_on(n) != no_index;
+  }
   [[nodiscard]] std::size_t marks() const noexcept { return marks_.live(); }
 
   // A namespace may take so many blocks; 0: no limit (any more), as must be said before its root
