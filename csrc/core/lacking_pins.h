@@ -56,7 +56,6 @@ class lacking_pins {
   struct wanted {
     std::uint64_t place = nowhere;  // this: nothing
     std::string_view tokens;        // their bytes, the prefix's own
-    friend bool operator==(const wanted&, const wanted&) = default;
   };
   class entry {
    public:

@@ -54,7 +54,7 @@ inline void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
 
 // Takes leaf n out of the tables and from its parent. Gives the children that are left there.
 inline std::uint32_t radix_tree::unregister_leaf(node_id n, node_id parent) noexcept {
-  if (coming_ > 0) settle_jumps();
+  settle();
   const tree_node& x = nodes_[n];
   if (x.tokens >> block_shift_ != 0) {
     const std::uint32_t known = known_hashes(x).jump;
