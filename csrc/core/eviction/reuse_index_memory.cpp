@@ -90,14 +90,11 @@ std::size_t reuse_index_policy::allowance() const {
   return taken < byte_limit_ ? byte_limit_ - taken : 0;
 }
 
-// Forgets the oldest ghosts beyond the limits, and the log where nothing needs it any more.
+// Forgets the oldest ghosts beyond the limits, and the log where nothing needs it any more. Cleared
+// entries of the log count, but cannot be many: room_in_log closes gaps rather than that it grows.
 void reuse_index_policy::drop_old() {
-  for (;;) {
-    if (log_.used_bytes() > byte_limit_ / 4 && 2 * log_.size() >= 3 * runs_.runs())
-      close_gaps_in_log();
-    const bool log_full = log_.used_bytes() > byte_limit_ / 4;
-    if (runs_.ghost_blocks() <= ghost_limit_ && history_bytes() <= byte_limit_ && !log_full) break;
-    if (!drop_oldest(log_full)) break;
+  while ((runs_.ghost_blocks() > ghost_limit_ || history_bytes() > byte_limit_) &&
+         drop_oldest(false)) {
   }
   log_.drop_before(std::max(log_.begin(), std::min(dropped_, cursors_[bins])));
 }
