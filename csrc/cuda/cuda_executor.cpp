@@ -130,14 +130,20 @@ status graph_plan::prepare(const step_plan& plan) {
   return state_->prepare(plan);
 }
 
-void graph_plan::skip() noexcept { state_->skip(); }
+void graph_plan::skip() noexcept {
+  RADIXKV_RANGE("graph_plan::skip");
+  state_->skip();
+}
 
 status graph_plan::launch(cudaStream_t stream, cudaGraphExec_t graph, const step_plan& plan) {
   RADIXKV_RANGE("graph_plan::launch");
   return state_->launch(stream, graph, plan);
 }
 
-void graph_plan::realign() noexcept { state_->realign(); }
+void graph_plan::realign() noexcept {
+  RADIXKV_RANGE("graph_plan::realign");
+  state_->realign();
+}
 std::uint64_t graph_plan::numbered() const noexcept { return state_->numbered(); }
 std::uint64_t graph_plan::replayed() const noexcept { return state_->replayed(); }
 

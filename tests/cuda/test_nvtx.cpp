@@ -61,6 +61,10 @@ TEST(nvtx, ranges_fire) {
       expect_ranges("radixkv:graph_plan::prepare\n");
       EXPECT_FALSE(plan.launch(stream, nullptr).ok());
       expect_ranges("radixkv:graph_plan::launch\n");
+      plan.skip();
+      expect_ranges("radixkv:graph_plan::skip\n");
+      plan.realign();
+      expect_ranges("radixkv:graph_plan::realign\n");
     }
     expect_ranges("radixkv:graph_plan::destroy\n");
     void* base = memory_of(e);
