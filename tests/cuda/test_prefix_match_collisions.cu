@@ -1,7 +1,9 @@
-// Matching when hashes collide on purpose. Built several times: with the kernel as it is every
-// answer must be right; with one of its checks left out (RADIXKV_TEST_DROP_…) some answer must be
-// wrong, or the test would not notice that the check is missing; the first wrong one is enough.
+// Matching when hashes collide on purpose. Linked several times: with the kernel as it is every
+// answer must be right; with one of its checks left out (RADIXKV_TEST_DROP_…, and the environment
+// says so) some answer must be wrong, or the test would not notice that the check is missing; the
+// first wrong one is enough.
 
+#include <cstdlib>
 #include <random>
 #include <string>
 
@@ -12,18 +14,13 @@
 namespace radixkv::testing {
 namespace {
 
-#if defined(RADIXKV_TEST_DROP_TOKEN_CHECK) || defined(RADIXKV_TEST_DROP_PARENT_CHECK) || \
-    defined(RADIXKV_TEST_DROP_RESOLVER_TOKEN_CHECK) ||                                   \
-    defined(RADIXKV_TEST_DROP_RESOLVER_PARENT_CHECK)
-constexpr bool is_broken = true;
-#else
-constexpr bool is_broken = false;
-#endif
+const bool is_broken = std::getenv("RADIXKV_TEST_CHECK_IS_DROPPED") != nullptr;
 
 // Many siblings, and the same blocks again and again under different parents and at every depth.
+// The batch begins with `leading` prompts that collide with nothing.
 struct colliding_world {
   colliding_world(std::uint32_t block_tokens, std::uint32_t hash_bits, std::size_t depth,
-                  std::size_t blocks, std::uint64_t seed)
+                  std::size_t blocks, std::uint64_t seed, std::size_t leading = 0)
       : index(static_cast<std::int32_t>(blocks + blocks / 4), block_tokens, hash_bits, seed),
         random(seed) {
     const std::size_t bt = block_tokens;
@@ -44,6 +41,7 @@ struct colliding_world {
     for (std::size_t i = 0; i < blocks / 4; ++i) {
       index.insert(random_tokens(random, bt), static_cast<std::int32_t>(i % 2));
     }
+    for (std::size_t p = 0; p < leading; ++p) batch.add(random_tokens(random, 1), 0);
     for (std::size_t p = 0; p < (depth > 100 ? 40 : 100); ++p) {
       const std::size_t which = random() % cached.size();
       auto prompt = cached[which];
@@ -71,10 +69,11 @@ struct colliding_world {
   prompt_batch batch;
 };
 
-void check_depth(std::size_t depth, std::initializer_list<std::uint32_t> bits) {
+void check_depth(std::size_t depth, std::initializer_list<std::uint32_t> bits,
+                 std::size_t leading = 0) {
   const test_stream stream;
   for (const std::uint32_t hash_bits : bits) {
-    colliding_world world(16, hash_bits, depth, 4000, 100 + hash_bits);
+    colliding_world world(16, hash_bits, depth, 4000, 100 + hash_bits, leading);
     world.index.upload(stream);
     ASSERT_EQ(world.index.mirror().check_invariants(), "");
     const std::string differs = match_and_compare(world.index, world.batch, stream);
@@ -89,6 +88,10 @@ TEST(prefix_match_collisions, prompts_that_share_a_warp) {
 }
 TEST(prefix_match_collisions, prompts_of_one_tile) { check_depth(50, {4, 8, 10, 12, 14, 16}); }
 TEST(prefix_match_collisions, prompts_of_many_tiles) { check_depth(200, {8, 10, 11, 12, 13}); }
+
+// The first warp of the block that resolves has no prompt of its own and is done at once, before
+// the others have asked whether any is left.
+TEST(prefix_match_collisions, prompts_of_later_warps) { check_depth(200, {8, 10, 11}, 32); }
 
 TEST(prefix_match_collisions, every_block_size) {
   const test_stream stream;
