@@ -19,11 +19,8 @@ enum : std::uint32_t {
   by_pause = by_turn + 6,
   by_remnant = by_pause + 8,
   by_uses_children = by_remnant + 8,
-  by_uses_depth = by_uses_children + 4 * 5,
-  by_uses_output = by_uses_depth + 4 * 5,
-  by_uses_fresh = by_uses_output + 4 * 8,
-  by_fresh_output = by_uses_fresh + 4 * 8,
-  tail_feature = by_fresh_output + 8 * 8,
+  by_uses_fresh = by_uses_children + 4 * 5,
+  tail_feature = by_uses_fresh + 4 * 8,
   feature_count
 };
 
@@ -123,22 +120,18 @@ inline std::uint32_t hazard_model::list_rows(run_features f, row_list& rows) {
     return 1;
   }
   const std::uint32_t u = std::min(3u, f.get(run_features::uses));
-  const std::uint32_t children = f.get(run_features::children), depth = f.get(run_features::depth);
-  const std::uint32_t output = f.get(run_features::output), fresh = f.get(run_features::fresh);
+  const std::uint32_t children = f.get(run_features::children), fresh = f.get(run_features::fresh);
   rows[0] = bias;
   rows[1] = by_uses + f.get(run_features::uses);
   rows[2] = by_children + children;
-  rows[3] = by_depth + depth;
-  rows[4] = by_output + output;
+  rows[3] = by_depth + f.get(run_features::depth);
+  rows[4] = by_output + f.get(run_features::output);
   rows[5] = by_fresh + fresh;
   rows[6] = by_turn + f.get(run_features::turn);
   rows[7] = by_pause + f.get(run_features::pause);
   rows[8] = by_remnant + f.get(run_features::remnant);
   rows[9] = by_uses_children + u * 5 + children;
-  rows[10] = by_uses_depth + u * 5 + depth;
-  rows[11] = by_uses_output + u * 8 + output;
-  rows[12] = by_uses_fresh + u * 8 + fresh;
-  rows[13] = by_fresh_output + fresh * 8 + output;
+  rows[10] = by_uses_fresh + u * 8 + fresh;
   return most_active;
 }
 
@@ -199,13 +192,12 @@ inline void hazard_model::learn_some(const lesson* lessons, std::uint32_t n) {
     cell& theta = theta_[l.bin];
     theta.squares += squared;
     theta.weight -= options_.rate * d * inverse_root(theta.squares + 1);
-    if (active[i] == 1) {
-      row none;
-      step(rows_[rows[i][0]], none, g, d, squared);
-      continue;
+    static_assert(most_active % 2 == 1);
+    row none;  // beside the last one: their number is odd, as a tail's
+    for (std::uint32_t k = 0; k < active[i]; k += 2) {
+      row& other = k + 1 < active[i] ? rows_[rows[i][k + 1]] : none;
+      step(rows_[rows[i][k]], other, g, d, squared);
     }
-    for (std::uint32_t k = 0; k < most_active; k += 2)
-      step(rows_[rows[i][k]], rows_[rows[i][k + 1]], g, d, squared);
   }
 }
 

@@ -101,7 +101,7 @@ class hazard_model {
   [[nodiscard]] status load(std::span<const std::byte> bytes);
 
  private:
-  static constexpr std::uint32_t groups = 4, features = 226, most_active = 14;
+  static constexpr std::uint32_t groups = 4, features = 110, most_active = 11;
   struct cell {
     float weight = 0, squares = 0;  // the latter: the sum of its squared gradients
   };
