@@ -3,15 +3,24 @@
 // in the next one that is not. No tombstones. A look-up mostly takes one line, whose slots are
 // compared at once, and so does an erasure: only what was full has to be filled up again.
 //
+// It grows without a pause. A larger table is mapped, and each reserve() moves a few lines if there
+// were insertions since the last one. Homes are given by the upper bits of hashes, so lines move in
+// order, from one end to the other: one number says where an entry is, what has moved gives its
+// memory back while memory is taken as the larger table is filled, and the two together are never
+// more than the larger one. A line moves with those that its entries went on to.
+//
 // Readers need no lock. A hit is a candidate, verified at the node; a miss counts only if the table
 // was not changed meanwhile (read_begin / read_valid). A grown table's predecessor stays mapped,
 // empty.
 //
-// 1. All lines from an entry's home to the one before it are full.
-// 2. size() ≤ 3/4 of the slots.
+// 1. In each table all lines from an entry's home to the one before it are full.
+// 2. size() ≤ 3/4 of the slots, or, while entries move, 7/8 of those of the smaller table.
 // 3. A line's last slot is in use only if all of them are.
+// 4. While entries move, those whose home is among the lines that have been moved are in the larger
+//    table, all others in the smaller one.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cassert>
@@ -29,8 +38,38 @@
 namespace radixkv::detail {
 
 class id_table {
+  struct table {
+    stable_array<slot_line::slot> slots;
+    std::size_t line_mask = 0;
+    int shift = 0;  // the home line is given by the hash's upper bits
+    // Lines that have been moved to the larger table, from `first` on, and around the end; the rest
+    // is set before there are any.
+    std::atomic<std::size_t> moved{0};
+    std::size_t first = 0;
+    table* larger = nullptr;
+    [[nodiscard]] std::size_t lines() const noexcept { return line_mask + 1; }
+    [[nodiscard]] std::size_t size() const noexcept { return lines() * slot_line::size; }
+    [[nodiscard]] std::size_t home(std::uint32_t hash) const noexcept {
+      return static_cast<std::size_t>(hash >> shift);
+    }
+    // Where entries of a hash are: this table or the larger one.
+    [[nodiscard]] const table& of(std::uint32_t hash) const noexcept {
+      const std::size_t so_far = moved.load(std::memory_order_acquire);
+      if (so_far == 0) [[likely]]
+        return *this;
+      return ((home(hash) - first) & line_mask) < so_far ? *larger : *this;
+    }
+    [[nodiscard]] table& of(std::uint32_t hash) noexcept {
+      return const_cast<table&>(static_cast<const table*>(this)->of(hash));
+    }
+  };
+
  public:
   static constexpr std::uint32_t none = 0xffffffffu;
+  // So many lines move for a change that has inserted, which takes half a microsecond: all have
+  // moved when the entries have become a few hundredths more, since look-ups cost the most
+  // meanwhile.
+  static constexpr std::size_t moved_per_change = 16;
 
   // Walks the candidates of a hash.
   class probe {
@@ -66,11 +105,17 @@ class id_table {
   [[nodiscard]] bool create();
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return (current().line_mask + 1) * slot_line::size * sizeof(std::uint64_t);
+    const table& t = current();
+    std::size_t lines = t.lines();
+    if (t.larger != nullptr) {
+      const std::size_t moved = std::min(lines, t.moved.load(std::memory_order_relaxed));
+      lines = lines - moved + moved * (t.larger->lines() / t.lines());
+    }
+    return lines * slot_line::size * sizeof(std::uint64_t);
   }
 
   [[nodiscard]] probe find(std::uint32_t hash) const noexcept {
-    const table& t = current();
+    const table& t = current().of(hash);
     probe p;
     p.slots_ = t.slots.data();
     p.line_mask_ = t.line_mask;
@@ -81,23 +126,27 @@ class id_table {
     p.same_ = slot_line::same(p.slots_ + p.line_ * slot_line::size, hash);
     return p;
   }
-  // The slots as they are now, for many look-ups of guesses: in a table that has grown meanwhile
-  // they find nothing.
+  // The table as it is now, for many look-ups of guesses: in one that has grown meanwhile they find
+  // nothing.
   class reader {
    public:
-    void prefetch_slot(std::uint32_t hash) const noexcept { prefetch(line(hash >> shift_)); }
+    void prefetch_slot(std::uint32_t hash) const noexcept {
+      const lines l = lines_of(hash);
+      prefetch(l.slots + l.home * slot_line::size);
+    }
     // The first candidate of a hash, or none.
     [[nodiscard]] std::uint32_t first(std::uint32_t hash) const noexcept {
-      std::size_t at = hash >> shift_;
+      const lines l = lines_of(hash);
+      std::size_t at = l.home;
       count_lookups();
-      for (std::size_t left = line_mask_ + 1; left > 0; --left) {
-        const slot_line::slot* const slots = line(at);
+      for (std::size_t left = l.mask + 1; left > 0; --left) {
+        const slot_line::slot* const slots = l.slots + at * slot_line::size;
         for (std::uint32_t same = slot_line::same(slots, hash); same != 0; same &= same - 1) {
           const std::uint64_t s = slots[slot_line::first(same)].load(std::memory_order_relaxed);
           if (slot_line::is(s, hash)) return slot_line::id(s);
         }
         if (slot_line::empty(slots) != 0) break;
-        at = (at + 1) & line_mask_;
+        at = (at + 1) & l.mask;
         count_entries(slot_line::entries_counted);
       }
       return none;
@@ -105,12 +154,22 @@ class id_table {
 
    private:
     friend class id_table;
-    [[nodiscard]] const slot_line::slot* line(std::size_t i) const noexcept {
-      return slots_ + i * slot_line::size;
+    struct lines {
+      const slot_line::slot* slots;
+      std::size_t mask;
+      std::size_t home;
+    };
+    [[nodiscard]] lines lines_of(std::uint32_t hash) const noexcept {
+      if (moving_ != nullptr) [[unlikely]] {
+        const table& t = moving_->of(hash);
+        return {t.slots.data(), t.line_mask, t.home(hash)};
+      }
+      return {slots_, line_mask_, static_cast<std::size_t>(hash >> shift_)};
     }
     const slot_line::slot* slots_;
     std::size_t line_mask_;
     int shift_;
+    const table* moving_;
   };
   [[nodiscard]] reader read() const noexcept {
     const table& t = current();
@@ -118,16 +177,17 @@ class id_table {
     r.slots_ = t.slots.data();
     r.line_mask_ = t.line_mask;
     r.shift_ = t.shift;
+    r.moving_ = t.moved.load(std::memory_order_acquire) == 0 ? nullptr : &t;
     return r;
   }
   void prefetch_slot(std::uint32_t hash) const noexcept {
-    const table& t = current();
+    const table& t = current().of(hash);
     prefetch(t.slots.data() + t.home(hash) * slot_line::size);
   }
   // Once the slot is at hand: fetches the line behind it, too, if an erasure will have to look
   // there for what may move up.
   void prefetch_behind(std::uint32_t hash) const noexcept {
-    const table& t = current();
+    const table& t = current().of(hash);
     const std::size_t line = t.home(hash);
     if (t.slots[(line + 1) * slot_line::size - 1].load(std::memory_order_relaxed) == 0) return;
     prefetch(t.slots.data() + ((line + 1) & t.line_mask) * slot_line::size);
@@ -151,27 +211,27 @@ class id_table {
   [[nodiscard]] std::string check() const;
 
  private:
-  struct table {
-    stable_array<slot_line::slot> slots;
-    std::size_t line_mask = 0;
-    int shift = 0;  // the home line is given by the hash's upper bits
-    [[nodiscard]] std::size_t home(std::uint32_t hash) const noexcept {
-      return static_cast<std::size_t>(hash >> shift);
-    }
-  };
   [[nodiscard]] const table& current() const noexcept {
     return *current_.load(std::memory_order_acquire);
   }
   [[nodiscard]] static std::size_t index_of(const table& t, std::uint32_t hash,
                                             std::uint32_t id) noexcept;
+  // For the writer.
+  [[nodiscard]] table& writable() noexcept { return *current_.load(std::memory_order_relaxed); }
   [[gnu::cold]] static void fill_up(table& t, std::size_t at) noexcept;
-  [[nodiscard]] bool grow(int log2_slots);
+  [[nodiscard]] table* add_table(int log2_slots);
+  [[nodiscard]] bool begin_moving();
+  void move_lines(std::size_t count) noexcept;
+  static void take_memory(table& t, std::size_t before, std::size_t until) noexcept;
+  static void give_back(table& t, std::size_t before, std::size_t now) noexcept;
   static void place(table& t, std::uint64_t packed) noexcept;
+  [[nodiscard]] std::string check(const table& t, std::size_t& found) const;
 
   std::atomic<table*> current_{nullptr};
   version version_;
   std::size_t size_ = 0;
-  std::vector<std::unique_ptr<table>> tables_;  // the last one is current
+  std::size_t inserted_ = 0;                    // since lines were last moved
+  std::vector<std::unique_ptr<table>> tables_;  // the current one, and what it grows into, are last
 };
 
 // By its id, which hardly ever comes twice in a line.
@@ -191,7 +251,7 @@ inline std::size_t id_table::index_of(const table& t, std::uint32_t hash,
 }
 
 inline void id_table::erase(std::uint32_t hash, std::uint32_t id) noexcept {
-  table& t = *current_.load(std::memory_order_relaxed);
+  table& t = writable().of(hash);
   const std::size_t at = index_of(t, hash, id);
   write_guard writing(version_);
   --size_;

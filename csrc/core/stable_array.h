@@ -86,6 +86,10 @@ class stable_array {
   void discard() noexcept {
     if (data_) madvise(data_, bytes_, MADV_DONTNEED);
   }
+  // Of n elements, which lie on whole pages.
+  void discard(std::size_t from, std::size_t n) noexcept {
+    madvise(data_ + from, n * sizeof(T), MADV_DONTNEED);
+  }
 
   [[nodiscard]] T* data() noexcept { return data_; }
   [[nodiscard]] const T* data() const noexcept { return data_; }

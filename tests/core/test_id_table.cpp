@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "csrc/core/id_table.h"
+#include "csrc/core/moved_lines.h"
 
 namespace radixkv::detail {
 namespace {
@@ -68,7 +69,8 @@ TEST(id_table, finds_what_a_multimap_finds) {
 }
 
 // A reader either finds an id that is there all the time, or learns that its miss does not count:
-// while what lies before it goes and it moves up, and while the table grows.
+// while what lies before it goes and it moves up, and while the table grows, whose lines move a few
+// at a time.
 void move_beside_a_reader(std::uint32_t fillers, int rounds, bool grow) {
   id_table table;
   ASSERT_TRUE(table.create());
@@ -90,11 +92,9 @@ void move_beside_a_reader(std::uint32_t fillers, int rounds, bool grow) {
       const std::uint32_t now = phase + 1;
       table.insert(hash + fillers, watched + now);
       phase.store(now, std::memory_order_release);
-      if (grow && round % 10'000 == 0) {
-        for (int i = 0; i < 100; ++i) {
-          ASSERT_TRUE(table.reserve(fillers + 2));
-          table.insert(static_cast<std::uint32_t>(random()), others++);
-        }
+      if (grow && round % 10 == 0) {
+        ASSERT_TRUE(table.reserve(fillers + 2));
+        table.insert(static_cast<std::uint32_t>(random()), others++);
       }
       for (std::uint32_t i = 0; i < fillers; ++i) table.erase(hashes[i], i);
       phase.store(now + 1, std::memory_order_release);
@@ -127,6 +127,69 @@ void move_beside_a_reader(std::uint32_t fillers, int rounds, bool grow) {
 
 TEST(id_table, readers_do_not_miss_what_moves) { move_beside_a_reader(24, 300'000, false); }
 TEST(id_table, readers_do_not_miss_beside_growth) { move_beside_a_reader(24, 300'000, true); }
+
+// Entries that part while lines move: some have moved, and homes of the last lines go on around the
+// end, into lines that had moved before.
+TEST(id_table, moves_what_went_on_around_the_end) {
+  for (const std::uint32_t mask : {0xffffffffu, 0xf0000000u}) {
+    id_table table;
+    ASSERT_TRUE(table.create());
+    std::multimap<std::uint32_t, std::uint32_t> expected;
+    std::mt19937 random(7);
+    for (std::uint32_t id = 0; id < 5000; ++id) {
+      // Half of them have the last home.
+      const std::uint32_t hash = (id % 2 == 0 ? 0xf0000000u | random() : random()) & mask;
+      ASSERT_TRUE(table.reserve(1));
+      table.insert(hash, id);
+      expected.emplace(hash, id);
+      if (id % 3 == 0) {
+        const auto gone = random() % 2 == 0 ? expected.begin() : std::prev(expected.end());
+        table.erase(gone->first, gone->second);
+        expected.erase(gone);
+      }
+      if (id % 97 == 0) {
+        ASSERT_EQ(table.check(), "") << id;
+      }
+    }
+    for (auto same = expected.begin(); same != expected.end();) {
+      const auto end = expected.upper_bound(same->first);
+      std::vector<std::uint32_t> want;
+      for (auto e = same; e != end; ++e) want.push_back(e->second);
+      std::sort(want.begin(), want.end());
+      ASSERT_EQ(candidates(table, same->first), want);
+      same = end;
+    }
+  }
+}
+
+#if defined(RADIXKV_DEBUG_CHECKS)
+
+// Nobody's insertion pays for all that came before: what one looks at is bounded, and while lines
+// move the two tables are never more than the larger one will be.
+TEST(id_table, grows_a_few_lines_at_a_time) {
+  id_table table;
+  ASSERT_TRUE(table.create());
+  std::mt19937 random(3);
+  std::uint64_t dearest = 0;
+  std::size_t growths = 0;
+  std::size_t bytes = table.bytes();
+  for (std::uint32_t id = 0; id < 400'000; ++id) {
+    const std::uint64_t before = moved_lines_of_thread();
+    ASSERT_TRUE(table.reserve(1));
+    table.insert(static_cast<std::uint32_t>(random()), id);
+    dearest = std::max(dearest, moved_lines_of_thread() - before);
+    growths += table.bytes() > bytes;
+    ASSERT_GE(table.bytes(), bytes);
+    ASSERT_LE(table.bytes(), std::max<std::size_t>(4096, std::size_t{id} * 8 * 8 / 3));
+    bytes = table.bytes();
+  }
+  EXPECT_EQ(table.check(), "");
+  // And those that the last one went on to.
+  EXPECT_LE(dearest, 60u);
+  EXPECT_GT(growths, 2'000u);
+}
+
+#endif
 
 }  // namespace
 }  // namespace radixkv::detail
