@@ -65,25 +65,31 @@ victim s3fifo_policy::next_victim() {
   return n == no_node ? victim{} : whole(n);
 }
 
-// The oldest of the small queue that was not used again; those that were move on.
+// The oldest of the small queue that was not used again; those that were move on. None, if as many
+// of them came first as one victim may take.
 node_id s3fifo_policy::take_small() {
-  for (;;) {
+  for (std::uint32_t passed = 0; passed < most_passed; ++passed) {
     const node_id n = first_evictable(queues_[small], small);
     if (n == no_node || state(n).uses <= 2) return n;
     move_to_main(n);
     enqueue(n);
   }
+  return no_node;
 }
 
-// The oldest of the main queue that was not used since its last round.
+// The oldest of the main queue that was not used since its last round, or, if as many that were
+// came first as one victim may take, that of them which was used least.
 node_id s3fifo_policy::take_main() {
-  for (;;) {
+  node_id least = no_node;
+  for (std::uint32_t passed = 0; passed < most_passed; ++passed) {
     const node_id n = first_evictable(queues_[main], main);
     if (n == no_node || state(n).uses <= 1) return n;
     state(n).uses = std::min<std::uint32_t>(state(n).uses, max_frequency + 1) - 1;
+    if (least == no_node || state(n).uses < state(least).uses) least = n;
     touch(n);
     enqueue(n);
   }
+  return least;
 }
 
 void s3fifo_policy::move_to_main(node_id n) {

@@ -1,7 +1,8 @@
 // S3-FIFO over a prefix tree (Yang et al., "FIFO queues are all you need for cache eviction", SOSP
 // 2023): a small queue (10 %) filters what is used once, a main queue gives used entries another
 // round, and what left the small queue and comes back while its ghost is remembered enters the main
-// queue at once. Frequencies saturate at 3.
+// queue at once. Frequencies saturate at 3. A victim takes another round, or on to the main queue,
+// at most so many as its caller can wait for: then the least used of them goes.
 //
 // Ghosts are known by 32 bits of their path's hash; a collision costs a wrong queue, nothing else.
 //
@@ -49,6 +50,7 @@ class s3fifo_policy final : public counted_policy {
 
  private:
   static constexpr std::uint32_t max_frequency = 3;
+  static constexpr std::uint32_t most_passed = 64;  // of a queue, for a victim
   enum : std::uint32_t { small = 0, main = 1 };
   struct ghost {
     std::uint32_t print, blocks;
