@@ -15,9 +15,9 @@
 #include <shared_mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include "csrc/core/name_hash.h"
+#include "csrc/core/parted_map.h"
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/reader_lock.h"
 
@@ -29,18 +29,18 @@ class namespace_table {
   [[nodiscard]] std::optional<tree_root> find(std::string_view name, const radix_tree& tree) const {
     if (name.empty()) return find_default(tree);
     std::shared_lock lock(mutex_);
-    const auto it = roots_.find(name);
-    if (it == roots_.end()) return std::nullopt;
-    return tree.root_handle(it->second);
+    const auto* const found = roots_.find(name);
+    if (found == nullptr) return std::nullopt;
+    return tree.root_handle(found->second);
   }
   // REQUIRES: the name is not there. May throw std::bad_alloc, leaving the table as it was.
   void add(std::string_view name, node_id root) {
     std::unique_lock lock(mutex_);
-    const auto [it, added] = roots_.emplace(name, root);
+    const auto& added = roots_.try_emplace(std::string(name), root);
     try {
-      names_.emplace(root, &it->first);
+      names_.try_emplace(root, &added.first);
     } catch (...) {
-      roots_.erase(it);
+      roots_.erase(added);
       throw;
     }
     name_bytes_ += name.size();
@@ -49,14 +49,14 @@ class namespace_table {
   // REQUIRES: root is a namespace's.
   void remove(node_id root) {
     std::unique_lock lock(mutex_);
-    const auto name = names_.find(root);
-    const auto it = roots_.find(*name->second);
-    name_bytes_ -= it->first.size();
-    if (it->first.empty()) default_root_.store(no_node, std::memory_order_release);
-    names_.erase(name);
-    roots_.erase(it);
+    const auto* const named = names_.find(root);
+    const auto* const found = roots_.find(*named->second);
+    name_bytes_ -= found->first.size();
+    if (found->first.empty()) default_root_.store(no_node, std::memory_order_release);
+    names_.erase(*named);
+    roots_.erase(*found);
   }
-  [[nodiscard]] std::string_view name_of(node_id root) const { return *names_.at(root); }
+  [[nodiscard]] std::string_view name_of(node_id root) const { return *names_.find(root)->second; }
   [[nodiscard]] std::size_t size() const noexcept { return names_.size(); }
   [[nodiscard]] std::size_t bytes() const noexcept { return name_bytes_ + names_.size() * 160; }
 
@@ -76,8 +76,11 @@ class namespace_table {
 
   std::atomic<node_id> default_root_{no_node};
   mutable reader_lock mutex_;
-  std::unordered_map<std::string, node_id, name_hash, std::equal_to<>> roots_;
-  std::unordered_map<node_id, const std::string*> names_;
+  struct root_hash {
+    std::size_t operator()(node_id n) const noexcept { return n * 0x9e3779b97f4a7c15ull; }
+  };
+  parted_map<std::string, node_id, name_hash, 7, std::equal_to<>> roots_;
+  parted_map<node_id, const std::string*, root_hash, 7> names_;
   std::size_t name_bytes_ = 0;
 };
 

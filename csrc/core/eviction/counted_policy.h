@@ -32,6 +32,7 @@ class counted_policy : public eviction_policy {
   void on_trim(node_id n, std::uint32_t blocks) override;
   void on_remove(node_id n, bool evicted) override;
   void on_pin(node_id) override {}
+  void on_hold(node_id n) override { unqueue(n); }
   void on_unpin(node_id n) override;
   void prefetch(node_id n) const noexcept override { __builtin_prefetch(&states_[n], 1); }
   [[nodiscard]] std::size_t bytes() const noexcept override;

@@ -2,20 +2,28 @@
 // lie on a node.
 //
 // Marks on a node are found through chains of a hash table that is made large enough when a mark is
-// made: laying and taking them off, in the middle of a change of the tree, allocates nothing.
+// made: laying and taking them off, in the middle of a change of the tree, allocates nothing. It
+// grows by a bucket for a slot (linear hashing; W. Litwin, VLDB 1980), so that no hint waits until
+// all others have moved.
 //
 // Invariants
 // 1. A mark with a node is in the chain of that node's bucket, any other is in none.
 // 2. A mark_id names one use of a slot: ids of marks that have ended are told from later ones.
+// 3. There are twice as many buckets as slots, so that nodes whose ids follow one another mostly
+// have
+//    one each. A foremost mark comes before the others of its
+// node.
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <memory>
+#include <utility>
 #include <vector>
 
+#include "csrc/core/eviction/chunk_array.h"
 #include "csrc/core/step_count.h"
 #include "radixkv/eviction_policy.h"
 
@@ -83,13 +91,9 @@ struct mark {
 
 class mark_table {
  public:
-  [[nodiscard]] std::size_t live() const noexcept { return size_ - free_.size(); }
-  [[nodiscard]] mark& operator[](std::uint32_t i) noexcept {
-    return slots_[i / chunk_slots][i % chunk_slots];
-  }
-  [[nodiscard]] const mark& operator[](std::uint32_t i) const noexcept {
-    return slots_[i / chunk_slots][i % chunk_slots];
-  }
+  [[nodiscard]] std::size_t live() const noexcept { return size_ - free_count_; }
+  [[nodiscard]] mark& operator[](std::uint32_t i) noexcept { return slots_[i]; }
+  [[nodiscard]] const mark& operator[](std::uint32_t i) const noexcept { return slots_[i]; }
   [[nodiscard]] std::size_t slots() const noexcept { return size_; }
 
   // Slot of a mark; no_index if it has ended.
@@ -104,22 +108,19 @@ class mark_table {
 
   // Afterwards take_slot() and `slots() + 1` slots' laying allocate nothing. May throw.
   void reserve_one() {
-    if (!free_.empty()) return;
-    const std::size_t wanted = size_ + 1;
-    if (free_.capacity() < wanted) free_.reserve(std::max<std::size_t>(chunk_slots, 2 * wanted));
-    if (wanted > slots_.size() * chunk_slots) {
-      slots_.push_back(std::make_unique<mark[]>(chunk_slots));
-    }
-    if (wanted > heads_.size() / 2) rehash(std::max<std::size_t>(64, 2 * heads_.size()));
+    if (free_ != no_index) return;
+    slots_.grow_to(size_ + 1);
+    while (buckets_ < 2 * (size_ + 1)) add_buckets();
   }
   // REQUIRES: reserve_one().
   [[nodiscard]] std::uint32_t take_slot() noexcept {
-    std::uint32_t i;
-    if (free_.empty()) {
+    std::uint32_t i = free_;
+    if (i == no_index) {
       i = static_cast<std::uint32_t>(size_++);
     } else {
-      i = free_.back();
-      free_.pop_back();
+      free_ = (*this)[i].next;
+      (*this)[i].next = no_index;
+      --free_count_;
     }
     (*this)[i].used = true;
     return i;
@@ -129,7 +130,9 @@ class mark_table {
     const std::uint32_t generation = (*this)[i].generation + 1;
     (*this)[i] = {};
     (*this)[i].generation = generation;
-    free_.push_back(i);
+    (*this)[i].next = free_;
+    free_ = i;
+    ++free_count_;
   }
 
   // REQUIRES: it lies nowhere, 1 ≤ blocks.
@@ -151,7 +154,7 @@ class mark_table {
   }
   // One of many on n: the foremost one, where one is known to be; no_index if there is none.
   [[nodiscard]] std::uint32_t one_of_many_on(node_id n) const noexcept {
-    std::uint32_t i = heads_.empty() ? no_index : heads_[bucket(n) + 1];
+    std::uint32_t i = buckets_ == 0 ? no_index : heads_[bucket(n)].many;
     for (; i != no_index && (*this)[i].node != n; i = (*this)[i].next) count_marks();
     return i;
   }
@@ -171,23 +174,15 @@ class mark_table {
   }
   template <typename Visit>
   void for_each_of_few_on(node_id n, Visit&& visit) const {
-    if (!heads_.empty()) for_each_from(heads_[bucket(n)], n, visit);
+    if (buckets_ != 0) for_each_from(heads_[bucket(n)].few, n, visit);
   }
   template <typename Visit>
   void for_each_of_many_on(node_id n, Visit&& visit) const {
-    if (!heads_.empty()) for_each_from(heads_[bucket(n) + 1], n, visit);
+    if (buckets_ != 0) for_each_from(heads_[bucket(n)].many, n, visit);
   }
-  void clear() {
-    slots_ = decltype(slots_)();
-    size_ = 0;
-    free_ = {};
-    heads_ = {};
-  }
+  void clear() { *this = {}; }
   // Without the hashes of announcements.
-  [[nodiscard]] std::size_t bytes() const noexcept {
-    return slots_.size() * chunk_slots * sizeof(mark) + slots_.capacity() * sizeof(slots_[0]) +
-           free_.capacity() * 4 + heads_.capacity() * 4;
-  }
+  [[nodiscard]] std::size_t bytes() const noexcept { return slots_.bytes() + heads_.bytes(); }
 
  private:
   template <typename Visit>
@@ -199,12 +194,15 @@ class mark_table {
       i = next;
     }
   }
-  // Of two chains: of announcements the second.
   [[nodiscard]] std::size_t bucket(node_id n) const noexcept {
-    return static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32) & (heads_.size() - 2);
+    const auto h = static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32);
+    const std::size_t all = std::bit_ceil(buckets_);
+    const std::size_t b = h & (all - 1);
+    return b < buckets_ ? b : b - all / 2;
   }
   [[nodiscard]] std::uint32_t& head(const mark& m) noexcept {
-    return heads_[bucket(m.node) + (m.is_of_many() ? 1 : 0)];
+    chains& c = heads_[bucket(m.node)];
+    return m.is_of_many() ? c.many : c.few;
   }
   void link(std::uint32_t i) noexcept {
     mark& m = (*this)[i];
@@ -229,21 +227,47 @@ class mark_table {
     if (next != no_index) (*this)[next].previous = i;
     (*this)[other].next = i;
   }
-  void rehash(std::size_t n) {
-    std::vector<std::uint32_t> larger(n, no_index);
-    heads_.swap(larger);
-    for (std::uint32_t i = 0; i < size_; ++i) {
-      (*this)[i].foremost = false;
-      if ((*this)[i].used && (*this)[i].node != no_node) link(i);
+  // One more, which takes those over from another that belong there; the first ones at once.
+  void add_buckets() {
+    heads_.grow_to(std::max(first_buckets, buckets_ + 1));
+    if (buckets_ == 0) {
+      buckets_ = first_buckets;
+      return;
+    }
+    const std::size_t from = buckets_ - std::bit_floor(buckets_);
+    const std::size_t to = buckets_++;
+    part(heads_[from].few, heads_[to].few, to);
+    part(heads_[from].many, heads_[to].many, to);
+  }
+  // Marks of a chain that belong to the bucket `to` go there, in their order.
+  void part(std::uint32_t& stay, std::uint32_t& go, std::size_t to) noexcept {
+    std::uint32_t i = std::exchange(stay, no_index);
+    std::uint32_t last_stays = no_index;
+    std::uint32_t last_goes = no_index;
+    while (i != no_index) {
+      count_marks();
+      mark& m = (*this)[i];
+      const std::uint32_t next = std::exchange(m.next, no_index);
+      const bool goes = bucket(m.node) == to;
+      std::uint32_t& last = goes ? last_goes : last_stays;
+      m.previous = last;
+      (last != no_index ? (*this)[last].next : goes ? go : stay) = i;
+      last = i;
+      i = next;
     }
   }
 
-  // In chunks, which do not move when there are more of them: nobody waits for a million marks.
-  static constexpr std::uint32_t chunk_slots = 64;
-  std::vector<std::unique_ptr<mark[]>> slots_;
+  struct chains {
+    std::uint32_t few = no_index;
+    std::uint32_t many = no_index;  // announcements and pinned prefixes
+  };
+  static constexpr std::size_t first_buckets = 32;
+  chunk_array<mark, 64> slots_;
   std::size_t size_ = 0;
-  std::vector<std::uint32_t> free_;
-  std::vector<std::uint32_t> heads_;  // a power of two, at least twice the slots
+  std::uint32_t free_ = no_index;  // linked by `next`
+  std::size_t free_count_ = 0;
+  chunk_array<chains, 128> heads_;
+  std::size_t buckets_ = 0;
 };
 
 }  // namespace radixkv::detail

@@ -104,6 +104,10 @@ void namespace_quotas::on_pin(node_id n) {
   if (quota* const q = of(n)) q->order.on_pin(n);
 }
 
+void namespace_quotas::on_hold(node_id n) {
+  if (quota* const q = of(n)) q->order.on_hold(n);
+}
+
 void namespace_quotas::on_unpin(node_id n) {
   if (quota* const q = of(n)) q->order.on_unpin(n);
 }

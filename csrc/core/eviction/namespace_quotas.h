@@ -73,6 +73,7 @@ class namespace_quotas {
     if (!quotas_.empty()) remove_from_quota(n, evicted);
   }
   void on_pin(node_id n);
+  void on_hold(node_id n);
   void on_unpin(node_id n);
   void on_request(const request_info& request);
 

@@ -9,7 +9,9 @@ namespace radixkv::detail {
 void retention::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   tree_ = &tree;
   marks_.clear();
-  giving_way_ = discarding_ = expiring_ = {};
+  giving_way_ = {};
+  discarding_ = {};
+  expiring_ = {};
   withheld_ = 0;
   holds_ = 0;
   hash_bytes_ = 0;
@@ -80,10 +82,16 @@ void retention::put(std::uint32_t i, node_id n, std::uint32_t blocks) {
   }
   marks_.lay(i, n, blocks);
   if (marks_[i].kind == mark_kind::announced) count_held(i);
-  if (marks_[i].holds() && marks_[i].rank != stays) {
+  if (!marks_[i].holds()) {
+    if (!expiring_.contains(i)) discarding_.put(i, marks_[i].rank, marks_[i].order);
+    return;
+  }
+  tell_if_held(n);
+  if (marks_[i].rank == stays) return;
+  if (tree_->children(n) == 0) {
     await_giving_way(i);
-  } else if (!marks_[i].holds() && !expiring_.contains(i)) {
-    discarding_.put(i, marks_[i].rank, marks_[i].order);
+  } else {
+    leave_giving_way(i, true);  // until its children have gone
   }
 }
 

@@ -13,7 +13,8 @@
 // 2. The policy sees max(pinned by sequences, held) blocks of a node as pinned, and hears on_unpin
 //    whenever that falls.
 // 3. A finite hold that could give way is in giving_way_, a discard that has begun and could go in
-//    discarding_; others may be, and leave when they are met. For the announcements on a node one
+//    discarding_; others may be, and leave when they are met, but no priority of a node with
+//    children is in giving_way_. For the announcements on a node one
 //    of them may stand that is not the last of them to give way, and covers as much; none need
 //    stand for those that a pinned prefix covers. Of each quota those in giving_way_ are in a heap
 //    of its own.
@@ -28,7 +29,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -36,6 +36,7 @@
 #include "csrc/core/eviction/mark_table.h"
 #include "csrc/core/eviction/namespace_quotas.h"
 #include "csrc/core/eviction/space_heap.h"
+#include "csrc/core/parted_map.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -166,7 +167,11 @@ class retention final : public eviction_policy, private tree_view {
   void end(std::uint32_t i);
   // The policy, the quota and the heaps hear that n may be evictable now, or more of it.
   void let_go(node_id n) noexcept;
-  void stir(node_id n);
+  // The policy and the quota hear if n is held as a whole, so that whoever looks for a victim need
+  // not look through what is held.
+  void tell_if_held(node_id n) noexcept;
+  void stir(node_id n) { stir(n, tree_->children(n) == 0); }
+  void stir(node_id n, bool is_leaf);
   void move_marks_up(node_id n) noexcept;
   std::uint32_t replace_covered(std::uint32_t i, node_id n, std::uint32_t blocks,
                                 std::uint32_t from);
@@ -223,7 +228,7 @@ class retention final : public eviction_policy, private tree_view {
   std::size_t holds_ = 0;
   std::size_t withheld_ = 0;    // announcements that are
   std::size_t hash_bytes_ = 0;  // of announcements
-  std::unordered_map<path_key, announced_path, path_key_hash> announced_;
+  parted_map<path_key, announced_path, path_key_hash, 8> announced_;
   std::uint64_t announcements_ = 0, order_ = 0;
   namespace_quotas quotas_;
 };

@@ -18,7 +18,7 @@ mark_id retention::announce(std::span<const std::uint64_t> hashes, node_id n,
     marks_[i].hashes.resize(hashes.size());
     hash_bytes_ += marks_[i].hashes.capacity() * sizeof(mark::path_hash);
     for (std::size_t nth = 0; nth < hashes.size(); ++nth) {
-      announced_path& path = announced_[{hashes[nth], nth}];
+      announced_path& path = announced_.try_emplace({hashes[nth], nth}).second;
       path.marks.push_back(i);
       marks_[i].hashes[nth] = {hashes[nth], static_cast<std::uint32_t>(path.marks.size() - 1)};
       swap_places(path, path.lacking++, marks_[i].hashes[nth].place, nth);
@@ -50,12 +50,12 @@ void retention::forget_hashes(std::uint32_t i) {
   std::vector<mark::path_hash>& hashes = marks_[i].hashes;
   for (std::size_t nth = 0; nth < hashes.size(); ++nth) {
     if (hashes[nth].place == no_index) continue;  // there was no memory for it
-    const auto found = announced_.find({hashes[nth].hash, nth});
+    auto* const found = announced_.find(path_key{hashes[nth].hash, nth});
     announced_path& path = found->second;
     if (nth >= marks_[i].held_chunks) swap_places(path, hashes[nth].place, --path.lacking, nth);
     swap_places(path, hashes[nth].place, static_cast<std::uint32_t>(path.marks.size() - 1), nth);
     path.marks.pop_back();
-    if (path.marks.empty()) announced_.erase(found);
+    if (path.marks.empty()) announced_.erase(*found);
   }
 }
 
@@ -66,24 +66,25 @@ void retention::count_held(std::uint32_t i) {
   const auto held =
       static_cast<std::uint32_t>(std::min<std::size_t>(m.hashes.size(), depth / chunk_blocks()));
   for (; m.held_chunks < held; ++m.held_chunks) {
-    announced_path& path = announced_.find({m.hashes[m.held_chunks].hash, m.held_chunks})->second;
+    announced_path& path =
+        announced_.find(path_key{m.hashes[m.held_chunks].hash, m.held_chunks})->second;
     swap_places(path, m.hashes[m.held_chunks].place, --path.lacking, m.held_chunks);
   }
   for (; m.held_chunks > held; --m.held_chunks) {
     announced_path& path =
-        announced_.find({m.hashes[m.held_chunks - 1].hash, m.held_chunks - 1})->second;
+        announced_.find(path_key{m.hashes[m.held_chunks - 1].hash, m.held_chunks - 1})->second;
     swap_places(path, m.hashes[m.held_chunks - 1].place, path.lacking++, m.held_chunks - 1);
   }
 }
 
 // Announcements that share more of the request's path than was cached of theirs are laid on it.
 void retention::lay_announced(const request_info& request) {
-  if (!announced_.contains({request.path_hashes[0], 0})) return;
+  if (announced_.find(path_key{request.path_hashes[0], 0}) == nullptr) return;
   node_id n = request.node;
   for (std::size_t nth = request.path_hashes.size(); nth-- > 0;) {
     count_lookups();
-    const auto found = announced_.find({request.path_hashes[nth], nth});
-    if (found == announced_.end()) continue;
+    const auto* const found = announced_.find(path_key{request.path_hashes[nth], nth});
+    if (found == nullptr) continue;
     const auto depth = static_cast<std::uint32_t>(nth + 1) * chunk_blocks();
     if (depth > tree_->first_block(n) + tree_->blocks(n)) continue;
     while (tree_->first_block(n) >= depth) n = tree_->parent(n);
@@ -103,8 +104,8 @@ std::string retention::check_announced() const {
       return "mark " + std::to_string(i) + " is not withheld";
     }
     for (std::size_t nth = 0; nth < m.hashes.size(); ++nth, ++places) {
-      const auto found = announced_.find({m.hashes[nth].hash, nth});
-      if (found == announced_.end() || m.hashes[nth].place >= found->second.marks.size() ||
+      const auto* const found = announced_.find(path_key{m.hashes[nth].hash, nth});
+      if (found == nullptr || m.hashes[nth].place >= found->second.marks.size() ||
           found->second.marks[m.hashes[nth].place] != i ||
           (m.hashes[nth].place < found->second.lacking) != (nth >= m.held_chunks)) {
         return "announcement " + std::to_string(i) + " is not among those of its path";
@@ -115,7 +116,7 @@ std::string retention::check_announced() const {
       return "announcement " + std::to_string(i) + " is held otherwise than counted";
     }
   }
-  for (const auto& [key, path] : announced_) places -= path.marks.size();
+  announced_.for_each([&](const auto& path) { places -= path.second.marks.size(); });
   if (places != 0) return "an announcement's hash has outlived it";
   if (withheld != withheld_) return std::to_string(withheld) + " announcements are withheld";
   return {};

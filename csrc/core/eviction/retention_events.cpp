@@ -10,27 +10,43 @@ void retention::let_go(node_id n) noexcept {
   if (tree_->blocks(n) <= tree_->pinned_blocks(n)) return;  // comes when sequences let go of it
   policy_->on_unpin(n);
   if (!quotas_.empty()) quotas_.on_unpin(n);
+  tell_if_held(n);
   stir(n);
 }
 
-void retention::stir(node_id n) {
-  marks_.for_each_of_few_on(n, [this](std::uint32_t i) {
+void retention::tell_if_held(node_id n) noexcept {
+  if (holds_ == 0 || tree_->children(n) != 0 || tree_->evictable_blocks(n) == 0 ||
+      held(n) < tree_->blocks(n)) {
+    return;
+  }
+  policy_->on_hold(n);
+  if (!quotas_.empty()) quotas_.on_hold(n);
+}
+
+void retention::stir(node_id n, bool is_leaf) {
+  marks_.for_each_of_few_on(n, [&](std::uint32_t i) {
     const mark& m = marks_[i];
     if (m.holds()) {
-      if (m.rank != stays) await_giving_way(i);
+      if (m.rank != stays && is_leaf) await_giving_way(i);
     } else if (!expiring_.contains(i)) {
       discarding_.put(i, m.rank, m.order);
     }
   });
   // However many announcements lie on n, the foremost one stands for them all, until its turn comes
   // to give way. What a pinned prefix covers does not.
-  if (withheld_ == 0) return;
+  if (withheld_ == 0 || !is_leaf) return;
   if (const std::uint32_t i = foremost_on(n); i != no_index && marks_[i].withheld) {
     await_giving_way(i);
   }
 }
 
+// What holds a node that gets its first child waits no longer to give way: whoever looks for a
+// victim need not look through the holds of others that have something behind them. Announcements
+// stay until they are met: there may be many on the node, and there are not many in all.
 void retention::on_insert(node_id n) noexcept {
+  if (const node_id above = tree_->parent(n); holds_ != 0 && tree_->children(above) == 1) {
+    marks_.for_each_of_few_on(above, [this](std::uint32_t i) { leave_giving_way(i, true); });
+  }
   policy_->on_insert(n);
   quotas_.on_insert(n);
 }
@@ -51,6 +67,7 @@ void retention::on_split(node_id upper, node_id lower) noexcept {
       } else {
         marks_.take_off(i);
         marks_.lay(i, upper, blocks);
+        if (!marks_[i].is_of_many()) leave_giving_way(i, true);
         freed = true;
       }
     });
@@ -91,7 +108,7 @@ bool retention::absorbed(std::uint32_t i, node_id n, std::uint32_t blocks) {
     o.rank = m.rank;
     o.order = m.order;
     o.expires = m.expires;
-    await_giving_way(j);
+    if (giving_way_.contains(j) || tree_->children(n) == 0) await_giving_way(j);
     expiring_.remove(j);
     if (o.expires != never) expiring_.put(j, o.expires, j);
   });
@@ -112,7 +129,7 @@ void retention::move_marks_up(node_id n) noexcept {
       put(i, above, blocks);
     }
   });
-  if (!shared) stir(above);
+  if (!shared) stir(above, true);
 }
 
 void retention::on_remove(node_id n, bool evicted) noexcept {
@@ -152,12 +169,14 @@ void retention::on_unused(node_id n) noexcept {
 void retention::on_unpin(node_id n) noexcept {
   policy_->on_unpin(n);
   if (!quotas_.empty()) quotas_.on_unpin(n);
+  tell_if_held(n);
   if (marks_.live() != 0) stir(n);
 }
 
 void retention::on_request(const request_info& request) noexcept {
   policy_->on_request(request);
   quotas_.on_request(request);
+  if (request.node != no_node && !tree_->is_root(request.node)) tell_if_held(request.node);
   if (marks_.live() == 0 || request.node == no_node) return;
   // Used again: the last of its rank to give way.
   marks_.for_each_of_few_on(request.node, [this](std::uint32_t i) {
@@ -243,6 +262,7 @@ victim retention::given_way() {
 
 // What a hold gives up whose turn has come; if that is nothing, it leaves the queue.
 victim retention::give_way(std::uint32_t i) {
+  count_marks();
   const node_id n = marks_[i].node;
   if (tree_->evictable(n)) {
     const std::uint32_t keep = kept_against(i);
