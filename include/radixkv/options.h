@@ -34,8 +34,9 @@ struct cache_options {
   std::int64_t max_prefixes = 0;         // most cached prefixes (leaves of the index); 0: no limit
   std::int32_t logits_rows = 0;          // rows of the logits store; 0: no logits are kept
   std::int64_t max_sequences = 1 << 20;  // most sequences open at once
-  // Most hints at a time; more are refused. Each takes 200 to 350 bytes of host memory; an
-  // announcement some 1.0 per token of its prompt in addition, a pinned prefix 4 per token.
+  // Most hints at a time; more are refused. Each takes 200 to 350 bytes of host memory, a pinned
+  // prefix up to 750; an announcement some 1.0 per token of its prompt in addition, a pinned prefix
+  // 4 per token.
   std::int64_t max_announcements = 1 << 12;
   std::int64_t max_pinned_prefixes = 1 << 10;
   std::int64_t max_quotas = 1 << 16;

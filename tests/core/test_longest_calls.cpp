@@ -1,0 +1,198 @@
+// No call pays at once for what many calls before it have left: what the dearest of them looks at,
+// as tables grow and queues are full of what cannot go (hostile_cost.h).
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <random>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "csrc/core/eviction/mark_table.h"
+#include "csrc/core/moved_lines.h"
+#include "tests/core/hostile_cost.h"
+
+namespace radixkv::testing {
+namespace {
+
+#if defined(RADIXKV_DEBUG_CHECKS)
+
+template <typename Operation>
+double lines_of(Operation&& operation) {
+  const step_counts before = steps_of_thread();
+  operation();
+  return lines(before);
+}
+
+// The dearest of publications that make all tables grow, many times over. A line that moves is
+// read, and two are written.
+double dearest_publication(int prompts, bool siblings) {
+  std::mt19937 random(11);
+  kv_cache cache = make_cache(prompts + 64, "lru");
+  double dearest = 0;
+  for (int i = 0; i < prompts; ++i) {
+    tokens t = random_tokens(random, block_tokens);
+    if (siblings) {
+      for (token_id& token : t) token %= 4;
+      t.back() = static_cast<token_id>(i);
+    }
+    const std::uint64_t before = detail::moved_lines_of_thread();
+    const double own = lines_of([&] { EXPECT_TRUE(publish(cache, t)); });
+    const std::uint64_t moved = detail::moved_lines_of_thread() - before;
+    dearest = std::max(dearest, own + 3 * static_cast<double>(moved));
+  }
+  EXPECT_EQ(cache.check_invariants(), "");
+  return dearest;
+}
+
+TEST(longest_calls, tables_grow_a_few_lines_at_a_time) {
+  const detail::fixed_secrets secrets(3);
+  for (const bool siblings : {false, true}) {
+    const double few = dearest_publication(1'000, siblings);
+    const double many = dearest_publication(150'000, siblings);
+    std::printf("dearest publication%s: %.0f lines of 1,000, %.0f of 150,000\n",
+                siblings ? " among siblings" : "", few, many);
+    // The longest row of full lines grows with the logarithm of the table.
+    EXPECT_LE(many, most_times * few);
+    EXPECT_LE(many, 500);
+  }
+}
+
+// Each was used so often that S3-FIFO gives it another round.
+TEST(longest_calls, a_victim_of_s3fifo_where_all_were_used_again) {
+  constexpr int prompts = 20'000;
+  constexpr int evicted = 1'000;
+  std::mt19937 random(5);
+  kv_cache cache = make_cache(prompts + 64, "s3fifo");
+  std::vector<tokens> all;
+  for (int i = 0; i < prompts; ++i) all.push_back(random_tokens(random, block_tokens));
+  for (int round = 0; round < 4; ++round) {
+    for (const tokens& t : all) ASSERT_TRUE(publish(cache, t));
+  }
+  double dearest = 0;
+  for (int i = 0; i < evicted; ++i) {
+    dearest = std::max(dearest, lines_of([&] { EXPECT_EQ(cache.evict(1), 1); }));
+  }
+  std::printf("dearest victim of s3fifo: %.0f lines\n", dearest);
+  EXPECT_LE(dearest, 300);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+// All is held, half of it by holds on nodes with children, whose turn to give way would come first:
+// neither these nor the leaves, which the policy would name, are looked through.
+TEST(longest_calls, a_victim_where_all_is_held) {
+  const auto of = [](int held, std::string_view space, const char* policy) {
+    std::mt19937 random(6);
+    kv_cache cache = make_cache(std::int64_t{3} * held + 64, policy);
+    if (!space.empty()) {
+      EXPECT_TRUE(cache.set_quota(space, 3 * held).ok());
+    }
+    const auto hold = [&](const tokens& t, int priority) {
+      step_plan plan;
+      sequence s = cache.open(t, space, plan).value();
+      EXPECT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok() &&
+                  s.set_priority(s.tokens() - block_tokens, block_tokens, priority).ok());
+    };
+    prompts all;
+    for (int i = 0; i < held; ++i) {
+      all.push_back(random_tokens(random, block_tokens));
+      hold(all.back(), 1);
+    }
+    for (tokens t : all) {
+      const tokens more = random_tokens(random, block_tokens);
+      t.insert(t.end(), more.begin(), more.end());
+      hold(t, 2);
+    }
+    double dearest = 0;
+    for (int i = 0; i < held / 2; ++i) {
+      dearest = std::max(dearest, lines_of([&] { EXPECT_EQ(cache.evict(1), 1); }));
+    }
+    EXPECT_EQ(cache.check_invariants(), "");
+    // What has lost its child gives way before those that have one.
+    EXPECT_EQ(cache.statistics().blocks_cached, 2 * held - held / 2);
+    return dearest;
+  };
+  for (const std::string_view space : {"", "tenant"}) {
+    for (const char* policy : {"lru", "fifo", "lfu", "slru", "s3fifo"}) {
+      const double few = of(100, space, policy), many = of(10'000, space, policy);
+      std::printf("dearest victim where all is held, %s: %.0f lines of 100, %.0f of 10,000\n",
+                  policy, few, many);
+      EXPECT_LE(many, most_times * few);
+    }
+  }
+}
+
+// A hint does not wait until all others have moved to larger tables.
+TEST(longest_calls, a_hint_as_their_number_grows) {
+  constexpr int hints = 50'000;
+  std::mt19937 random(8);
+  kv_cache cache = make_cache(hints + 64, "lru");
+  double dearest = 0;
+  for (int i = 0; i < hints; ++i) {
+    step_plan plan;
+    sequence s = cache.open(random_tokens(random, block_tokens), "", plan).value();
+    ASSERT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+    dearest = std::max(dearest, lines_of([&] {
+                         EXPECT_TRUE(s.set_priority(0, block_tokens, 1 + i % 100).ok());
+                         const sequence released = std::move(s);
+                       }));
+  }
+  std::printf("dearest hint: %.0f lines\n", dearest);
+  EXPECT_LE(dearest, 100);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+// Chains keep their marks and order as buckets are parted.
+TEST(longest_calls, marks_are_found_while_their_table_grows) {
+  using detail::mark_kind;
+  detail::mark_table marks;
+  std::mt19937 random(9);
+  constexpr node_id nodes = 700;
+  std::vector<std::vector<std::uint32_t>> on(nodes);  // few, and many
+  std::uint64_t dearest = 0;
+  for (int i = 0; i < 5'000; ++i) {
+    const std::uint64_t before = steps_of_thread().marks;
+    marks.reserve_one();
+    dearest = std::max(dearest, steps_of_thread().marks - before);
+    const std::uint32_t m = marks.take_slot();
+    marks[m].kind = random() % 4 == 0 ? mark_kind::announced : mark_kind::priority;
+    const node_id n = random() % nodes;
+    marks.lay(m, n, 1 + random() % 9);
+    on[n].push_back(m);
+    if (random() % 3 == 0) {
+      std::vector<std::uint32_t>& some = on[random() % nodes];
+      if (!some.empty()) {
+        marks.take_off(some.back());
+        marks.give_slot(some.back());
+        some.pop_back();
+      }
+    }
+    if (i % 50 != 0) continue;
+    std::size_t live = 0;
+    for (node_id at = 0; at < nodes; ++at) {
+      std::vector<std::uint32_t> found;
+      marks.for_each_on(at, [&](std::uint32_t k) { found.push_back(k); });
+      std::sort(found.begin(), found.end());
+      std::vector<std::uint32_t> want = on[at];
+      std::sort(want.begin(), want.end());
+      ASSERT_EQ(found, want);
+      live += want.size();
+      if (const std::uint32_t k = marks.one_of_many_on(at); k != detail::no_index && i % 500 == 0) {
+        marks.make_foremost(k);
+      }
+    }
+    ASSERT_EQ(marks.live(), live);
+  }
+  EXPECT_LE(dearest, 60u);
+}
+
+#else
+
+TEST(longest_calls, counts_steps) { GTEST_SKIP() << "built without RADIXKV_DEBUG_CHECKS"; }
+
+#endif
+
+}  // namespace
+}  // namespace radixkv::testing
