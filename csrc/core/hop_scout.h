@@ -2,15 +2,16 @@
 //
 // A hop costs two dependent cache misses, the slot of the child table and the node it names, about
 // as much as comparing 32 blocks. The scout takes one of these steps every few blocks of
-// comparison, so it is some hops ahead; and it tells which rows follow beyond the run that is being
-// compared, so that the cursor fetches them at the same distance as those of the run itself. What
-// it names is a guess: the cursor checks parent, depth and tokens of it like those of any
+// comparison, so it is some hops ahead; and it tells which ids follow beyond the run that is being
+// compared, so that the cursor fetches their rows at the same distance as those of the run itself.
+// What it names is a guess: the cursor checks parent, depth and tokens of it like those of any
 // candidate.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/step_count.h"
@@ -44,21 +45,21 @@ class hop_scout {
     return next;
   }
 
-  // The row of block number `block` of the prompt in one of the hops known, or null. `block` only
-  // grows as long as the cursor goes on.
-  [[nodiscard]] const std::uint32_t* row_of(const radix_tree& tree, std::uint64_t block) noexcept {
+  // The ids of blocks number `block` … of the prompt in one of the hops known, or none. `block`
+  // only grows as long as the cursor goes on.
+  [[nodiscard]] std::span<const std::uint32_t> ids_from(const radix_tree& tree,
+                                                        std::uint64_t block) noexcept {
     while (ahead_ < size_) {
       const hop& h = hops_[(head_ + ahead_) % hops_ahead];
-      if (block < h.first) return nullptr;
+      if (block < h.first) return {};
       if (const std::uint64_t i = block - h.first; i < h.blocks) {
-        const std::uint32_t id = h.blocks > tree_node::inline_blocks
-                                     ? load_word(tree.lists_.at(h.list[0]) + i)
-                                     : h.list[i];
-        return tree.row(static_cast<block_id>(id));
+        const std::uint32_t* const ids =
+            h.blocks > tree_node::inline_blocks ? tree.lists_.at(h.list[0]) : h.list.data();
+        return {ids + i, h.blocks - i};
       }
       ++ahead_;
     }
-    return nullptr;
+    return {};
   }
 
   // Reads what the last step has fetched, and fetches the next thing. `count`: tokens of the
@@ -122,7 +123,11 @@ class hop_scout {
     const tree_node& x = tree.nodes_[next_];
     const std::uint32_t seen = x.changes.read_begin();
     const std::uint32_t run = x.tokens;
-    hop h{tip_, next_, end_ >> tree.block_shift_, tree.blocks_of(run), {}};
+    hop& h = hops_[(head_ + size_) % hops_ahead];
+    h.parent = tip_;
+    h.node = next_;
+    h.first = end_ >> tree.block_shift_;
+    h.blocks = tree.blocks_of(run);
     for (std::uint32_t i = 0; i < tree_node::inline_blocks; ++i) h.list[i] = x.list[i];
     // The ids will be read: they must be of one version of the run.
     if (x.parent != tip_ || run == 0 || !x.changes.read_valid(seen)) {
@@ -139,7 +144,6 @@ class hop_scout {
     for (std::uint64_t i = 1; i < std::min<std::uint64_t>(h.blocks, missed); ++i) {
       prefetch(row + (std::size_t{i} << tree.block_shift_));
     }
-    hops_[(head_ + size_) % hops_ahead] = h;
     ++size_;
     tip_ = next_;
     end_ += run;

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "csrc/core/step_count.h"
+#include "csrc/core/streams.h"
 
 namespace radixkv::detail {
 
 namespace {
 
-constexpr std::uint32_t rows_guessed = 33;  // fetched before the ids of their blocks are known
-constexpr std::uint8_t max_retries = 16;    // of one look-up, before the whole match starts again
+constexpr std::uint8_t max_retries = 16;  // of one look-up, before the whole match starts again
 
 }  // namespace
 
@@ -158,9 +158,7 @@ match_cursor::outcome match_cursor::enter() noexcept {
   prefetch(r);
   // Blocks of a run mostly have ids in a row: fetch them before the ids are there.
   if (run_blocks_ > tree_node::inline_blocks && !guessed_) {
-    for (std::uint32_t i = 1; i < std::min(run_blocks_, rows_guessed); ++i) {
-      prefetch(r + (std::size_t{i} << tree_.block_shift_));
-    }
+    fetch_ahead(r, std::min(run_blocks_, stream_fetch.rows_guessed), tree_.block_tokens());
   }
   compared_ = 0;
   stage_ = stage::first_block;

@@ -2,8 +2,10 @@
 // follow, then the rest.
 #include <algorithm>
 
+#include "csrc/core/block_compare.h"
 #include "csrc/core/match_cursor.h"
 #include "csrc/core/step_count.h"
+#include "csrc/core/streams.h"
 
 namespace radixkv::detail {
 
@@ -55,33 +57,37 @@ match_cursor::outcome match_cursor::first_block() noexcept {
 // that differs (or has no valid id).
 std::uint32_t match_cursor::compare_blocks(std::uint32_t end) noexcept {
   const std::uint32_t shift = tree_.block_shift_;
-  const std::uint32_t* const tokens = tokens_ + at_;
-  const std::uint32_t* const ids = ids_;
-  const std::uint32_t limit = tree_.block_limit_;
-  const std::uint32_t* const rows = tree_.row(0);
-  const std::uint32_t begin = compared_;
-  const std::uint32_t last = run_blocks_ - 1;
-  const std::uint64_t last_own = (count_ - at_ - 1) >> shift;
   const std::uint64_t first = at_ >> shift;
+  const std::uint64_t blocks = (count_ + (1u << shift) - 1) >> shift;  // of the prompt
+  const std::uint32_t begin = compared_;
   std::uint32_t k = begin;
-  for (; k < end; ++k) {
-    if (const std::uint32_t ahead = k + blocks_ahead; ahead <= last_own) {
-      prefetch(tokens + (std::size_t{ahead} << shift));
-      if (ahead <= last) {
-        prefetch(rows + (std::size_t{load_word(ids + ahead)} << shift));
-      } else if (const std::uint32_t* const row = hop_.row_of(tree_, first + ahead)) {
-        prefetch(row);
+  block_stretch s{};
+  s.rows = tree_.row(0);
+  s.limit = tree_.block_limit_;
+  s.shift = shift;
+  while (k < end) {
+    s.tokens = tokens_ + at_ + (std::size_t{k} << shift);
+    s.ids = ids_ + k;
+    s.blocks = end - k;
+    s.later_tokens = s.tokens;
+    s.later_ids = s.ids;
+    if (const std::uint32_t later = k + blocks_ahead; first + later < blocks) {
+      s.blocks = std::min<std::size_t>(s.blocks, blocks - first - later);
+      s.later_tokens += std::size_t{blocks_ahead} << shift;
+      if (later < run_blocks_) {
+        s.blocks = std::min<std::size_t>(s.blocks, run_blocks_ - later);
+        s.later_ids += blocks_ahead;
+      } else if (const auto ids = hop_.ids_from(tree_, first + later); !ids.empty()) {
+        s.blocks = std::min(s.blocks, ids.size());
+        s.later_ids = ids.data();
       }
     }
-    const std::uint32_t id = load_word(ids + k);
-    if (id >= limit) break;
-    if (!equal_block(tokens + (std::size_t{k} << shift), rows + (std::size_t{id} << shift),
-                     shift)) {
-      break;
-    }
+    const auto equal = static_cast<std::uint32_t>(equal_blocks(s));
+    k += equal;
+    if (equal < s.blocks) break;
   }
   count_blocks(k - begin);
-  emit((at_ >> shift) + begin, ids + begin, k - begin);
+  emit(first + begin, ids_ + begin, k - begin);
   compared_ = k;
   return k;
 }
@@ -98,7 +104,8 @@ match_cursor::outcome match_cursor::run() noexcept {
   if (compared_ == 1 && run_blocks_ > short_run_blocks) hop_.enter(child_, at_ + run_tokens_);
   std::uint32_t k = compared_;
   while (k < end) {
-    hop_.step(tree_, tokens_, count_, (at_ >> shift) + k + blocks_ahead);
+    hop_.step(tree_, tokens_, count_,
+              stream_fetch.only_begins ? 0 : (at_ >> shift) + k + blocks_ahead);
     const std::uint32_t stop = std::min(end, k + hop_scout::stride);
     k = compare_blocks(stop);
     if (k < stop) break;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "csrc/core/match_cursor.h"
+#include "csrc/core/streams.h"
 
 namespace radixkv::detail {
 
@@ -13,16 +14,15 @@ bool radix_tree::match(tree_root root, std::span<const token_id> tokens, std::sp
   // The prompt may be as cold as the tree: its first lines come while the first node is found,
   // after what the step itself has asked for.
   constexpr std::size_t line_tokens = 64 / sizeof(token_id);
-  constexpr std::size_t lines_a_step = 32;
-  constexpr std::size_t lines_in_all = 96;
-  const std::size_t lines = std::min(lines_in_all, tokens.size() / line_tokens);
+  const std::size_t lines =
+      std::min<std::size_t>(stream_fetch.lines_in_all, tokens.size() / line_tokens);
   std::size_t fetched = 0;
   match_cursor::outcome o = cursor.step();
   while (o == match_cursor::outcome::more) {
-    for (const std::size_t end = std::min(lines, fetched + lines_a_step); fetched < end;
-         ++fetched) {
-      detail::prefetch(tokens.data() + fetched * line_tokens);
-    }
+    const std::size_t more = std::min<std::size_t>(lines - fetched, stream_fetch.lines_a_step);
+    fetch_ahead(reinterpret_cast<const std::uint32_t*>(tokens.data()) + fetched * line_tokens, more,
+                line_tokens);
+    fetched += more;
     o = cursor.step();
   }
   if (o == match_cursor::outcome::conflict) return false;

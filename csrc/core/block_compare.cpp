@@ -1,0 +1,102 @@
+#include "csrc/core/block_compare.h"
+
+#include <atomic>
+
+#include "csrc/core/streams.h"
+#include "csrc/core/token_ops.h"
+
+namespace radixkv::detail {
+
+namespace {
+
+// Says of which ids the processor will not see the rows coming: the first that follow one another,
+// and those at the begin of a page.
+class unseen_rows {
+ public:
+  explicit unseen_rows(std::uint32_t first_id) noexcept : next_(first_id) {}
+  [[nodiscard]] bool operator()(std::uint32_t id, const std::uint32_t* row) noexcept {
+    left_ = id != next_ ? lines_unseen : left_ - (left_ > 0);
+    next_ = id + 1;
+    return left_ > 0 || is_begin_of_page(row);
+  }
+
+ private:
+  std::uint32_t next_;
+  std::uint32_t left_ = 0;
+};
+
+std::size_t equal_any(const block_stretch& s) noexcept {
+  std::size_t i = 0;
+  for (; i < s.blocks; ++i) {
+    prefetch(s.later_tokens + (i << s.shift));
+    prefetch(s.rows + (std::size_t{load_word(s.later_ids + i)} << s.shift));
+    const std::uint32_t id = load_word(s.ids + i);
+    if (id >= s.limit) break;
+    if (!equal_block(s.tokens + (i << s.shift), s.rows + (std::size_t{id} << s.shift), s.shift)) {
+      break;
+    }
+  }
+  return i;
+}
+
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+
+// Blocks of 16 tokens, which are a cache line.
+template <bool only_begins>
+[[gnu::target("avx2")]] std::size_t equal_lines_avx2(const block_stretch& s) noexcept {
+  constexpr int shift = 4;
+  const block_stretch x = s;
+  unseen_rows unseen(load_word(x.later_ids));
+  std::size_t i = 0;
+  for (; i < x.blocks; ++i) {
+    const std::uint32_t* const later = x.later_tokens + (i << shift);
+    const std::uint32_t later_id = load_word(x.later_ids + i);
+    const std::uint32_t* const later_row = x.rows + (std::size_t{later_id} << shift);
+    if constexpr (only_begins) {
+      if (is_begin_of_page(later)) __builtin_prefetch(later, 0, 2);
+      if (unseen(later_id, later_row)) __builtin_prefetch(later_row, 0, 2);
+    } else {
+      prefetch(later);
+      prefetch(later_row);
+    }
+    const std::uint32_t id = load_word(x.ids + i);
+    if (id >= x.limit) break;
+    const auto* const a = reinterpret_cast<const __m256i*>(x.tokens + (i << shift));
+    const auto* const b = reinterpret_cast<const __m256i*>(x.rows + (std::size_t{id} << shift));
+    const __m256i d0 = _mm256_xor_si256(_mm256_loadu_si256(a), _mm256_loadu_si256(b));
+    const __m256i d1 = _mm256_xor_si256(_mm256_loadu_si256(a + 1), _mm256_loadu_si256(b + 1));
+    const __m256i d = _mm256_or_si256(d0, d1);
+    if (_mm256_testz_si256(d, d) == 0) break;
+  }
+  return i;
+}
+
+std::size_t choose(const block_stretch& s) noexcept;
+
+// Chosen at the first call, which may come before main().
+using comparison = std::size_t (*)(const block_stretch&) noexcept;
+constinit std::atomic<comparison> equal_lines{choose};
+
+std::size_t choose(const block_stretch& s) noexcept {
+  __builtin_cpu_init();
+  const comparison best = __builtin_cpu_supports("avx2") == 0 ? equal_any
+                          : is_amd()                          ? equal_lines_avx2<true>
+                                                              : equal_lines_avx2<false>;
+  equal_lines.store(best, std::memory_order_relaxed);
+  return best(s);
+}
+
+#else
+
+constinit std::atomic<std::size_t (*)(const block_stretch&) noexcept> equal_lines{equal_any};
+
+#endif
+
+}  // namespace
+
+std::size_t equal_blocks(const block_stretch& s) noexcept {
+  if (s.blocks == 0) return 0;
+  return s.shift == 4 ? equal_lines.load(std::memory_order_relaxed)(s) : equal_any(s);
+}
+
+}  // namespace radixkv::detail
