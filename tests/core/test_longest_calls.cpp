@@ -13,6 +13,7 @@
 #include "csrc/core/eviction/mark_table.h"
 #include "csrc/core/moved_lines.h"
 #include "tests/core/hostile_cost.h"
+#include "tests/support/alloc_failure.h"
 
 namespace radixkv::testing {
 namespace {
@@ -141,6 +142,34 @@ TEST(longest_calls, a_hint_as_their_number_grows) {
   }
   std::printf("dearest hint: %.0f lines\n", dearest);
   EXPECT_LE(dearest, 100);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+// What sequences leave in random order malloc has to sort, for whoever asks next: that must not be
+// a policy whose history grows, under the cache's lock.
+TEST(longest_calls, to_let_go_of_forks_asks_malloc_for_nothing) {
+  constexpr std::uint32_t forks = 3'000;
+  constexpr std::uint32_t length = 40 * block_tokens;
+  std::mt19937 random(12);
+  kv_cache cache = make_cache(std::int64_t{length / block_tokens + 2} * forks, "reuse_index");
+  step_plan plan;
+  sequence whole = cache.open(random_tokens(random, length), "", plan).value();
+  ASSERT_TRUE(whole.mark_filled(length).ok());
+  std::vector<sequence> all;
+  for (std::uint32_t i = 0; i < forks; ++i) {
+    plan.clear();
+    sequence s = whole.fork().value();
+    ASSERT_TRUE(s.truncate(1 + static_cast<std::int64_t>(random() % length)).ok());
+    ASSERT_TRUE(s.append(random_tokens(random, 3), plan).ok() && s.mark_filled(s.tokens()).ok() &&
+                s.commit().ok());
+    all.push_back(std::move(s));
+  }
+  std::shuffle(all.begin(), all.end(), random);
+  const std::size_t before = cache.statistics().index_bytes;
+  const std::uint64_t asked = allocations_asked_for();
+  for (sequence& s : all) s.release();
+  EXPECT_EQ(allocations_asked_for() - asked, 0U);
+  EXPECT_GT(cache.statistics().index_bytes, before);  // the history has grown
   EXPECT_EQ(cache.check_invariants(), "");
 }
 

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "csrc/core/eviction/mapped_array.h"
+
 namespace {
 
 struct thread_state {
@@ -11,6 +13,7 @@ struct thread_state {
   bool from_then_on = false;
   bool fired = false;
   std::int64_t live = 0;
+  std::uint64_t asked = 0;
 };
 thread_local thread_state state;
 
@@ -26,6 +29,7 @@ bool refused() noexcept {
 }
 
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+  ++state.asked;
   if (refused()) return nullptr;
   if (bytes == 0) bytes = 1;
   void* p = alignment <= alignof(std::max_align_t)
@@ -39,6 +43,13 @@ void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
   if (void* p = allocate(bytes, alignment)) return p;
   throw std::bad_alloc();
 }
+
+#if defined(RADIXKV_DEBUG_CHECKS)
+[[maybe_unused]] const bool pages_are_refused_too = [] {
+  radixkv::detail::refuses_pages = refused;
+  return true;
+}();
+#endif
 
 void give_back(void* p) noexcept {
   if (p) --state.live;
@@ -59,6 +70,7 @@ void alloc_failure::stop() noexcept { state.left = -1; }
 bool alloc_failure::fired() const noexcept { return state.fired; }
 
 std::int64_t live_allocations() noexcept { return state.live; }
+std::uint64_t allocations_asked_for() noexcept { return state.asked; }
 
 }  // namespace radixkv::testing
 

@@ -1,5 +1,5 @@
-// Fails chosen allocations of the calling thread: linking alloc_failure.cpp replaces operator new
-// of the program.
+// Fails chosen allocations of the calling thread, and counts them: linking alloc_failure.cpp
+// replaces operator new of the program. Pages of a mapped_array count as allocations that fail.
 #pragma once
 
 #include <cstdint>
@@ -23,5 +23,7 @@ class alloc_failure {
 
 // Allocations of this thread that were not given back (by this thread) since it started.
 [[nodiscard]] std::int64_t live_allocations() noexcept;
+// How often operator new was called by this thread since it started.
+[[nodiscard]] std::uint64_t allocations_asked_for() noexcept;
 
 }  // namespace radixkv::testing

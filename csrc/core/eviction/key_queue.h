@@ -13,9 +13,8 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <new>
-#include <vector>
 
+#include "csrc/core/eviction/mapped_array.h"
 #include "csrc/core/eviction/run_history.h"
 
 namespace radixkv::detail {
@@ -33,12 +32,7 @@ class key_queue {
   // Runs below n may come; false if there is no memory.
   [[nodiscard]] bool reserve(std::size_t n) noexcept {
     if (n <= lists_.size()) return true;
-    try {
-      links_.reserve(n);
-      lists_.reserve(n);
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+    if (!links_.reserve(n) || !lists_.reserve(n)) return false;
     links_.resize(n);
     lists_.resize(n, nowhere);
     return true;
@@ -97,9 +91,7 @@ class key_queue {
   }
   // There is one whose key is ≤ 0.
   [[nodiscard]] bool holds_least() const { return ((filled_[0] | filled_[lists / 64]) & 1) != 0; }
-  [[nodiscard]] std::size_t bytes() const {
-    return links_.capacity() * sizeof(link) + lists_.capacity() * sizeof(std::uint16_t);
-  }
+  [[nodiscard]] std::size_t bytes() const { return links_.bytes() + lists_.bytes(); }
   // Bytes that each run takes.
   static constexpr std::size_t bytes_per_run = 10;
 
@@ -148,8 +140,8 @@ class key_queue {
     return (i & head) != 0 ? heads_[i & ~head] : links_[i];
   }
 
-  std::vector<link> links_;           // by run
-  std::vector<std::uint16_t> lists_;  // by run: where it is
+  mapped_array<link> links_;           // by run
+  mapped_array<std::uint16_t> lists_;  // by run: where it is
   std::array<link, 2 * lists> heads_;
   std::array<std::uint64_t, 2 * lists / 64> filled_{};  // a bit for each list that is not empty
 };

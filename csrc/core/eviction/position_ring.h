@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <span>
 #include <utility>
-#include <vector>
+
+#include "csrc/core/eviction/mapped_array.h"
 
 namespace radixkv::detail {
 
@@ -20,43 +20,38 @@ class position_ring {
   [[nodiscard]] std::uint64_t end() const { return end_; }
   [[nodiscard]] std::size_t size() const { return end_ - begin_; }
   // There is room for n more.
-  [[nodiscard]] bool has_room(std::size_t n) const { return size() + n <= ring_.size(); }
+  [[nodiscard]] bool has_room(std::size_t n) const { return size() + n <= ring_.capacity(); }
   // REQUIRES: begin ≤ position < end.
   [[nodiscard]] T& operator[](std::uint64_t position) {
     const std::uint64_t i = position - base_;
-    return ring_[i < ring_.size() ? i : i - ring_.size()];
+    return ring_[i < ring_.capacity() ? i : i - ring_.capacity()];
   }
   [[nodiscard]] const T& operator[](std::uint64_t position) const {
     const std::uint64_t i = position - base_;
-    return ring_[i < ring_.size() ? i : i - ring_.size()];
+    return ring_[i < ring_.capacity() ? i : i - ring_.capacity()];
   }
   // Hint; a position that is not there does no harm.
   void prefetch(std::uint64_t position) const {
     std::uint64_t i = position - base_;
-    if (i >= ring_.size()) i -= ring_.size();
-    if (i < ring_.size()) __builtin_prefetch(&ring_[i]);
+    if (i >= ring_.capacity()) i -= ring_.capacity();
+    if (i < ring_.capacity()) __builtin_prefetch(&ring_[i]);
   }
   // Those from `position` on, up to the last or the ring's end, whichever comes first.
   // REQUIRES: begin ≤ position ≤ end.
   [[nodiscard]] std::span<T> stretch(std::uint64_t position) {
     if (position == end_) return {};
-    const std::uint64_t i = position - base_, wrapped = i < ring_.size() ? i : i - ring_.size();
-    return std::span(ring_).subspan(wrapped, std::min(end_ - position, ring_.size() - wrapped));
+    const std::uint64_t i = position - base_,
+                        wrapped = i < ring_.capacity() ? i : i - ring_.capacity();
+    return {ring_.data() + wrapped, std::min(end_ - position, ring_.capacity() - wrapped)};
   }
   // Makes room for n more, with at most `allowance` bytes beyond those there are; false, with
   // nothing changed, if that is too little or there is no memory.
   [[nodiscard]] bool reserve(std::size_t n, std::size_t allowance = SIZE_MAX / 2) noexcept {
     if (has_room(n)) return true;
-    const std::size_t most = ring_.size() + allowance / sizeof(T);
+    const std::size_t before = ring_.capacity(), most = before + allowance / sizeof(T);
     if (size() + n > most) return false;
-    try {
-      std::vector<T> larger(std::min(size() + n + size() / 4 + 64, most));
-      for (std::uint64_t i = begin_; i != end_; ++i) larger[i - begin_] = (*this)[i];
-      ring_.swap(larger);
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
-    base_ = begin_;
+    if (!ring_.reserve(std::min(size() + n + size() / 4 + 64, most))) return false;
+    if (end_ - base_ > before) open_up(before);
     return true;
   }
   // Returns its position. REQUIRES: room.
@@ -68,16 +63,31 @@ class position_ring {
   // REQUIRES: begin ≤ position ≤ end.
   void drop_before(std::uint64_t position) {
     begin_ = position;
-    if (begin_ - base_ >= ring_.size()) base_ += ring_.size();
+    if (begin_ - base_ >= ring_.capacity()) base_ += ring_.capacity();
   }
   [[nodiscard]] std::size_t bytes() const { return ring_.capacity() * sizeof(T); }
   // Bytes in use, with what growth keeps in reserve.
   [[nodiscard]] std::size_t used_bytes() const { return (size() + size() / 4 + 64) * sizeof(T); }
 
  private:
-  std::vector<T> ring_;
+  // The ring was full up to its end, `before`, and went on at its begin: what lies shorter of the
+  // two moves to where the ring now ends, or goes on.
+  void open_up(std::size_t before) noexcept {
+    T* const ring = ring_.data();
+    const std::size_t more = ring_.capacity() - before;
+    const std::size_t first = begin_ - base_, wrapped = end_ - base_ - before;
+    if (wrapped <= std::min(more, before - first)) {
+      std::copy(ring, ring + wrapped, ring + before);
+    } else {
+      std::copy_backward(ring + first, ring + before, ring + ring_.capacity());
+      base_ -= more;
+    }
+  }
+
+  mapped_array<T> ring_;
   std::uint64_t begin_ = 0, end_ = 0;
-  std::uint64_t base_ = 0;  // the position that lies in ring_[0]: begin_ − size < base_ ≤ begin_
+  std::uint64_t base_ =
+      0;  // the position that lies in ring_[0] (mod 2^64): 0 ≤ begin_ − base_ < capacity
 };
 
 }  // namespace radixkv::detail

@@ -16,7 +16,7 @@
 // 2. Every evictable leaf's last run is in the queue; a run in the queue ends what is cached of its
 //    path, and its entry says so.
 // 3. Ghosts are kept, oldest dropped first, for 8 × capacity (at least ghost_tokens_least). What is
-//    remembered takes at most history_bytes_per_token × capacity, by the capacities of all vectors:
+//    remembered takes at most history_bytes_per_token × capacity, by the capacities of all arrays:
 //    nothing grows beyond it while there is a ghost to drop. Only the runs of what is cached may,
 //    where they alone need more; so do 4 bytes per node of the cache, which are not counted.
 #pragma once

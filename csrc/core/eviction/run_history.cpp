@@ -4,6 +4,7 @@
 #include <cassert>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "csrc/core/step_count.h"
 
@@ -12,8 +13,9 @@ namespace radixkv::detail {
 void run_history::reset(std::uint32_t block_tokens, std::uint32_t chunk_tokens) {
   *this = {};
   per_chunk_ = chunk_tokens / block_tokens;
-  runs_.emplace_back();  // the root: depth 0, no blocks
-  table_.assign(64, no_run);
+  if (!runs_.reserve(1) || !table_.reserve(64)) throw std::bad_alloc();
+  runs_.push_back({});  // the root: depth 0, no blocks
+  table_.resize(64, no_run);
 }
 
 run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
@@ -51,19 +53,14 @@ run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
 
 bool run_history::reserve(std::size_t more, std::size_t spare) noexcept {
   if (has_room(more)) return true;
-  try {
-    // By a quarter: doubling would leave half of the history's bytes empty.
-    runs_.reserve(runs_.size() + more + std::min(runs_.size() / 4, spare));
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-  return true;
+  // By a quarter: doubling would leave half of the history's bytes empty.
+  return runs_.reserve(runs_.size() + more + std::min(runs_.size() / 4, spare));
 }
 
 run_id run_history::new_run() {
   if (free_ == no_run) {
     assert(runs_.size() < runs_.capacity());  // room was made
-    runs_.emplace_back();
+    runs_.push_back({});
     return static_cast<run_id>(runs_.size() - 1);
   }
   const run_id r = free_;
@@ -187,10 +184,7 @@ void run_history::set_cached(run_id r, std::uint32_t cached) {
   at.cached = cached;
 }
 
-std::size_t run_history::bytes() const {
-  return runs_.capacity() * sizeof(run) + table_.capacity() * sizeof(run_id) +
-         hashes_.capacity() * sizeof(std::uint16_t);
-}
+std::size_t run_history::bytes() const { return runs_.bytes() + table_.bytes() + hashes_.bytes(); }
 
 std::size_t run_history::used_bytes() const {
   return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 4 * sizeof(run_id)) +

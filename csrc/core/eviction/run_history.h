@@ -20,9 +20,9 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "csrc/core/eviction/hazard_model.h"
+#include "csrc/core/eviction/mapped_array.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -132,12 +132,12 @@ class run_history {
   void spend_on_hashes(std::size_t capacity_before);
 
   std::uint32_t per_chunk_ = 1;  // blocks per chunk
-  std::vector<run> runs_;
+  mapped_array<run> runs_;
   run_id free_ = no_run;  // the first; the others follow as parents
   std::size_t free_count_ = 0;
-  std::vector<run_id> table_;  // open addressing, linear probing; size a power of two
+  mapped_array<run_id> table_;  // open addressing, linear probing; size a power of two
   std::size_t in_table_ = 0;
-  std::vector<std::uint16_t> hashes_;
+  mapped_array<std::uint16_t> hashes_;
   std::size_t hashes_used_ = 0;
   std::size_t allowance_ = SIZE_MAX / 2;
   std::int64_t cached_blocks_ = 0, ghost_blocks_ = 0;

@@ -105,12 +105,9 @@ void run_history::table_erase(run_id r) {
 void run_history::grow_table() {
   const std::size_t more = table_.size() * sizeof(run_id);
   if (more > allowance_) return;
-  std::vector<run_id> old;
-  try {
-    old.assign(2 * table_.size(), no_run);
-  } catch (const std::bad_alloc&) {
-    return;
-  }
+  mapped_array<run_id> old;
+  if (!old.reserve(2 * table_.size())) return;
+  old.resize(2 * table_.size(), no_run);
   old.swap(table_);
   allowance_ -= more;
   for (const run_id r : old)
@@ -118,18 +115,14 @@ void run_history::grow_table() {
 }
 
 void run_history::compact_hashes(std::size_t room) {
-  std::vector<std::uint16_t> kept;
+  mapped_array<std::uint16_t> kept;
   const std::size_t before = hashes_.capacity();
   const std::size_t most = before + allowance_ / sizeof(std::uint16_t);
-  try {
-    kept.reserve(std::min(hashes_used_ + hashes_used_ / 4 + room, most));
-  } catch (const std::bad_alloc&) {
-    return;
-  }
+  if (!kept.reserve(std::min(hashes_used_ + hashes_used_ / 4 + room, most))) return;
   for (run& r : runs_) {
     if (r.blocks == 0 || r.hashes == no_hashes) continue;
     const auto moved = static_cast<std::uint32_t>(kept.size());
-    kept.insert(kept.end(), hashes_.begin() + r.hashes, hashes_.begin() + r.hashes + chunks(r));
+    kept.append(hashes_.begin() + r.hashes, chunks(r));
     r.hashes = moved;
   }
   hashes_ = std::move(kept);
@@ -147,11 +140,7 @@ bool run_history::room_for_hashes(std::size_t n) {
     if (hashes_.size() > hashes_used_ + hashes_used_ / 8) compact_hashes(n);
     return hashes_.size() + n <= hashes_.capacity();
   }
-  try {
-    hashes_.reserve(std::min(hashes_.size() + hashes_.size() / 4 + n, most));
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
+  if (!hashes_.reserve(std::min(hashes_.size() + hashes_.size() / 4 + n, most))) return false;
   spend_on_hashes(before);
   return true;
 }

@@ -127,7 +127,7 @@ TEST_P(every_policy, outlives_refused_allocations) {
   EXPECT_GT(refused, 0);
 }
 
-// The bytes that are remembered, by the capacity of every vector, never exceed their limit.
+// The bytes that are remembered, by the capacity of every array, never exceed their limit.
 TEST(reuse_index, histories_stay_within_their_bound) {
   constexpr std::int64_t capacity = 12'000;  // blocks
   for (const double per_token : {1.0, 1.4, 1.9}) {
