@@ -116,7 +116,7 @@ TEST(longest_calls, a_victim_where_all_is_held) {
     return dearest;
   };
   for (const std::string_view space : {"", "tenant"}) {
-    for (const char* policy : {"lru", "fifo", "lfu", "slru", "s3fifo"}) {
+    for (const char* policy : {"lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"}) {
       const double few = of(100, space, policy), many = of(10'000, space, policy);
       std::printf("dearest victim where all is held, %s: %.0f lines of 100, %.0f of 10,000\n",
                   policy, few, many);

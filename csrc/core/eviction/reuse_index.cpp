@@ -122,6 +122,10 @@ void reuse_index_policy::on_remove(node_id n, bool) {
   }
 }
 
+void reuse_index_policy::on_hold(node_id n) {
+  if (const run_id r = end_of_or_none(n); r != no_run) unrank(r);
+}
+
 void reuse_index_policy::on_unpin(node_id n) {
   if (tree_->is_root(n) || tree_->children(n) != 0) return;
   if (end_of(n) == no_run) {

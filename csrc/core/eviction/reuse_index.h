@@ -53,6 +53,7 @@ class reuse_index_policy final : public eviction_policy {
   void on_trim(node_id n, std::uint32_t blocks) override;
   void on_remove(node_id n, bool evicted) override;
   void on_pin(node_id n) override { __builtin_prefetch(&ends_[n]); }
+  void on_hold(node_id n) override;
   void on_unpin(node_id n) override;
   void on_request(const request_info& request) override;
   [[nodiscard]] victim next_victim() override;
