@@ -34,21 +34,27 @@ id_table::table* id_table::add_table(int log2_slots) {
 // From now on lines move to a table twice as large. False if memory is refused.
 bool id_table::begin_moving() {
   table& t = writable();
-  table* const larger = add_table(std::countr_zero(t.size()) + 1);
-  if (larger == nullptr) return false;
-  // Nothing goes on from the line before the first one.
-  std::size_t first = 0;
-  while (slot_line::empty(&t.slots[((first - 1) & t.line_mask) * slot_line::size]) == 0) ++first;
-  t.first = first;
-  t.larger = larger;
-  return true;
+  t.larger = add_table(std::countr_zero(t.size()) + 1);
+  return t.larger != nullptr;
 }
 
 // Moves so many lines, and those that the entries of the last one went on to.
 void id_table::move_lines(std::size_t count) noexcept {
   table& t = writable();
   const std::size_t before = t.moved.load(std::memory_order_relaxed);
-  const std::size_t until = std::min(t.lines(), before + count);
+  const auto goes_on_to = [&](std::size_t line) {
+    return slot_line::empty(&t.slots[((line - 1) & t.line_mask) * slot_line::size]) == 0;
+  };
+  std::size_t until = std::min(t.lines(), before + count);
+  if (before == 0) {
+    // Nothing goes on from the line before the first one, now: what was inserted since the larger
+    // table was made may have.
+    t.first = 0;
+    while (goes_on_to(t.first)) ++t.first;
+  } else if (goes_on_to(t.first + before)) {
+    // So much came at once that it went on around the end and past all that had moved.
+    until = t.lines();
+  }
   std::size_t moved = before;
   take_memory(t, before, until);
   write_guard writing(version_);

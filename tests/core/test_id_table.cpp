@@ -162,6 +162,69 @@ TEST(id_table, moves_what_went_on_around_the_end) {
   }
 }
 
+// Several insertions for one reservation, often with one home: they come between the time that a
+// larger table is there and that lines move, or go on into the line that was to move first.
+TEST(id_table, grows_beside_several_insertions_at_a_time) {
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    id_table table;
+    ASSERT_TRUE(table.create());
+    std::multimap<std::uint32_t, std::uint32_t> expected;
+    std::mt19937 random(seed);
+    const std::uint32_t mask = seed % 2 == 0 ? 0xffffffffu : 0xfc0003ffu;
+    std::uint32_t next = 0;
+    for (int i = 0; i < 300; ++i) {
+      const std::uint32_t together = 1 + random() % 12;
+      ASSERT_TRUE(table.reserve(together + (i % 3 == 0 ? table.size() / 5 : 0)));
+      const auto home = static_cast<std::uint32_t>(random());
+      for (std::uint32_t k = 0; k < together; ++k) {
+        const std::uint32_t hash = (random() % 3 == 0 ? random() : home) & mask;
+        table.insert(hash, next);
+        expected.emplace(hash, next++);
+      }
+      for (std::uint32_t k = random() % 4; k > 0 && !expected.empty(); --k) {
+        auto gone = expected.lower_bound(static_cast<std::uint32_t>(random()));
+        if (gone == expected.end()) gone = expected.begin();
+        table.erase(gone->first, gone->second);
+        expected.erase(gone);
+      }
+      ASSERT_EQ(table.check(), "") << "seed " << seed << ", change " << i;
+    }
+    for (auto same = expected.begin(); same != expected.end();) {
+      const auto end = expected.upper_bound(same->first);
+      std::vector<std::uint32_t> want;
+      for (auto e = same; e != end; ++e) want.push_back(e->second);
+      std::sort(want.begin(), want.end());
+      ASSERT_EQ(candidates(table, same->first), want);
+      same = end;
+    }
+  }
+}
+
+// So many of the last home at once that they go on around the end, past all lines that had moved.
+TEST(id_table, moves_what_went_on_past_all_that_had_moved) {
+  constexpr std::uint32_t at_once = 300;
+  for (std::uint32_t before = 3072; before < 3100; ++before) {
+    id_table table;
+    ASSERT_TRUE(table.create());
+    std::mt19937 random(before);
+    std::uint32_t next = 0;
+    while (next < before) {
+      ASSERT_TRUE(table.reserve(1));
+      table.insert(static_cast<std::uint32_t>(random()), next++);
+    }
+    ASSERT_TRUE(table.reserve(at_once));
+    for (std::uint32_t k = 0; k < at_once; ++k) table.insert(0xffffffffu - k, next++);
+    for (int k = 0; k < 40; ++k) {
+      ASSERT_TRUE(table.reserve(1));
+      ASSERT_EQ(table.check(), "") << before;
+      table.insert(static_cast<std::uint32_t>(random()), next++);
+    }
+    for (std::uint32_t k = 0; k < at_once; ++k) {
+      ASSERT_EQ(candidates(table, 0xffffffffu - k), std::vector{before + k});
+    }
+  }
+}
+
 #if defined(RADIXKV_DEBUG_CHECKS)
 
 // Nobody's insertion pays for all that came before: what one looks at is bounded, and while lines
