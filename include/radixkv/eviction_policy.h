@@ -121,8 +121,8 @@ class eviction_policy {
   // pinned_blocks(n) falls.
   virtual void on_pin(node_id n) = 0;
   // What callers said (a priority, an announcement, a pinned prefix) holds all of leaf n from now
-  // on, in pinned_blocks(n), too: no victim before on_unpin(n). A policy may take it out of its
-  // queues.
+  // on, in pinned_blocks(n), too: no victim before on_unpin(n), or before on_extend(n), whose
+  // blocks are not held. A policy may take it out of its queues.
   virtual void on_hold(node_id n) { static_cast<void>(n); }
   // A sequence let go of n, or what held it did, and pinned_blocks(n) has fallen.
   virtual void on_unpin(node_id n) = 0;

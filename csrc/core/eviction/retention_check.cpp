@@ -38,6 +38,9 @@ std::string retention::check() const {
     bool found = false;
     marks_.for_each_on(m.node, [&](std::uint32_t j) { found = found || j == i; });
     if (!found) return name + " is not on its node";
+    if (!m.is_of_many() && giving_way_.contains(i) && tree_->children(m.node) != 0) {
+      return name + " could give way before the children of its node";
+    }
     const bool covers_all = m.blocks == tree_->blocks(m.node);
     const bool is_first = marks_.one_of_many_on(m.node) == i;
     bool stood_for = false;

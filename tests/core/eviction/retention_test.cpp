@@ -235,8 +235,91 @@ TEST_P(around, books_agree_under_random_marks) {
   EXPECT_EQ(t.evict(cached), cached);
 }
 
+// What sequences leave on paths, that covers nodes as a whole or in part and that others go on
+// from, beside quotas that come and go.
+TEST_P(around, books_agree_under_what_is_left_and_quotas) {
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    retention marked(named(GetParam()));
+    sim_tree t(marked, 60, 16);
+    random_paths paths(seed, 2, 12);
+    const std::uint32_t chunk = marked.path_hash_tokens(16) / 16;
+    std::vector<mark_id> owned;
+    std::vector<std::pair<sim_tree::handle, path>> open;
+    const auto some = [&](std::uint64_t n) { return paths.number() % n; };
+    for (int step = 0; step < 1500; ++step) {
+      const double soon = step + 1.0 + static_cast<double>(some(200));
+      const double rank = 1.0 + static_cast<double>(some(4));
+      const std::uint64_t what = some(14);
+      const path p = paths.make();
+      const auto [node, blocks] = t.cached_prefix(p);
+      if (what < 3 && open.size() < 5) {
+        open.emplace_back(t.open(p), p);
+      } else if (what < 6 && !open.empty()) {
+        const std::size_t i = some(open.size());
+        request_info info;
+        const auto hashes = hashes_of(open[i].second, chunk);
+        info.path_hashes = hashes;
+        if (some(5) == 0) {
+          t.abandon(open[i].first);
+        } else {
+          t.close(open[i].first, info);
+        }
+        open.erase(open.begin() + static_cast<std::ptrdiff_t>(i));
+      } else if (what == 6) {
+        owned.push_back(marked.announce(hashes_of(p, chunk), node, blocks));
+      } else if (what == 7 && node != 0) {
+        owned.push_back(hold(marked, node, blocks, retention::stays));
+      } else if (what < 10 && node != 0) {
+        const mark_kind kind = some(2) == 0 ? mark_kind::priority : mark_kind::expected;
+        marked.leave(marked.make(kind, rank, some(2) == 0 ? soon : retention::never), node, blocks,
+                     some(2) == 0 ? soon : retention::never);
+      } else if (what == 10 && node != 0) {
+        const mark_kind kind = some(2) == 0 ? mark_kind::priority : mark_kind::discarded;
+        marked.leave_discard(marked.make(kind, -rank), node, blocks,
+                             static_cast<std::uint32_t>(some(blocks + 1)),
+                             some(2) == 0 ? soon : retention::at_once);
+      } else if (what == 11) {
+        t.evict(static_cast<std::int64_t>(some(12)));
+      } else if (what == 12 && !owned.empty()) {
+        const std::size_t i = some(owned.size());
+        if (some(3) == 0 && node != 0) {
+          marked.lay(owned[i], node, blocks);
+        } else {
+          marked.release(owned[i]);
+          owned.erase(owned.begin() + static_cast<std::ptrdiff_t>(i));
+        }
+      } else if (what == 13 && some(8) == 0) {
+        std::vector<node_id> below;
+        for (std::uint32_t depth = 0, more = 1; more != 0; ++depth) {
+          more = 0;
+          for (node_id n = 1; n < t.node_limit(); ++n) {
+            if (!t.alive(n)) continue;
+            more += t.first_block(n) > depth;
+            if (t.first_block(n) == depth) below.push_back(n);
+          }
+        }
+        marked.set_quota(0, marked.quotas().has(0) ? 0 : 40, below);
+      }
+      marked.advance(step);
+      if (marked.quotas().has(0) && some(4) == 0) {
+        const victim v = marked.next_victim_of(0);
+        if (v.node != no_node) {
+          ASSERT_LE(v.blocks, t.evictable_blocks(v.node)) << step;
+        }
+      }
+      ASSERT_EQ(t.failure(), "") << step;
+      ASSERT_EQ(marked.check(), "") << "seed " << seed << ", step " << step;
+    }
+    for (const auto& [h, p] : open) t.abandon(h);
+    for (const mark_id m : owned) marked.release(m);
+    const std::int64_t cached = t.cached();
+    EXPECT_EQ(t.evict(cached), cached) << seed;
+    EXPECT_EQ(marked.check(), "");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(policies, around,
-                         ::testing::Values("lru", "lfu", "slru", "s3fifo", "reuse_index"));
+                         ::testing::Values("lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"));
 
 }  // namespace
 }  // namespace radixkv::detail
