@@ -25,6 +25,8 @@ class unseen_rows {
   std::uint32_t left_ = 0;
 };
 
+using comparison = std::size_t (*)(const block_stretch&) noexcept;
+
 std::size_t equal_any(const block_stretch& s) noexcept {
   std::size_t i = 0;
   for (; i < s.blocks; ++i) {
@@ -74,7 +76,6 @@ template <bool only_begins>
 std::size_t choose(const block_stretch& s) noexcept;
 
 // Chosen at the first call, which may come before main().
-using comparison = std::size_t (*)(const block_stretch&) noexcept;
 constinit std::atomic<comparison> equal_lines{choose};
 
 std::size_t choose(const block_stretch& s) noexcept {
@@ -88,7 +89,7 @@ std::size_t choose(const block_stretch& s) noexcept {
 
 #else
 
-constinit std::atomic<std::size_t (*)(const block_stretch&) noexcept> equal_lines{equal_any};
+constexpr std::atomic<comparison> equal_lines{equal_any};
 
 #endif
 

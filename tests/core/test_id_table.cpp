@@ -22,6 +22,19 @@ std::vector<std::uint32_t> candidates(const id_table& t, std::uint32_t hash) {
   return found;
 }
 
+// Every hash has just the candidates that are expected.
+void expect_all(const id_table& table,
+                const std::multimap<std::uint32_t, std::uint32_t>& expected) {
+  for (auto same = expected.begin(); same != expected.end();) {
+    const auto end = expected.upper_bound(same->first);
+    std::vector<std::uint32_t> want;
+    for (auto e = same; e != end; ++e) want.push_back(e->second);
+    std::sort(want.begin(), want.end());
+    ASSERT_EQ(candidates(table, same->first), want);
+    same = end;
+  }
+}
+
 TEST(id_table, finds_what_a_multimap_finds) {
   for (const std::uint32_t mask : {0xffffffffu, 0xff000000u, 0xf0000000u}) {
     id_table table;
@@ -201,14 +214,7 @@ TEST(id_table, moves_what_went_on_around_the_end) {
         ASSERT_EQ(table.check(), "") << id;
       }
     }
-    for (auto same = expected.begin(); same != expected.end();) {
-      const auto end = expected.upper_bound(same->first);
-      std::vector<std::uint32_t> want;
-      for (auto e = same; e != end; ++e) want.push_back(e->second);
-      std::sort(want.begin(), want.end());
-      ASSERT_EQ(candidates(table, same->first), want);
-      same = end;
-    }
+    ASSERT_NO_FATAL_FAILURE(expect_all(table, expected));
   }
 }
 
@@ -239,14 +245,7 @@ TEST(id_table, grows_beside_several_insertions_at_a_time) {
       }
       ASSERT_EQ(table.check(), "") << "seed " << seed << ", change " << i;
     }
-    for (auto same = expected.begin(); same != expected.end();) {
-      const auto end = expected.upper_bound(same->first);
-      std::vector<std::uint32_t> want;
-      for (auto e = same; e != end; ++e) want.push_back(e->second);
-      std::sort(want.begin(), want.end());
-      ASSERT_EQ(candidates(table, same->first), want);
-      same = end;
-    }
+    ASSERT_NO_FATAL_FAILURE(expect_all(table, expected));
   }
 }
 

@@ -10,9 +10,7 @@
 // 1. A mark with a node is in the chain of that node's bucket, any other is in none.
 // 2. A mark_id names one use of a slot: ids of marks that have ended are told from later ones.
 // 3. There are twice as many buckets as slots, so that nodes whose ids follow one another mostly
-// have
-//    one each. A foremost mark comes before the others of its
-// node.
+//    have one each. A foremost mark comes before the others of its node.
 #pragma once
 
 #include <algorithm>

@@ -86,8 +86,8 @@ class position_ring {
 
   mapped_array<T> ring_;
   std::uint64_t begin_ = 0, end_ = 0;
-  std::uint64_t base_ =
-      0;  // the position that lies in ring_[0] (mod 2^64): 0 ≤ begin_ − base_ < capacity
+  // The position that lies in ring_[0], modulo 2^64: 0 ≤ begin_ − base_ < capacity.
+  std::uint64_t base_ = 0;
 };
 
 }  // namespace radixkv::detail
