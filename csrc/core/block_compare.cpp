@@ -63,12 +63,7 @@ template <bool only_begins>
     }
     const std::uint32_t id = load_word(x.ids + i);
     if (id >= x.limit) break;
-    const auto* const a = reinterpret_cast<const __m256i*>(x.tokens + (i << shift));
-    const auto* const b = reinterpret_cast<const __m256i*>(x.rows + (std::size_t{id} << shift));
-    const __m256i d0 = _mm256_xor_si256(_mm256_loadu_si256(a), _mm256_loadu_si256(b));
-    const __m256i d1 = _mm256_xor_si256(_mm256_loadu_si256(a + 1), _mm256_loadu_si256(b + 1));
-    const __m256i d = _mm256_or_si256(d0, d1);
-    if (_mm256_testz_si256(d, d) == 0) break;
+    if (!equal_16_avx2(x.tokens + (i << shift), x.rows + (std::size_t{id} << shift))) break;
   }
   return i;
 }

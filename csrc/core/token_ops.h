@@ -97,15 +97,23 @@ inline void stream_words(std::uint32_t* to, const std::uint32_t* from, std::size
 #endif
 }
 
-// True if the 16 words at a and b are equal.
-inline bool equal_16(const std::uint32_t* a, const std::uint32_t* b) noexcept {
-#if defined(__AVX2__)
+#if defined(__x86_64__)
+// As equal_16, for callers that are compiled for AVX2.
+[[gnu::target("avx2"), gnu::always_inline]] inline bool equal_16_avx2(
+    const std::uint32_t* a, const std::uint32_t* b) noexcept {
   const auto* x = reinterpret_cast<const __m256i*>(a);
   const auto* y = reinterpret_cast<const __m256i*>(b);
   const __m256i d0 = _mm256_xor_si256(_mm256_loadu_si256(x), _mm256_loadu_si256(y));
   const __m256i d1 = _mm256_xor_si256(_mm256_loadu_si256(x + 1), _mm256_loadu_si256(y + 1));
   const __m256i d = _mm256_or_si256(d0, d1);
   return _mm256_testz_si256(d, d) != 0;
+}
+#endif
+
+// True if the 16 words at a and b are equal.
+inline bool equal_16(const std::uint32_t* a, const std::uint32_t* b) noexcept {
+#if defined(__AVX2__)
+  return equal_16_avx2(a, b);
 #elif defined(__SSE2__)
   const auto* x = reinterpret_cast<const __m128i*>(a);
   const auto* y = reinterpret_cast<const __m128i*>(b);
