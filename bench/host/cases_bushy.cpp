@@ -83,6 +83,10 @@ runner prepare(bool batches, const settings& how) {
     }
     s.parts.emplace_back("one dependent miss, ns",
                          dependent_miss(how.small() ? 1 << 12 : 1 << 20, 20'000));
+    // A block takes three lines in random places: a slot, a node, a row.
+    s.parts.emplace_back(
+        "three misses at once a block, ns per token",
+        parallel_miss(how.small() ? 1 << 12 : 1 << 20, 3 << 10) * 3 / block_tokens);
     return s;
   };
 }

@@ -106,6 +106,27 @@ double dependent_miss(std::size_t lines, int accesses) {
   return time / accesses;
 }
 
+double parallel_miss(std::size_t lines, int accesses) {
+  constexpr std::size_t line = 64 / sizeof(std::uint32_t);
+  constexpr std::size_t ahead = 64;
+  detail::stable_array<std::uint32_t> memory;
+  require(memory.reserve(lines * line), "no memory");
+  for (std::size_t i = 0; i < lines; ++i) memory[i * line] = 1;
+  random_source random(6);
+  std::vector<std::uint32_t> places(static_cast<std::size_t>(accesses) + ahead);
+  for (std::uint32_t& p : places) p = static_cast<std::uint32_t>(random.below(lines));
+  flush_caches();
+  std::uint32_t sum = 0;
+  const double time = time_of([&] {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(accesses); ++i) {
+      __builtin_prefetch(&memory[places[i + ahead] * line]);
+      sum += memory[places[i] * line];
+    }
+  });
+  keep(sum);
+  return time / accesses;
+}
+
 bushy_tree make_bushy(const bushy_shape& shape) {
   constexpr std::int64_t b = block_tokens;
   random_source random(0xb05e);

@@ -67,6 +67,9 @@ void flush_caches();
 // `accesses` of them after a flush: what a hop costs that nothing hides. The first ones miss what
 // the processor keeps of page tables, too.
 double dependent_miss(std::size_t lines, int accesses);
+// Of accesses in random order whose places are known beforehand, so that as many as the processor
+// can wait for are under way at once: nanoseconds each.
+[[nodiscard]] double parallel_miss(std::size_t lines, int accesses);
 
 // The bushy tree: base prompts of 16-token blocks, and at every block `fan_out` − 1 branches of one
 // block. `hostile`: all branches share 15 tokens with the path's block, and all base prompts are

@@ -26,6 +26,7 @@
 #include <cassert>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -151,9 +152,13 @@ class id_table {
       }
       return none;
     }
+    // The same of up to `group` hashes at once.
+    static constexpr std::size_t group = 8;
+    void first_of(std::span<const std::uint32_t> hashes, std::uint32_t* ids) const noexcept;
 
    private:
     friend class id_table;
+    friend struct id_table_avx2;
     struct lines {
       const slot_line::slot* slots;
       std::size_t mask;

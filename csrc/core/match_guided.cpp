@@ -4,12 +4,6 @@
 
 namespace radixkv::detail {
 
-namespace {
-
-constexpr int nodes_a_turn = 64;  // then another prompt of the batch has its turn
-
-}  // namespace
-
 match_cursor::outcome match_cursor::follow() noexcept {
   // The common size of a block is worth a copy of the loop of its own.
   constexpr std::uint32_t common_shift = 4;
@@ -37,34 +31,36 @@ match_cursor::outcome match_cursor::follow() noexcept {
     }
   }
   guessed_ = true;
+  const std::span<block_id> table = table_;
+  const token_id* t = tokens_ + (block << shift);
+  node_id up_id = node_;
   const tree_node* up = view.nodes + node_;
   std::uint32_t up_version = node_version_;
-  for (int turn = 0;; ++turn) {
+  for (;;) {
     // What a node of one block, the most common one, needs; all others are for enter().
     count_nodes();
     count_blocks();
     const tree_node& x = view.nodes[n];
     const std::uint32_t seen = x.changes.read_begin();
     const std::uint32_t id = x.list[0];
-    const bool taken =
-        x.parent == static_cast<node_id>(up - view.nodes) && x.first_block == block &&
-        x.tokens == full && id < limit &&
-        equal_block(tokens_ + (block << shift), view.rows + (std::size_t{id} << shift), shift) &&
-        x.changes.read_valid(seen) && up->changes.read_valid(up_version);
+    const bool taken = x.parent == up_id && x.first_block == block && x.tokens == full &&
+                       id < limit &&
+                       equal_block(t, view.rows + (std::size_t{id} << shift), shift) &&
+                       x.changes.read_valid(seen) && up->changes.read_valid(up_version);
     if (taken) {
-      emit(block, id);
+      if (block < table.size()) table[block] = static_cast<block_id>(id);
       ++block;
+      t += full;
       up = &x;
+      up_id = n;
       up_version = seen;
-      if (turn < nodes_a_turn) {
-        n = scout_.at(view, tokens_, shift, whole, block);
-        if (n != no_node) continue;
-      }
+      n = scout_.at(view, tokens_, shift, whole, block);
+      if (n != no_node) continue;
     }
     // Back to where a step begins.
     if (block != at_ >> shift) {
       at_ = block << shift;
-      node_ = static_cast<node_id>(up - view.nodes);
+      node_ = up_id;
       node_version_ = up_version;
       node_blocks_ = 1;
       retries_ = 0;

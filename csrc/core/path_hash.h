@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "csrc/core/mix.h"
 #include "csrc/core/token_ops.h"
@@ -44,6 +45,14 @@ class path_hasher {
     return fold_multiply(unique ^ keys_[13], keys_[14]);
   }
 
+  // Continues a path by hashes.size() ≤ group blocks of n tokens each, the first of which is number
+  // `index`: hashes[i] becomes the jump hash of the path with i + 1 of them. Returns the path hash
+  // with all.
+  static constexpr std::size_t group = 8;
+  [[nodiscard]] std::uint64_t extend(std::uint64_t path, const std::uint32_t* tokens, std::size_t n,
+                                     std::uint64_t index,
+                                     std::span<std::uint32_t> hashes) const noexcept;
+
   // Places in tables take two rounds of mixing: one leaves keys in equal steps in clusters (mix.h).
   [[nodiscard]] std::uint32_t jump_hash(std::uint64_t path) const noexcept {
     return static_cast<std::uint32_t>(fold_multiply(path, keys_[9]) >> 32) & mask_;
@@ -63,6 +72,7 @@ class path_hasher {
 
  private:
   friend class leading_hashes;
+  friend struct path_hash_avx2;
   static constexpr std::size_t words = 16;  // tokens hashed at a time
 
   [[nodiscard]] std::uint64_t fold(std::uint64_t h, std::uint64_t products) const noexcept {

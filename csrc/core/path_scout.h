@@ -44,6 +44,7 @@ class path_scout {
     path_ = path;
     next_ = block;
     first_ = block;
+    named_ = 0;
   }
 
   // The node that probably starts at `block` (≥ the one last asked for), or no_node. Fetches what
@@ -51,21 +52,35 @@ class path_scout {
   // tokens each.
   [[nodiscard]] node_id at(const view& v, const token_id* tokens, std::uint32_t shift,
                            std::uint64_t whole, std::uint64_t block) noexcept {
-    if (block > next_ || block >= whole) return no_node;  // the cursor has overtaken: restart
-    while (next_ < block + ahead_) step(v, tokens, shift, whole);
-    ahead_ = std::min(blocks_ahead, ahead_ + 1);
-    return node_[block % ring];
+    if (block < named_) [[likely]]
+      return node_[(block - first_) % ring];
+    return go_on(v, tokens, shift, whole, block);
   }
 
  private:
   // Blocks that take a step together. Where the address of what is fetched has to be translated,
-  // too, the processor goes on with few instructions until that is done: fetches of a kind that
-  // follow one another closely wait together. Eight took 10 to 15 % less than one or four, sixteen
-  // as long as eight.
+  // too, the processor goes on with few instructions until that is done: fetches of a kind follow
+  // one another closely, so that they wait together. Eight took 10 to 15 % less than one or four,
+  // sixteen as long as eight; all kinds at once are more than can be on the way.
   static constexpr std::uint64_t group = 8;
+  static_assert(group == path_hasher::group && group == id_table::reader::group);
   static constexpr std::uint64_t blocks_ahead = 3 * group;  // a group for each thing to fetch
   static constexpr std::uint64_t ring = blocks_ahead + group;
   static constexpr std::uint64_t tokens_ahead = 8;  // of the prompt, beyond what is hashed
+
+  // Out of line, or what it keeps in registers is saved for each block.
+  [[nodiscard, gnu::noinline]] node_id go_on(const view& v, const token_id* tokens,
+                                             std::uint32_t shift, std::uint64_t whole,
+                                             std::uint64_t block) noexcept {
+    if (block > next_ || block >= whole) return no_node;  // the cursor has overtaken: restart
+    while (next_ < block + ahead_) step(v, tokens, shift, whole);
+    // It looks a block further ahead with each that it names.
+    const std::uint64_t spare = next_ - block - ahead_;
+    const std::uint64_t named = (ahead_ < blocks_ahead ? spare / 2 : spare) + 1;
+    ahead_ = std::min(blocks_ahead, ahead_ + named);
+    named_ = std::min(whole, block + named);
+    return node_[(block - first_) % ring];
+  }
 
   // A group further: fetches the slots of its blocks, reads those of the group before and fetches
   // its nodes, and reads those of the one before that and fetches their tokens.
@@ -73,35 +88,43 @@ class path_scout {
             std::uint64_t whole) noexcept {
     const std::uint64_t begin = next_;
     next_ += group;
-    for (std::uint64_t i = begin; i < std::min(next_, whole); ++i) {
-      prefetch(tokens + (std::min(i + tokens_ahead, whole - 1) << shift));
-      count_hashed();
-      const std::uint64_t digest = v.hasher.digest(tokens + (i << shift), std::size_t{1} << shift);
-      path_ += v.hasher.block_part(digest, i);
-      const std::uint32_t hash = v.hasher.jump_hash(path_);
-      v.jumps.prefetch_slot(hash);
-      hash_[i % ring] = hash;
+    const auto whole_from = [&](std::uint64_t block) {
+      return block < whole ? std::min(group, whole - block) : 0;
+    };
+    const std::uint64_t n = whole_from(begin);
+    for (std::uint64_t i = 0; i < whole_from(begin + tokens_ahead); ++i) {
+      prefetch(tokens + ((begin + tokens_ahead + i) << shift));
     }
+    std::uint32_t* const hash = hash_.data() + (begin - first_) % ring;
+    count_hashed(n);
+    path_ = v.hasher.extend(path_, tokens + (begin << shift), std::size_t{1} << shift, begin,
+                            {hash, n});
+    for (std::uint64_t i = 0; i < n; ++i) v.jumps.prefetch_slot(hash[i]);
+
     if (begin < first_ + group) return;
-    for (std::uint64_t i = begin - group; i < std::min(begin, whole); ++i) {
-      node_id n = v.jumps.first(hash_[i % ring]);
-      if (n < v.max_nodes) {
-        prefetch(v.nodes + n);
+    const std::uint64_t before = begin - group;
+    node_id* const node = node_.data() + (before - first_) % ring;
+    const std::uint64_t nodes = whole_from(before);
+    v.jumps.first_of({hash_.data() + (before - first_) % ring, nodes}, node);
+    for (std::uint64_t i = 0; i < nodes; ++i) {
+      if (node[i] < v.max_nodes) {
+        prefetch(v.nodes + node[i]);
       } else {
-        n = no_node;
+        node[i] = no_node;
       }
-      node_[i % ring] = n;
     }
-    if (begin < first_ + 2 * group) return;
-    for (std::uint64_t i = begin - 2 * group; i < std::min(begin - group, whole); ++i) {
-      const node_id n = node_[i % ring];
-      if (n == no_node) continue;
-      const tree_node& x = v.nodes[n];
+
+    if (before < first_ + group) return;
+    const node_id* const fetched = node_.data() + (before - group - first_) % ring;
+    for (std::uint64_t i = 0; i < whole_from(before - group); ++i) {
+      if (fetched[i] == no_node) continue;
+      const tree_node& x = v.nodes[fetched[i]];
       const std::uint32_t id = x.tokens <= v.inline_tokens ? x.list[0].load() : x.list[2].load();
       prefetch(v.rows + (std::size_t{id} << shift));
     }
   }
 
+  std::uint64_t named_ = 0;  // blocks before it, from the one last asked for on, are named
   std::uint64_t ahead_ = blocks_ahead;
   bool started_ = false;
   std::uint64_t path_ = 0;

@@ -10,16 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace radixkv::detail {
+#include "csrc/core/processor.h"
 
-#if defined(__x86_64__)
-[[nodiscard]] inline bool is_amd() noexcept {
-  __builtin_cpu_init();  // may be asked before main()
-  return __builtin_cpu_is("amd") != 0;
-}
-#else
-[[nodiscard]] inline bool is_amd() noexcept { return false; }
-#endif
+namespace radixkv::detail {
 
 struct streams {
   bool only_begins;            // fetch the begins of pages and of runs of ids
