@@ -244,7 +244,9 @@ TEST(linearisable, a_completed_tail_comes_with_what_follows) {
     ASSERT_TRUE(first.commit());
     const bool own = round % 2 == 0;
     sequence other = own ? std::move(first) : cache.open(all, "", plan).value();
-    if (own) ASSERT_TRUE(other.append(std::span(all).subspan(2), plan));
+    if (own) {
+      ASSERT_TRUE(other.append(std::span(all).subspan(2), plan));
+    }
     ASSERT_TRUE(other.mark_filled(other.tokens()));
     turn.fetch_add(1);
     const bool done = other.commit().ok();
