@@ -41,9 +41,9 @@ function(radixkv_add_test name)
   if(NOT arg_NO_MAIN)
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
   endif()
-  if(RADIXKV_SANITIZE)
-    # A third less time to compile than -O1, where most of what runs is the library's.
-    target_compile_options(${name} PRIVATE -Og)
+  radixkv_compile_quickly(${name})
+  if(TARGET radixkv_test_headers AND NOT arg_CUDA)
+    target_precompile_headers(${name} REUSE_FROM radixkv_test_headers)
   endif()
   target_compile_options(${name} PRIVATE ${arg_COMPILE_OPTIONS})
   set_property(GLOBAL APPEND PROPERTY RADIXKV_TEST_PROGRAMS ${name})
@@ -78,6 +78,19 @@ function(radixkv_add_test name)
     endif()
     set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "host;${arg_LABELS}"
       FAIL_REGULAR_EXPRESSION "${nothing_ran}")
+  endif()
+endfunction()
+
+# In sanitizer builds, GoogleTest's headers compiled once for all tests; other builds see that each test
+# includes what it needs. A program, since GCC compiles no program with what was compiled for a library.
+function(radixkv_add_test_headers)
+  if(RADIXKV_SANITIZE AND RADIXKV_JOIN_SOURCES)
+    file(WRITE ${PROJECT_BINARY_DIR}/test_headers.cpp "int main() {}\n")
+    add_executable(radixkv_test_headers ${PROJECT_BINARY_DIR}/test_headers.cpp)
+    radixkv_compile_options(radixkv_test_headers)
+    radixkv_compile_quickly(radixkv_test_headers)
+    target_link_libraries(radixkv_test_headers PRIVATE radixkv::core GTest::gtest)
+    target_precompile_headers(radixkv_test_headers PRIVATE <gtest/gtest.h> <radixkv/kv_cache.h>)
   endif()
 endfunction()
 

@@ -1,5 +1,7 @@
 #include "csrc/cli/token_expander.h"
 
+#include "csrc/cli/mixed.h"
+
 namespace radixkv::cli {
 namespace {
 
@@ -7,13 +9,6 @@ constexpr std::uint64_t line_tokens = 64 / sizeof(token_id);
 
 constexpr std::uint64_t aligned(std::uint64_t tokens) noexcept {
   return (tokens + line_tokens - 1) / line_tokens * line_tokens;
-}
-
-// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that mixes well.
-constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-  return x ^ x >> 31;
 }
 
 }  // namespace

@@ -3,16 +3,9 @@
 #include <bit>
 #include <cstring>
 
+#include "csrc/cli/mixed.h"
+
 namespace radixkv::cli {
-namespace {
-
-constexpr std::uint64_t mixed(std::uint64_t x) noexcept {
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-  return x ^ x >> 31;
-}
-
-}  // namespace
 
 verify_engine::verify_engine(std::unique_ptr<kv_memory> memory, std::uint32_t block_tokens,
                              bool check)
