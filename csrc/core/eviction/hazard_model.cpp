@@ -27,7 +27,6 @@ enum : std::uint32_t {
 // Four floats in a register: compilers do not turn the loops below into vector code by themselves.
 using float4 = float __attribute__((vector_size(16)));
 using int4 = std::int32_t __attribute__((vector_size(16)));
-using long2 = std::int64_t __attribute__((vector_size(16)));
 
 constexpr float4 all(float x) { return float4{x, x, x, x}; }
 
@@ -70,18 +69,15 @@ inline float4 load_four(const void* from) {
   return x;
 }
 inline void store_four(float4 x, void* to) { std::memcpy(to, &x, sizeof x); }
-// Two pairs of floats as one register.
-inline float4 load_two(const void* low, const void* high) {
-  std::int64_t both[2];
-  std::memcpy(&both[0], low, 8);
-  std::memcpy(&both[1], high, 8);
-  return reinterpret_cast<float4>(long2{both[0], both[1]});
-}
-inline void store_two(float4 x, void* low, void* high) {
-  std::int64_t both[2];
-  std::memcpy(both, &x, sizeof both);
-  std::memcpy(low, &both[0], 8);
-  std::memcpy(high, &both[1], 8);
+inline void transpose(float4 (&x)[4]) {
+  const float4 a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5),
+               b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5),
+               c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7),
+               d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+  x[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+  x[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  x[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+  x[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
 }  // namespace
@@ -113,12 +109,8 @@ hazard_model::hazard_model(const hazard_options& options) : options_(options) {
   prepare_keys();
 }
 
-// Returns their number.
-inline std::uint32_t hazard_model::list_rows(run_features f, row_list& rows) {
-  if (f.tail()) {
-    rows[0] = tail_feature;
-    return 1;
-  }
+// REQUIRES: no tail's, which has one row, tail_feature.
+inline void hazard_model::list_rows(run_features f, row_list& rows) {
   const std::uint32_t u = std::min(3u, f.get(run_features::uses));
   const std::uint32_t children = f.get(run_features::children), fresh = f.get(run_features::fresh);
   rows[0] = bias;
@@ -132,30 +124,37 @@ inline std::uint32_t hazard_model::list_rows(run_features f, row_list& rows) {
   rows[8] = by_remnant + f.get(run_features::remnant);
   rows[9] = by_uses_children + u * 5 + children;
   rows[10] = by_uses_fresh + u * 8 + fresh;
-  return most_active;
 }
 
+// The sums of the active features' weights: of all bins and the first groups, and of the last.
 struct hazard_model::logits {
-  std::array<float, groups> of_group;
+  float4 low = all(0);
+  float high = 0;
+
+  void add(const row& r) {
+    low += load_four(&r.weights[0]);
+    high += r.weights[4];
+  }
+  // Of each group.
+  [[nodiscard]] float4 of_groups() const {
+    return all(low[0]) + float4{low[1], low[2], low[3], high};
+  }
 };
 
-// The sums of the active features' weights: of all bins, and of each group.
 inline hazard_model::logits hazard_model::logits_of(run_features f) const {
-  row_list list;
-  const std::uint32_t n = list_rows(f, list);
-  // Two cells in a register; the sums of their squares are of no use.
-  float4 x = all(0), y = all(0), z = all(0);
-  for (std::uint32_t k = 0; k < n; ++k) {
-    const row& r = rows_[list[k]];
-    x += load_four(&r.cells[0]);
-    y += load_four(&r.cells[2]);
-    z += load_four(&r.cells[4]);
+  logits sums;
+  if (f.tail()) {
+    sums.add(rows_[tail_feature]);
+    return sums;
   }
-  return {{x[0] + x[2], x[0] + y[0], x[0] + y[2], x[0] + z[0]}};
+  row_list list;
+  list_rows(f, list);
+  for (const std::uint32_t k : list) sums.add(rows_[k]);
+  return sums;
 }
 
 float hazard_model::hazard(run_features f, std::uint32_t bin) const {
-  return logistic(theta_[bin].weight + logits_of(f).of_group[group(bin)]);
+  return logistic(theta_[bin].weight + logits_of(f).of_groups()[group(bin)]);
 }
 
 void hazard_model::learn(std::span<const lesson> lessons) {
@@ -164,21 +163,48 @@ void hazard_model::learn(std::span<const lesson> lessons) {
                static_cast<std::uint32_t>(std::min<std::size_t>(4, lessons.size() - i)));
 }
 
+// AdaGrad's step of a row's weights of all bins and of a group, by a gradient of d.
+struct hazard_model::step {
+  float4 lengths, squared;  // of the cells in the first register: 0 where the lesson is not theirs
+  float length, squared_last;
+  bool is_last;
+
+  step(const hazard_options& o, std::uint32_t g, float d, float d2)
+      : lengths{o.rate * d, g == 0 ? o.group_rate * d : 0, g == 1 ? o.group_rate * d : 0,
+                g == 2 ? o.group_rate * d : 0},
+        squared{d2, g == 0 ? d2 : 0, g == 1 ? d2 : 0, g == 2 ? d2 : 0},
+        length(o.group_rate * d),
+        squared_last(d2),
+        is_last(g == groups - 1) {}
+  void operator()(row& r) const {
+    const float4 sum = load_four(&r.squares[0]) + squared;
+    store_four(sum, &r.squares[0]);
+    store_four(load_four(&r.weights[0]) - lengths * inverse_root(sum + all(1)), &r.weights[0]);
+    if (!is_last) return;
+    r.squares[4] += squared_last;
+    r.weights[4] -= length * inverse_root(r.squares[4] + 1);
+  }
+};
+
 inline void hazard_model::learn_some(const lesson* lessons, std::uint32_t n) {
   const float most = options_.most_tokens;
   std::array<row_list, 4> rows;
-  std::array<std::uint32_t, 4> active;
   std::array<float, 4> x{}, used{}, size{}, once;
   for (std::uint32_t i = 0; i < n; ++i) {
     const lesson& l = lessons[i];
     const std::uint32_t g = 1 + group(l.bin);
-    active[i] = list_rows(l.features, rows[i]);
-    float4 sum = all(0);
-    for (std::uint32_t k = 0; k < active[i]; ++k) {
-      const row& r = rows_[rows[i][k]];
-      sum += load_two(&r.cells[0], &r.cells[g]);
+    float of_all = 0, of_group = 0;
+    if (l.features.tail()) {
+      of_all = rows_[tail_feature].weights[0];
+      of_group = rows_[tail_feature].weights[g];
+    } else {
+      list_rows(l.features, rows[i]);
+      for (const std::uint32_t k : rows[i]) {
+        of_all += rows_[k].weights[0];
+        of_group += rows_[k].weights[g];
+      }
     }
-    x[i] = sum[0] + sum[2] + theta_[l.bin].weight;
+    x[i] = of_all + of_group + theta_[l.bin].weight;
     used[i] = l.used ? 1.0f : 0.0f;
     size[i] = std::min(static_cast<float>(l.tokens), most) * (2 / most);
   }
@@ -187,30 +213,17 @@ inline void hazard_model::learn_some(const lesson* lessons, std::uint32_t n) {
   std::memcpy(once.data(), &errors, sizeof errors);
   for (std::uint32_t i = 0; i < n; ++i) {
     const lesson& l = lessons[i];
-    const std::uint32_t g = 1 + group(l.bin);
     const float d = once[i] * l.times, squared = once[i] * d;
     cell& theta = theta_[l.bin];
     theta.squares += squared;
     theta.weight -= options_.rate * d * inverse_root(theta.squares + 1);
-    static_assert(most_active % 2 == 1);
-    row none;  // beside the last one: their number is odd, as a tail's
-    for (std::uint32_t k = 0; k < active[i]; k += 2) {
-      row& other = k + 1 < active[i] ? rows_[rows[i][k + 1]] : none;
-      step(rows_[rows[i][k]], other, g, d, squared);
+    const step take(options_, group(l.bin), d, squared);
+    if (l.features.tail()) {
+      take(rows_[tail_feature]);
+    } else {
+      for (const std::uint32_t k : rows[i]) take(rows_[k]);
     }
   }
-}
-
-// AdaGrad's step of two rows' weights and those of the group, by a gradient of d.
-inline void hazard_model::step(row& a, row& b, std::uint32_t g, float d, float squared) {
-  const float4 of_a = load_two(&a.cells[0], &a.cells[g]);
-  const float4 of_b = load_two(&b.cells[0], &b.cells[g]);
-  float4 weights = __builtin_shufflevector(of_a, of_b, 0, 2, 4, 6);
-  const float4 squares = __builtin_shufflevector(of_a, of_b, 1, 3, 5, 7) + all(squared);
-  const float4 rates = {options_.rate, options_.group_rate, options_.rate, options_.group_rate};
-  weights -= rates * all(d) * inverse_root(squares + all(1));
-  store_two(__builtin_shufflevector(weights, squares, 0, 4, 1, 5), &a.cells[0], &a.cells[g]);
-  store_two(__builtin_shufflevector(weights, squares, 2, 6, 3, 7), &b.cells[0], &b.cells[g]);
 }
 
 void hazard_model::prepare_keys() {
@@ -221,16 +234,17 @@ void hazard_model::prepare_keys() {
 // The hazards h_b = 1 / (1 + e^-θ_b e^-x), x being the same for all bins of a group.
 float hazard_model::key(run_features f, std::uint32_t bin) const {
   static_assert(bins == 20 && groups == 4);
-  const logits sums = logits_of(f);
-  const float4 a = exponential(-cut(load_four(sums.of_group.data())));
+  const float4 a = exponential(-cut(logits_of(f).of_groups()));
   // Four bins at a time, some of which are of two groups.
   const float4 against[] = {
       __builtin_shufflevector(a, a, 0, 0, 0, 0), __builtin_shufflevector(a, a, 0, 1, 1, 1),
       __builtin_shufflevector(a, a, 1, 1, 2, 2), __builtin_shufflevector(a, a, 2, 2, 2, 3),
       __builtin_shufflevector(a, a, 3, 3, 3, 3)};
-  std::array<float, bins> hazards, uses{}, held;
-  held.fill(1);
-  for (std::uint32_t q = 0; q < bins; q += 4)
+  std::array<float, bins> hazards, uses, held;
+  const std::uint32_t first = bin / 4 * 4;
+  store_four(all(0), &uses[first]);  // of those before `bin`
+  store_four(all(1), &held[first]);
+  for (std::uint32_t q = first; q < bins; q += 4)
     store_four(all(1) / (all(1) + load_four(&odds_against_[q]) * against[q / 4]), &hazards[q]);
   float alive = 1, uses_so_far = 0, held_so_far = 0;
   for (std::uint32_t b = bin; b < bins; ++b) {
@@ -240,7 +254,7 @@ float hazard_model::key(run_features f, std::uint32_t bin) const {
     alive *= 1 - hazards[b];
   }
   float4 best = all(0);
-  for (std::uint32_t q = 0; q < bins; q += 4) {
+  for (std::uint32_t q = first; q < bins; q += 4) {
     const float4 ratio = load_four(&uses[q]) / load_four(&held[q]);
     best = ratio > best ? ratio : best;
   }
@@ -250,14 +264,11 @@ float hazard_model::key(run_features f, std::uint32_t bin) const {
 // Four runs at a time, a lane each.
 std::array<float, 4> hazard_model::keys(const std::array<run_features, 4>& f,
                                         const std::array<std::uint32_t, 4>& from) const {
-  std::array<std::array<float, 4>, groups> sums;
-  for (std::uint32_t i = 0; i < 4; ++i) {
-    const logits of = logits_of(f[i]);
-    for (std::uint32_t g = 0; g < groups; ++g) sums[g][i] = of.of_group[g];
-  }
-  float4 against[groups];
-  for (std::uint32_t g = 0; g < groups; ++g)
-    against[g] = exponential(-cut(load_four(sums[g].data())));
+  float4 against[4];
+  static_assert(groups == 4);
+  for (std::uint32_t i = 0; i < 4; ++i) against[i] = logits_of(f[i]).of_groups();
+  transpose(against);
+  for (float4& a : against) a = exponential(-cut(a));
   float4 alive = all(1), uses = all(0), held = all(0), best = all(0);
   const int4 first = {static_cast<std::int32_t>(from[0]), static_cast<std::int32_t>(from[1]),
                       static_cast<std::int32_t>(from[2]), static_cast<std::int32_t>(from[3])};

@@ -102,22 +102,24 @@ class hazard_model {
 
  private:
   static constexpr std::uint32_t groups = 4, features = 110, most_active = 11;
+  // A weight, and the sum of its squared gradients.
   struct cell {
-    float weight = 0, squares = 0;  // the latter: the sum of its squared gradients
+    float weight = 0, squares = 0;
   };
-  // What is known of a feature, one cache line. [0]: in all bins; [1 + g]: in group g.
+  // What is known of a feature, one cache line: of [0] all bins, [1 + g] group g. The first four
+  // are a register each, so that a lesson of one of those groups takes one of each.
   struct alignas(64) row {
-    std::array<cell, 8> cells;
+    std::array<float, 8> weights{}, squares{};
   };
   // Indices of the rows of a run's features, of which a tail has one.
   using row_list = std::array<std::uint32_t, most_active>;
   struct logits;  // of a run in each group, but for the bins' own weights
 
-  static std::uint32_t list_rows(run_features f, row_list& rows);
+  static void list_rows(run_features f, row_list& rows);
   [[nodiscard]] static std::uint32_t group(std::uint32_t bin) { return bin / (bins / groups); }
   [[nodiscard]] logits logits_of(run_features f) const;
   void learn_some(const lesson* lessons, std::uint32_t n);
-  void step(row& a, row& b, std::uint32_t g, float d, float squared);
+  struct step;
 
   hazard_options options_;
   std::array<row, features> rows_{};

@@ -24,15 +24,15 @@ std::vector<std::byte> hazard_model::save() const {
   const auto put_number = [&out](std::uint64_t x, std::size_t n) {
     for (std::size_t i = 0; i < n; ++i) out.push_back(static_cast<std::byte>(x >> (8 * i)));
   };
-  const auto put_floats = [&](std::span<const cell> cells, float cell::*part) {
-    for (const cell& c : cells) put_number(std::bit_cast<std::uint32_t>(c.*part), 4);
-  };
+  const auto put_float = [&](float x) { put_number(std::bit_cast<std::uint32_t>(x), 4); };
   for (const char c : magic) out.push_back(static_cast<std::byte>(c));
   put_number(bins, 4);
   put_number(features, 4);
-  for (const auto part : {&cell::weight, &cell::squares}) put_floats(theta_, part);
   for (const auto part : {&cell::weight, &cell::squares})
-    for (const row& r : rows_) put_floats(std::span(r.cells).first(1 + groups), part);
+    for (const cell& c : theta_) put_float(c.*part);
+  for (const auto part : {&row::weights, &row::squares})
+    for (const row& r : rows_)
+      for (std::uint32_t i = 0; i < 1 + groups; ++i) put_float((r.*part)[i]);
   put_number(checksum(out), 8);
   return out;
 }
@@ -57,18 +57,18 @@ status hazard_model::load(std::span<const std::byte> bytes) {
                                " and " + std::to_string(features)};
   hazard_model read(options_);
   bool sound = true;
-  const auto floats = [&](std::span<cell> to, float cell::*part) {
-    for (cell& c : to) {
-      c.*part = std::bit_cast<float>(static_cast<std::uint32_t>(number(4)));
-      // Far beyond what is learnt, and so that no sum of them overflows. Not true of NaN.
-      const float most = part == &cell::squares ? 1e30f : 1e4f;
-      const float least = part == &cell::squares ? 0 : -most;
-      sound = sound && c.*part >= least && c.*part <= most;
-    }
+  const auto get_float = [&](float& x, bool squares) {
+    x = std::bit_cast<float>(static_cast<std::uint32_t>(number(4)));
+    // Far beyond what is learnt, and so that no sum of them overflows. Not true of NaN.
+    const float most = squares ? 1e30f : 1e4f;
+    const float least = squares ? 0 : -most;
+    sound = sound && x >= least && x <= most;
   };
-  for (const auto part : {&cell::weight, &cell::squares}) floats(read.theta_, part);
   for (const auto part : {&cell::weight, &cell::squares})
-    for (row& r : read.rows_) floats(std::span(r.cells).first(1 + groups), part);
+    for (cell& c : read.theta_) get_float(c.*part, part == &cell::squares);
+  for (const auto part : {&row::weights, &row::squares})
+    for (row& r : read.rows_)
+      for (std::uint32_t i = 0; i < 1 + groups; ++i) get_float((r.*part)[i], part == &row::squares);
   if (number(8) != checksum(bytes.first(size - 8)))
     return {errc::corrupt, "policy weights do not match their checksum"};
   if (!sound) return {errc::corrupt, "policy weights hold a number that is out of range"};
