@@ -13,9 +13,10 @@ namespace radixkv::detail {
 void run_history::reset(std::uint32_t block_tokens, std::uint32_t chunk_tokens) {
   *this = {};
   per_chunk_ = chunk_tokens / block_tokens;
-  if (!runs_.reserve(1) || !table_.reserve(64)) throw std::bad_alloc();
+  if (!runs_.reserve(1) || !table_.reserve(64) || !tags_.reserve(64)) throw std::bad_alloc();
   runs_.push_back({});  // the root: depth 0, no blocks
   table_.resize(64, no_run);
+  tags_.resize(64);
 }
 
 run_id run_history::follow(run_id r, std::uint32_t& depth, std::uint32_t end,
@@ -184,10 +185,12 @@ void run_history::set_cached(run_id r, std::uint32_t cached) {
   at.cached = cached;
 }
 
-std::size_t run_history::bytes() const { return runs_.bytes() + table_.bytes() + hashes_.bytes(); }
+std::size_t run_history::bytes() const {
+  return runs_.bytes() + table_.bytes() + tags_.bytes() + hashes_.bytes();
+}
 
 std::size_t run_history::used_bytes() const {
-  return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 4 * sizeof(run_id)) +
+  return (runs() + 16) * (sizeof(run) + sizeof(run) / 4 + 4 * (sizeof(run_id) + 1)) +
          (hashes_used_ * 15 / 8 + 5120) * sizeof(std::uint16_t);  // half and 4096 may be gaps
 }
 
@@ -216,6 +219,9 @@ std::string run_history::check() const {
     if (children[r] != runs_[r].children)
       return "run " + std::to_string(r) + " miscounts its children";
   if (cached != cached_blocks_ || ghosts != ghost_blocks_) return "runs miscount blocks";
+  for (std::size_t i = 0; i < table_.size(); ++i)
+    if (tags_[i] != (table_[i] == no_run ? 0 : home_of(runs_[table_[i]]).tag))
+      return "the tag of slot " + std::to_string(i) + " is wrong";
   if (hashed != hashes_used_ || in_table != in_table_) return "runs miscount hashes";
   return {};
 }

@@ -120,7 +120,14 @@ class run_history {
   [[nodiscard]] bool is_short(const run& r) const { return chunk_at(r.first) == chunk_at(r.end()); }
   [[nodiscard]] run_id find_child(run_id parent, std::uint64_t hash) const;
   [[nodiscard]] run_id find_descendant(run_id r, std::uint64_t hash) const;
-  [[nodiscard]] std::size_t slot_of(run_id parent, std::uint32_t hash, bool short_hash) const;
+  struct home {
+    std::size_t slot;  // where to begin to look
+    std::uint8_t tag;
+  };
+  [[nodiscard]] home home_of(run_id parent, std::uint32_t hash, bool short_hash) const;
+  [[nodiscard]] home home_of(const run& r) const {
+    return home_of(r.parent, r.head_hash, r.short_hash);
+  }
   void forget_hashes(run_id r);
   [[nodiscard]] bool room_for_hashes(std::size_t n);
   [[nodiscard]] bool has_many_like(const run& r) const;
@@ -136,6 +143,9 @@ class run_history {
   run_id free_ = no_run;  // the first; the others follow as parents
   std::size_t free_count_ = 0;
   mapped_array<run_id> table_;  // open addressing, linear probing; size a power of two
+  // By slot: 0 where it is empty, else eight bits of the hash. They fit into a near cache, which
+  // the runs that a slot may stand for do not.
+  mapped_array<std::uint8_t> tags_;
   std::size_t in_table_ = 0;
   mapped_array<std::uint16_t> hashes_;
   std::size_t hashes_used_ = 0;

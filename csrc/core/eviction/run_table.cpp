@@ -13,18 +13,21 @@ namespace {
 constexpr std::uint32_t most_of_a_hash = 8;
 }  // namespace
 
-std::size_t run_history::slot_of(run_id parent, std::uint32_t hash, bool short_hash) const {
+run_history::home run_history::home_of(run_id parent, std::uint32_t hash, bool short_hash) const {
   std::uint64_t x = (std::uint64_t{parent} << 32) | hash;
   x = (x + (short_hash ? 1 : 0)) * 0x9e3779b97f4a7c15u;
-  return (x ^ (x >> 32)) & (table_.size() - 1);
+  return {(x ^ (x >> 32)) & (table_.size() - 1),
+          static_cast<std::uint8_t>(std::max<std::uint64_t>(1, x >> 56))};
 }
 
 run_id run_history::find_child(run_id parent, std::uint64_t hash) const {
   for (const bool short_hash : {false, true}) {
     const std::uint32_t wanted = short_hash ? short_of(hash) : long_of(hash);
     count_lookups();
-    for (std::size_t s = slot_of(parent, wanted, short_hash); table_[s] != no_run;
-         s = (s + 1) & (table_.size() - 1)) {
+    const home at = home_of(parent, wanted, short_hash);
+    for (std::size_t s = at.slot; tags_[s] != 0; s = (s + 1) & (table_.size() - 1)) {
+      count_entries();
+      if (tags_[s] != at.tag) continue;
       count_entries(4);  // its run, a line
       const run& r = runs_[table_[s]];
       // What is cached the cache itself would have found, so it is another path of equal hash.
@@ -54,8 +57,11 @@ run_id run_history::find_descendant(run_id r, std::uint64_t hash) const {
 bool run_history::has_many_like(const run& r) const {
   std::uint32_t alike = 0;
   count_lookups();
-  for (std::size_t s = slot_of(r.parent, r.head_hash, r.short_hash);
-       table_[s] != no_run && alike < most_of_a_hash; s = (s + 1) & (table_.size() - 1)) {
+  const home at = home_of(r);
+  for (std::size_t s = at.slot; tags_[s] != 0 && alike < most_of_a_hash;
+       s = (s + 1) & (table_.size() - 1)) {
+    count_entries();
+    if (tags_[s] != at.tag) continue;
     count_entries(4);
     const run& other = runs_[table_[s]];
     alike += other.parent == r.parent && other.head_hash == r.head_hash &&
@@ -78,37 +84,44 @@ void run_history::table_insert(run_id r) {
 }
 
 void run_history::table_place(run_id r) {
-  std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
-  for (; table_[s] != no_run; s = (s + 1) & (table_.size() - 1)) count_entries();
+  const home at = home_of(runs_[r]);
+  std::size_t s = at.slot;
+  for (; tags_[s] != 0; s = (s + 1) & (table_.size() - 1)) count_entries();
   table_[s] = r;
+  tags_[s] = at.tag;
 }
 
 void run_history::table_erase(run_id r) {
   if (chunks(runs_[r]) == 0) return;
   const std::size_t mask = table_.size() - 1;
-  std::size_t s = slot_of(runs_[r].parent, runs_[r].head_hash, runs_[r].short_hash);
+  std::size_t s = home_of(runs_[r]).slot;
   for (; table_[s] != r; s = (s + 1) & mask) count_entries();
   // Closes the gap by moving up what would not be found across it.
-  for (std::size_t next = (s + 1) & mask; table_[next] != no_run; next = (next + 1) & mask) {
+  for (std::size_t next = (s + 1) & mask; tags_[next] != 0; next = (next + 1) & mask) {
     count_entries(4);
-    const run& n = runs_[table_[next]];
-    const std::size_t home = slot_of(n.parent, n.head_hash, n.short_hash);
-    if (((next - home) & mask) >= ((next - s) & mask)) {
+    const std::size_t from = home_of(runs_[table_[next]]).slot;
+    if (((next - from) & mask) >= ((next - s) & mask)) {
       table_[s] = table_[next];
+      tags_[s] = tags_[next];
       s = next;
     }
   }
   table_[s] = no_run;
+  tags_[s] = 0;
   --in_table_;
 }
 
 void run_history::grow_table() {
-  const std::size_t more = table_.size() * sizeof(run_id);
+  const std::size_t size = 2 * table_.size();
+  const std::size_t more = size / 2 * (sizeof(run_id) + 1);
   if (more > allowance_) return;
   mapped_array<run_id> old;
-  if (!old.reserve(2 * table_.size())) return;
-  old.resize(2 * table_.size(), no_run);
+  mapped_array<std::uint8_t> tags;
+  if (!old.reserve(size) || !tags.reserve(size)) return;
+  old.resize(size, no_run);
+  tags.resize(size);
   old.swap(table_);
+  tags.swap(tags_);
   allowance_ -= more;
   for (const run_id r : old)
     if (r != no_run) table_place(r);
