@@ -10,7 +10,7 @@ struct hazard_options {
   float rate = 0.1f;         // of learning: bins and features
   float group_rate = 0.07f;  // features in a group of bins
   float first_hazard = 0.3f;
-  float most_tokens = 5120;  // a larger run teaches no more than one of so many
+  float most_tokens = 3584;  // a larger run teaches no more than one of so many
 };
 
 struct guard_options {
@@ -18,8 +18,10 @@ struct guard_options {
   double caution = 2;             // octaves of the key, where nothing speaks for the model
   double little = 0.05;           // of the blocks asked for: where LRU hits less, promises decide
   double margin = 0.25;           // of LRU's hits, that promises must exceed
-  // Standard deviations of what is promised from which a stake is risked, and all of the cache is.
-  double least_promise = 0.5, full_promise = 1.25;
+  // Standard deviations of what is promised from which a stake is risked, and all of the cache is:
+  // less than two may be chance, and an early prompt that is lost for it is a large share of few
+  // hits.
+  double least_promise = 2, full_promise = 4;
   double doubt = 1;          // standard deviations by which a loss may be chance
   double most_debt = 0.125;  // hits lost beyond what is tolerated, per block of the cache
   // Longer than the oldest age bin, so that outcomes are judged and not moods.
@@ -35,7 +37,7 @@ struct reuse_index_options {
   std::uint32_t chunk_tokens = 256;  // granularity at which evicted paths are recognised
   std::uint32_t tail_tokens = 256;
   // A run with more continuations than this is a shared beginning.
-  std::uint32_t shared_children = 8;
+  std::uint32_t shared_children = 4;
   // A bin is looked at so often that no run is late by more than this share of its age, which costs
   // hits where it is an eighth (1 % with 16-token blocks), and not measurably from 1/32 on.
   std::uint32_t lateness = 32;

@@ -55,12 +55,14 @@ TEST(lru_guard, stakes_all_of_the_cache_where_lru_hits_more) {
 // The more prompts are promised beyond LRU's, the larger the stake.
 TEST(lru_guard, stakes_what_is_promised_beyond_chance) {
   lru_guard guard(capacity);
-  request(guard, 0, 0, prompt / 2);
-  EXPECT_EQ(guard.allowance(0), 0) << "half a prompt is chance";
-  request(guard, 0, 0, prompt / 2);
+  for (int i = 0; i < 4; ++i) {
+    request(guard, 0, 0, prompt);
+    EXPECT_EQ(guard.allowance(0), 0) << "four prompts are two standard deviations of chance";
+  }
+  for (int i = 0; i < 2; ++i) request(guard, 0, 0, prompt);
   EXPECT_GT(guard.allowance(0), 0);
   EXPECT_LT(guard.allowance(0), capacity);
-  for (int i = 0; i < 4; ++i) request(guard, 0, 0, prompt);
+  for (int i = 0; i < 14; ++i) request(guard, 0, 0, prompt);
   EXPECT_EQ(guard.allowance(0), capacity);
   EXPECT_FALSE(guard.is_limited());
 }
@@ -70,7 +72,7 @@ TEST(lru_guard, promises_are_forgotten) {
   guard_options options;
   options.memory = 50;
   lru_guard guard(capacity, options);
-  for (int i = 0; i < 6; ++i) request(guard, 0, 0, prompt);
+  for (int i = 0; i < 30; ++i) request(guard, 0, 0, prompt);
   EXPECT_EQ(guard.allowance(0), capacity);
   pass_often(guard, 100);
   ASSERT_FALSE(guard.asks_for_promises());
