@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "radixkv/kv_cache.h"
+#include "tests/support/sanitized.h"
 
 namespace radixkv {
 namespace {
@@ -206,11 +207,7 @@ TEST(hostile, one_token_branches_make_no_small_nodes) {
 
 // Many children of one node, found among each other by their tokens whatever their number.
 TEST(hostile, a_million_children_of_one_node) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr token_id children = 100'000;
-#else
-  constexpr token_id children = 1'000'000;
-#endif
+  constexpr token_id children = sanitized ? 100'000 : 1'000'000;
   cache_options o;
   o.blocks = children + 16;
   o.block_tokens = 1;

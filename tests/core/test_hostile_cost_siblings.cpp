@@ -11,17 +11,14 @@
 
 #include "csrc/core/mix.h"
 #include "tests/core/hostile_cost.h"
+#include "tests/support/sanitized.h"
 
 namespace radixkv::testing {
 namespace {
 
 #if defined(RADIXKV_DEBUG_CHECKS)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t many = 200'000;
-#else
-constexpr std::size_t many = 1'000'000;
-#endif
+constexpr std::size_t many = sanitized ? 60'000 : 1'000'000;
 
 // Prompts of several lengths that go on where many siblings do, made by `make(first, n, length)`.
 template <typename Make>

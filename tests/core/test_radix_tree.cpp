@@ -9,6 +9,7 @@
 
 #include "csrc/core/block_pool.h"
 #include "csrc/core/radix_tree.h"
+#include "tests/support/sanitized.h"
 
 namespace radixkv::detail {
 namespace {
@@ -56,7 +57,7 @@ class tree_test : public ::testing::TestWithParam<std::tuple<int, int, int>> {};
 TEST_P(tree_test, agrees_with_oracle) {
   const auto [block_tokens, alphabet, hash_bits] = GetParam();
   const char* more = std::getenv("RADIXKV_TREE_OPERATIONS");
-  const int operations = more ? std::atoi(more) : 36'000;
+  const int operations = more ? std::atoi(more) : sanitized ? 12'000 : 36'000;
   std::mt19937 random(static_cast<unsigned>(block_tokens * 1000 + alphabet * 10 + hash_bits));
   const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
   constexpr std::int64_t pool_blocks = 600;
