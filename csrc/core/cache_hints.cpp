@@ -91,14 +91,6 @@ bool cache_core::hold_pin_locked(mark_id m, prefix_pin& pin) {
   return pin.whole || pin.depth > depth;
 }
 
-namespace {
-
-std::string_view bytes_of(const std::uint32_t* tokens, std::size_t n) {
-  return {reinterpret_cast<const char*>(tokens), n * sizeof *tokens};
-}
-
-}  // namespace
-
 // What a prefix that stays lacks next. `held`: where what is held of it ends.
 lacking_pins::wanted cache_core::wanted_locked(const prefix_pin& pin, tree_place held) const {
   if (pin.whole) return {};
@@ -107,7 +99,7 @@ lacking_pins::wanted cache_core::wanted_locked(const prefix_pin& pin, tree_place
   const std::uint64_t place =
       pin.depth == 0 ? wanted_place(pin.space)
                      : static_cast<std::uint64_t>(tree_.block(held.node, held.blocks - 1));
-  return {place, bytes_of(pin.tokens.data() + at, n)};
+  return {place, {pin.tokens.data() + at, n}};
 }
 
 result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
@@ -164,8 +156,7 @@ void cache_core::settle_pins_locked(const sequence_state& s, node_id end) {
     const std::int64_t n = std::min(b, s.committed - depth * b);
     if (n <= 0) return;
     by_lack_.for_each_next(
-        place,
-        bytes_of(tree_.row(s.table[static_cast<std::size_t>(depth)]), static_cast<std::size_t>(n)),
+        place, {tree_.row(s.table[static_cast<std::size_t>(depth)]), static_cast<std::size_t>(n)},
         [&](mark_id m) { return hold_pin_locked(m, pins_.find(m)->second); });
   };
   // The deepest first: a prefix that moves then lacks what the path does not have.

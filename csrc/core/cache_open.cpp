@@ -204,7 +204,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
 void cache_core::write_rows(const sequence_state& s, std::int64_t first,
                             std::span<const token_id> tokens) noexcept {
   const std::int64_t b = block_tokens();
-  count_blocks((tokens.size() + static_cast<std::size_t>(b) - 1) / static_cast<std::size_t>(b));
+  count_tokens(tokens.size());
   auto block = static_cast<std::size_t>(first / b);
   auto offset = static_cast<std::size_t>(first % b);
   while (!tokens.empty()) {

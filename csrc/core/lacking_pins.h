@@ -3,9 +3,8 @@
 //
 // What a prefix lacks next are the tokens of the block behind what is held of it, or the rest of it
 // if that is less. They are known by the place where they would go on, found by hash, and in order
-// there: all that are a prefix of what a path goes on with are found from the last one that is not
-// behind it, each search for shorter ones going back past at least one that is looked at. So who
-// meets no such place pays for none.
+// there (prefix_order): all that are a prefix of what a path goes on with are found, the longest
+// first, in the logarithm of their number each. So who meets no such place pays for none.
 //
 // Invariants
 // 1. A place is in the table while a prefix lacks something there; with the spare ones there are as
@@ -17,15 +16,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <iterator>
-#include <map>
-#include <string_view>
+#include <memory>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "csrc/core/eviction/mark_table.h"
 #include "csrc/core/mix.h"
+#include "csrc/core/prefix_order.h"
 #include "csrc/core/step_count.h"
 
 namespace radixkv::detail {
@@ -39,8 +37,7 @@ struct pin_place_hash {
 };
 
 class lacking_pins {
-  using in_order = std::multimap<std::string_view, mark_id>;
-  using by_place = std::unordered_map<std::uint64_t, in_order, pin_place_hash>;
+  using by_place = std::unordered_map<std::uint64_t, prefix_order, pin_place_hash>;
   struct space_pins {
     std::int64_t pins = 0;
     std::int64_t lacking = 0;
@@ -55,13 +52,13 @@ class lacking_pins {
   }
   struct wanted {
     std::uint64_t place = nowhere;  // this: nothing
-    std::string_view tokens;        // their bytes, the prefix's own
+    prefix_order::string tokens;    // the prefix's own
   };
   class entry {
    public:
     [[nodiscard]] bool lacks(const wanted& w, mark_id m) const {
       return place_ == w.place &&
-             (place_ == nowhere || (at_->first == w.tokens && at_->second == m));
+             (place_ == nowhere || (same(item_->tokens, w.tokens) && item_->value == m));
     }
 
    private:
@@ -69,22 +66,21 @@ class lacking_pins {
     std::uint64_t space_ = nowhere;
     space_pins* counts_ = nullptr;
     std::uint64_t place_ = nowhere;
-    in_order::iterator at_{};
-    in_order::node_type node_;  // while it lacks nothing
+    std::unique_ptr<prefix_order::item> item_;
   };
 
   // One that lacks nothing, of the namespace whose place that is. May throw std::bad_alloc, and
   // then changes nothing that counts.
   [[nodiscard]] entry add(std::uint64_t space, mark_id m) {
     entry e;
-    in_order order;
-    order.emplace(std::string_view{}, m);
-    e.node_ = order.extract(order.begin());
+    e.item_ = std::make_unique<prefix_order::item>();
+    e.item_->value = m;
+    e.item_->priority = mix(++added_, priority_secret_);
     const std::size_t all = spares_.size() + places_.size() + 1;
     if (spares_.capacity() < all) spares_.reserve(2 * all);
     if (places_.bucket_count() <= all) places_.reserve(std::bit_ceil(2 * all));
     by_place spare(1, places_.hash_function());
-    spare.emplace(nowhere, in_order{});
+    spare.emplace(nowhere, prefix_order{});
     e.counts_ = &spaces_[space];
     e.space_ = space;
     ++e.counts_->pins;
@@ -98,7 +94,7 @@ class lacking_pins {
   }
   // What it lacks from now on. Allocates nothing.
   void move(entry& e, const wanted& to) noexcept {
-    if (e.place_ != nowhere && e.place_ == to.place && e.at_->first == to.tokens) return;
+    if (e.place_ != nowhere && e.place_ == to.place && same(e.item_->tokens, to.tokens)) return;
     leave(e);
     if (to.place == nowhere) return;
     auto at = places_.find(to.place);
@@ -107,8 +103,8 @@ class lacking_pins {
       at = places_.insert(std::move(spares_.back())).position;
       spares_.pop_back();
     }
-    e.node_.key() = to.tokens;
-    e.at_ = at->second.insert(std::move(e.node_));
+    e.item_->tokens = to.tokens;
+    at->second.insert(*e.item_);
     e.place_ = to.place;
     ++e.counts_->lacking;
     ++lacking_;
@@ -125,66 +121,39 @@ class lacking_pins {
   // It may move them elsewhere, and says whether it has: else it is told of no more that lack the
   // same.
   template <typename Visit>
-  void for_each_next(std::uint64_t place, std::string_view path, Visit&& visit) {
-    while (!path.empty()) {
-      count_lookups();
-      const auto at = places_.find(place);
-      if (at == places_.end()) return;
-      auto e = last_prefix(at->second, path);
-      if (e == at->second.end()) return;
-      const std::string_view found = e->first;
-      for (bool more = true; more;) {
-        const mark_id m = e->second;
-        // A visit may move the last one, and the place goes with it.
-        more = e != at->second.begin() && std::prev(e)->first == found;
-        if (more) --e;
+  void for_each_next(std::uint64_t place, prefix_order::string path, Visit&& visit) {
+    count_lookups();
+    const auto at = places_.find(place);
+    if (at == places_.end()) return;
+    prefix_order::item* e = at->second.longest_prefix_of(path);
+    while (e != nullptr) {
+      const prefix_order::string found = e->tokens;
+      // A visit may move what it is told of, and with the last one the place goes.
+      prefix_order::item* const shorter = prefix_order::shorter_prefix_of(*e);
+      while (e != nullptr) {
+        const mark_id m = e->value;
+        prefix_order::item* const before = prefix_order::previous(*e);
+        e = before != nullptr && same(before->tokens, found) ? before : nullptr;
         if (!visit(m)) break;
       }
-      path = path.substr(0, found.size() - token_bytes);
+      e = shorter;
     }
   }
   // Host memory of one, with a place and a namespace of its own.
   static constexpr std::size_t entry_bytes =
-      (sizeof(in_order::value_type) + 4 * sizeof(void*)) +   // its node of the order
+      sizeof(prefix_order::item) + 2 * sizeof(void*) +
       (sizeof(by_place::value_type) + 2 * sizeof(void*)) +   // its place
       4 * sizeof(void*) + 2 * sizeof(by_place::node_type) +  // in two tables just grown
       sizeof(std::uint64_t) + sizeof(space_pins) + 3 * sizeof(void*);
 
  private:
-  static constexpr std::size_t token_bytes = sizeof(std::uint32_t);
-  static constexpr int most_steps = 4;  // half of what a search among hundreds takes
-
-  // The longest that is a prefix of `path`, the last of equal ones, or the end.
-  [[nodiscard]] static in_order::iterator last_prefix(in_order& order, std::string_view path) {
-    count_nodes(static_cast<std::uint64_t>(std::bit_width(order.size())));
-    auto e = order.upper_bound(path);
-    while (e != order.begin()) {
-      --e;
-      const auto same = static_cast<std::size_t>(
-          std::mismatch(path.begin(), path.end(), e->first.begin(), e->first.end()).first -
-          path.begin());
-      if (same == e->first.size()) return e;
-      // Prefixes that are not behind this one share with it no more than the path does.
-      path = path.substr(0, same - same % token_bytes);
-      if (path.empty()) break;
-      // The next is mostly near.
-      int steps = 0;
-      for (; steps < most_steps && e != order.begin() && std::prev(e)->first > path; ++steps) {
-        count_nodes();
-        --e;
-      }
-      count_nodes();
-      if (steps == most_steps) {
-        count_nodes(static_cast<std::uint64_t>(std::bit_width(order.size())));
-        e = order.upper_bound(path);
-      }
-    }
-    return order.end();
+  [[nodiscard]] static bool same(prefix_order::string a, prefix_order::string b) noexcept {
+    return std::ranges::equal(a, b);
   }
   void leave(entry& e) noexcept {
     if (e.place_ == nowhere) return;
     const auto at = places_.find(e.place_);
-    e.node_ = at->second.extract(e.at_);
+    at->second.erase(*e.item_);
     if (at->second.empty()) spares_.push_back(places_.extract(at));
     e.place_ = nowhere;
     --e.counts_->lacking;
@@ -195,6 +164,8 @@ class lacking_pins {
   std::vector<by_place::node_type> spares_;
   std::unordered_map<std::uint64_t, space_pins> spaces_;
   std::int64_t lacking_ = 0;
+  std::uint64_t priority_secret_ = random_secret();
+  std::uint64_t added_ = 0;  // ever
 };
 
 }  // namespace radixkv::detail

@@ -49,7 +49,6 @@ class leading_hashes {
   static constexpr std::uint32_t nothing = ~std::uint32_t{0};
 
   void load(std::uint32_t part) noexcept {
-    count_hashed();
     std::uint32_t at = part_;
     if (at == nothing || at > part) {
       at = 0;
@@ -58,6 +57,7 @@ class leading_hashes {
       before_ = hasher_->fold(before_, sums_[words / 2]);
       ++at;
     }
+    count_hashed(std::uint64_t{part - at + 1} * words);
     for (; at < part; ++at) {
       before_ = hasher_->fold(before_, hasher_->products(tokens_ + at * words));
     }

@@ -185,7 +185,8 @@ match_cursor::outcome match_cursor::settle(node_id deepest, std::uint32_t versio
   match_.version = version;
   match_.partial_block = best_common_ ? best_block_ : no_block;
   const bool parted = best_common_ != 0 && match_.tokens < count_;
-  match_.siblings = {siblings_fork_, siblings_times_, parted ? deepest : no_node, version,
+  const bool known = parted || (best_common_ != 0 && siblings_fork_ == no_node);
+  match_.siblings = {siblings_fork_, siblings_times_, known ? deepest : no_node, version,
                      best_common_};
   return outcome::found;
 }

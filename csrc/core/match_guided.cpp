@@ -39,7 +39,7 @@ match_cursor::outcome match_cursor::follow() noexcept {
   for (;;) {
     // What a node of one block, the most common one, needs; all others are for enter().
     count_nodes();
-    count_blocks();
+    count_tokens(full);
     const tree_node& x = view.nodes[n];
     const std::uint32_t seen = x.changes.read_begin();
     const std::uint32_t id = x.list[0];

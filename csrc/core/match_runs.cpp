@@ -20,13 +20,13 @@ constexpr std::uint32_t short_run_blocks = 4;  // of such runs the scout finds t
 }  // namespace
 
 match_cursor::outcome match_cursor::first_block() noexcept {
-  if (!sibling_) count_blocks();  // else it has just been compared
   const std::uint32_t full = 1u << tree_.block_shift_;
   const auto reach = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(std::min(full, run_tokens_), count_ - at_));
   const std::uint32_t id = run_blocks_ > tree_node::inline_blocks ? inline_ids_[2] : inline_ids_[0];
   const std::uint32_t* r = tree_.row(static_cast<block_id>(id));
   const auto common = static_cast<std::uint32_t>(common_prefix(tokens_ + at_, r, reach));
+  if (!sibling_) count_compared(common, reach);  // else it has just been compared
   if (guessed_ && common < reach) return next_candidate();
   if (common == 0 && grouped_) return next_candidate();
   if (common > best_common_) {
@@ -86,7 +86,7 @@ std::uint32_t match_cursor::compare_blocks(std::uint32_t end) noexcept {
     k += equal;
     if (equal < s.blocks) break;
   }
-  count_blocks(k - begin);
+  count_tokens(std::uint64_t{k - begin} << shift);
   emit(first + begin, ids_ + begin, k - begin);
   compared_ = k;
   return k;

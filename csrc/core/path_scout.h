@@ -96,7 +96,7 @@ class path_scout {
       prefetch(tokens + ((begin + tokens_ahead + i) << shift));
     }
     std::uint32_t* const hash = hash_.data() + (begin - first_) % ring;
-    count_hashed(n);
+    count_hashed(n << shift);
     path_ = v.hasher.extend(path_, tokens + (begin << shift), std::size_t{1} << shift, begin,
                             {hash, n});
     for (std::uint64_t i = 0; i < n; ++i) v.jumps.prefetch_slot(hash[i]);

@@ -320,7 +320,7 @@ class radix_tree final : public tree_view {
   // The hash `path` continued by whole block `id` at depth `index`.
   [[nodiscard]] std::uint64_t path_with(std::uint64_t path, std::uint32_t id,
                                         std::uint32_t index) const noexcept {
-    count_hashed();
+    count_hashed(std::uint64_t{1} << block_shift_);
     const std::uint64_t digest =
         hasher_.digest(row(static_cast<block_id>(id)), std::size_t{1} << block_shift_);
     return path + hasher_.block_part(digest, index);

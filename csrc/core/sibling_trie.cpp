@@ -63,7 +63,6 @@ std::uint32_t sibling_trie::common_with(node_id n, const std::uint32_t* tokens,
                                         std::uint32_t count) const noexcept {
   if (n >= limit_) return conflict;
   count_nodes();
-  count_blocks();
   const tree_node& x = tree_.nodes_[n];
   const std::uint32_t seen = x.changes.read_begin();
   const std::uint32_t reach = std::min(count, tree_.first_block_tokens(x));
@@ -71,6 +70,7 @@ std::uint32_t sibling_trie::common_with(node_id n, const std::uint32_t* tokens,
   if (id >= tree_.block_limit_) return conflict;
   const auto common = static_cast<std::uint32_t>(
       common_prefix(tokens, tree_.row(static_cast<block_id>(id)), reach));
+  count_compared(common, reach);
   return x.changes.read_valid(seen) ? common : conflict;
 }
 
@@ -91,27 +91,51 @@ std::uint32_t sibling_trie::end_of_named(node_id parent, ref r,
   return top == length || fattest(top - 1, end) == length ? end : 0;
 }
 
-// The deepest fork of which a handle or edge that is longer than `from` is a prefix of the tokens.
-// The tokens themselves are for the caller to compare.
+// The deepest fork below `start` of which a handle or edge is a prefix of the tokens; none, or
+// `start`, if there is none. The tokens themselves are for the caller to compare.
 //
 // A fork is looked at only when the next longer prefix that is tried leads to none: if that lies
 // within the fork it says nothing of those below, and the search goes on from the fork's end. So of
 // forks that follow one another only the last costs a line. As one that is not looked at may be
 // another's under an equal hash, all are if the last one turns out to be: `looking`.
-sibling_trie::jumped sibling_trie::jump(node_id parent, std::uint32_t from, leading_hashes& tokens,
-                                        bool looking) const noexcept {
+//
+// `for_answer`, of tokens that are no whole block: a leaf that begins with all of them ends the
+// search, and `start` is not looked at either as long as something deeper is found.
+sibling_trie::jumped sibling_trie::jump(node_id parent, ref start, leading_hashes& tokens,
+                                        bool for_answer, bool looking) const noexcept {
+  const fork& first = forks_[index(start)];
+  const bool ends_early = for_answer && tokens.count() < tree_.block_tokens();
   jumped by;
-  std::uint32_t low = from;
-  std::uint32_t high = std::min(tokens.count(), tree_.block_tokens() - 1);
+  std::uint32_t low = 1;
+  const std::uint32_t all = std::min(tokens.count(), tree_.block_tokens() - 1);
+  // Whether they go on to all tokens is asked last: where their number is a power of two it would
+  // come first, and one look-up more than those of the logarithm.
+  std::uint32_t high = all - 1;
   std::uint32_t unseen = 0;  // the length by which the deepest was found, if it was not looked at
-  while (low < high) {
+  if (ends_early && !looking) {
+    by.deepest = start;
+    unseen = 1;
+  } else {
+    count_nodes();
+    if ((first.state & inner_bit) == 0) return by;
+    low = first.end;
+  }
+  for (;;) {
+    if (low >= high) {
+      if (low + 1 != all || by.missed == all) break;
+      high = all;
+    }
     const std::uint32_t length = fattest(low, high);
     id_table::probe p = table_.find(tokens.of(length));
     const id_table::probe begin = p;
     ref r = p.next();
     std::uint32_t end = 0;
     for (; r != none; r = p.next()) {
-      if (!is_fork(r) || !valid(r)) continue;
+      if (!valid(r)) continue;
+      if (!is_fork(r)) {
+        if (ends_early && begins_leaf(parent, r, length, tokens, by)) return by;
+        continue;
+      }
       if (!looking || (end = end_of_named(parent, r, length)) != 0) break;
     }
     if (r != none) {
@@ -122,8 +146,9 @@ sibling_trie::jumped sibling_trie::jump(node_id parent, std::uint32_t from, lead
     }
     if (unseen != 0) {
       low = end_of_named(parent, by.deepest, unseen);
-      if (low == 0) return jump(parent, from, tokens, true);
+      if (low == 0) return jump(parent, start, tokens, for_answer, true);
       unseen = 0;
+      if (by.deepest == start && (first.state & inner_bit) == 0) break;
       if (low >= length) continue;
     }
     by.missed = length;
@@ -131,9 +156,20 @@ sibling_trie::jumped sibling_trie::jump(node_id parent, std::uint32_t from, lead
     high = length - 1;
   }
   if (unseen != 0 && end_of_named(parent, by.deepest, unseen) == 0) {
-    return jump(parent, from, tokens, true);
+    return jump(parent, start, tokens, for_answer, true);
   }
   return by;
+}
+
+// A leaf that the table names for a prefix of this length: whether it begins with all tokens. Else
+// what they have in common is remembered, for whoever is led to it.
+bool sibling_trie::begins_leaf(node_id parent, ref r, std::uint32_t length,
+                               const leading_hashes& tokens, jumped& by) const noexcept {
+  const std::uint32_t common = common_with(r, tokens.tokens(), tokens.count());
+  if (common == conflict || common < length || tree_.nodes_[r].parent != parent) return false;
+  by.leaf = r;
+  by.leaf_common = common;
+  return common == tokens.count();
 }
 
 namespace {
@@ -163,8 +199,9 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above, leadin
       if (is_fork(r) && (forks_[index(r)].up != to.up || forks_[index(r)].top != end + 1)) continue;
       const node_id w = member(r);
       if (w >= limit_ || tree_.nodes_[w].parent != parent) continue;
-      const std::uint32_t common =
-          w == above.witness ? above.common : common_with(w, tokens.tokens(), n);
+      const std::uint32_t common = w == above.witness ? above.common
+                                   : w == by.leaf     ? by.leaf_common
+                                                      : common_with(w, tokens.tokens(), n);
       if (common <= end) continue;
       if (common == conflict) return conflicting(to);
       // A node that is under this hash by a longer prefix lies below a fork that is under it too.
@@ -192,6 +229,7 @@ sibling_trie::ref sibling_trie::child(node_id parent, const place& above, leadin
     const bool alike = load_word(theirs + end) == tokens.tokens()[end];
     const std::uint32_t reach = std::min(n, tree_.first_block_tokens(x));
     const std::size_t common = alike ? common_prefix(tokens.tokens(), theirs, reach) : 0;
+    count_compared_further(common, reach);
     if (!x.changes.read_valid(seen)) return conflicting(to);
     if (!alike) continue;
     to = {r, to.up, w, static_cast<std::uint32_t>(common), {}};
@@ -249,10 +287,10 @@ sibling_trie::place sibling_trie::beyond(node_id parent, ref at, leading_hashes&
 sibling_trie::place sibling_trie::search_from(node_id parent, ref start, leading_hashes& tokens,
                                               bool for_answer) const noexcept {
   if (!is_fork(start)) return place_at(start, tokens);
-  count_nodes();
-  const fork& f = forks_[index(start)];
-  jumped by;
-  if ((f.state & inner_bit) != 0) by = jump(parent, f.end, tokens);
+  const jumped by = jump(parent, start, tokens, for_answer);
+  if (by.leaf != none && by.leaf_common == tokens.count()) {
+    return {by.leaf, none, by.leaf, by.leaf_common, {}};
+  }
   const ref at = by.deepest != none ? by.deepest : start;
   const fork& last = forks_[index(at)];
   const bool goes_beyond = hashed(last) && last.end < tokens.count();
@@ -301,6 +339,11 @@ sibling_trie::found sibling_trie::find_for_insert(node_id parent, ref group,
 sibling_trie::found sibling_trie::resume(node_id parent, const trail& t,
                                          const std::uint32_t* tokens,
                                          std::uint32_t n) const noexcept {
+  if (t.fork == none && t.node != no_node && t.common >= n) {
+    const bool begins =
+        common_with(t.node, tokens, n) == n && tree_.nodes_[t.node].parent == parent;
+    return begins ? found{t.node, n, false, none, 0} : found{};
+  }
   if (t.fork >= fresh_) return {};
   count_nodes();
   const fork& f = forks_[t.fork];

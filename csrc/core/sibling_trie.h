@@ -59,7 +59,7 @@ class sibling_trie {
   // Where tokens have led, for whoever inserts them later. As long as the fork was not taken again
   // its first tokens are theirs, or their hash where all tokens were matched. As long as the node's
   // version is this one, its first `common` tokens are theirs, and a next one of it, if there is
-  // any, is not.
+  // any, is not. Without a fork the node is a guess: it may begin with all of them.
   struct trail {
     std::uint32_t fork = no_node;  // found::fork
     std::uint32_t times = 0;       // found::times
@@ -159,11 +159,13 @@ class sibling_trie {
     id_table::probe gap;   // where in the table a child that went on would be, if `at` is hashed
   };
   // Where hashes of prefixes lead, and where in the table the shortest would be that led to no
-  // fork: the same length leads on to a child.
+  // fork: the same length leads on to a child. And a leaf that was met on the way and compared.
   struct jumped {
     ref deepest = none;
     std::uint32_t missed = 0;
     id_table::probe at_missed;
+    node_id leaf = none;
+    std::uint32_t leaf_common = 0;
   };
   // A reference under the hash of a prefix in the table.
   struct entry {
@@ -199,7 +201,7 @@ class sibling_trie {
   [[nodiscard]] place descend(node_id parent, place p, leading_hashes& tokens,
                               const jumped& by) const noexcept;
   // `for_answer`: if all tokens are matched, the fork above may be one that equal hashes have
-  // named. REQUIRES: start is the group's top, or the tokens lead to its end.
+  // named, or none. REQUIRES: start is the group's top, or the tokens lead to its end.
   [[nodiscard]] place search_from(node_id parent, ref start, leading_hashes& tokens,
                                   bool for_answer = false) const noexcept;
   [[nodiscard]] place beyond(node_id parent, ref at, leading_hashes& tokens, const jumped& by,
@@ -217,9 +219,11 @@ class sibling_trie {
     bool hashed;
   };
   [[nodiscard]] standing standing_of(node_id parent, node_id n) const noexcept;
-  // REQUIRES: `from` is the end of a fork on the way.
-  [[nodiscard]] jumped jump(node_id parent, std::uint32_t from, leading_hashes& tokens,
+  // REQUIRES: `start` is the group's top, or a fork on the way and not `for_answer`.
+  [[nodiscard]] jumped jump(node_id parent, ref start, leading_hashes& tokens, bool for_answer,
                             bool looking = false) const noexcept;
+  [[nodiscard]] bool begins_leaf(node_id parent, ref r, std::uint32_t length,
+                                 const leading_hashes& tokens, jumped& by) const noexcept;
   [[nodiscard]] std::uint32_t end_of_named(node_id parent, ref r,
                                            std::uint32_t length) const noexcept;
   [[nodiscard]] ref child(node_id parent, const place& above, leading_hashes& tokens,

@@ -20,7 +20,7 @@ std::uint32_t sibling_trie::find_edge(node_id parent, node_id n) const noexcept 
   leading_hashes tokens = hashes_of(parent, n);
   const ref group = tree_.group_of(parent, load_word(tokens.tokens()));
   // The deepest fork on its path is above it, unless equal hashes of other tokens lead astray.
-  const ref deepest = jump(parent, forks_[index(group)].end, tokens).deepest;
+  const ref deepest = jump(parent, group, tokens, false).deepest;
   const std::uint32_t end = forks_[index(deepest == none ? group : deepest)].end;
   if (end < tokens.count()) {
     const std::uint32_t edge = tokens.of(end + 1);

@@ -12,7 +12,7 @@ radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32
   const tree_node& x = nodes_[parent];
   if (x.children == 0) return {};
   if (x.children == 1) return siblings_.find_for_insert(parent, x.child, tokens, n);
-  if (trail.fork != no_node) {
+  if (trail.fork != no_node || trail.node != no_node) {
     const found_child best = siblings_.resume(parent, trail, tokens, n);
     if (best.node != no_node) return best;
   }

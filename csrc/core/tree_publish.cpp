@@ -48,8 +48,8 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   };
   while (left > 0) {
     const auto wanted = static_cast<std::uint32_t>(std::min<std::uint64_t>(full, left));
-    count_blocks();
     const std::uint32_t* own = row(mine[i]);
+    count_tokens(1);  // its first line
     node_id n = done.place.node;
     std::uint32_t k = done.place.blocks;
     std::uint32_t common = 0;
@@ -65,7 +65,9 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
     if (theirs == mine[i]) {
       common = std::min(wanted, held);
     } else if (k > 0) {
-      common = static_cast<std::uint32_t>(common_prefix(own, row(theirs), std::min(wanted, held)));
+      const std::uint32_t reach = std::min(wanted, held);
+      common = static_cast<std::uint32_t>(common_prefix(own, row(theirs), reach));
+      count_compared_further(common, reach);
     }
     if (common == wanted) {
       advance(n, k + 1, wanted);

@@ -22,14 +22,14 @@ namespace radixkv::testing {
 
 using detail::step_counts;
 using detail::steps_of_thread;
-// A block's comparison reads two lines, of the prompt and of the cache; its hash one of these
+// A comparison reads two lines for 16 tokens, of the prompt and of the cache; a hash one of these
 // again, out of the first cache. Entries of lists lie four in a line.
 inline double lines(const step_counts& before) {
   const step_counts& now = steps_of_thread();
   const auto since = [&](std::uint64_t step_counts::*member) {
     return static_cast<double>(now.*member - before.*member);
   };
-  return since(&step_counts::nodes) + 2 * since(&step_counts::blocks) +
+  return since(&step_counts::nodes) + 2 * since(&step_counts::token_lines) +
          since(&step_counts::hashed) / 2 + since(&step_counts::lookups) +
          since(&step_counts::entries) / 4 + since(&step_counts::marks);
 }

@@ -226,8 +226,9 @@ std::vector<step_counts> steps_of_calls(kv_cache& cache, const prompts& mine) {
   const auto record = [&](const step_counts& before) {
     const step_counts& now = steps_of_thread();
     // Slots beyond the first of a look-up depend on how full the shared tables are, not of what.
-    all.push_back({now.nodes - before.nodes, now.blocks - before.blocks, now.hashed - before.hashed,
-                   now.lookups - before.lookups, 0, now.marks - before.marks});
+    all.push_back({now.nodes - before.nodes, now.token_lines - before.token_lines,
+                   now.hashed - before.hashed, now.lookups - before.lookups, 0,
+                   now.marks - before.marks});
   };
   for (const tokens& t : mine) {
     step_counts before = steps_of_thread();
@@ -293,7 +294,7 @@ TEST_P(hostile_cost, another_tenant_changes_no_mean) {
   double sums[3] = {};
   for (std::size_t k = 0; k < 3; ++k) {
     for (const step_counts& c : seen[k]) {
-      sums[k] += static_cast<double>(c.nodes + c.blocks + c.hashed + c.lookups);
+      sums[k] += static_cast<double>(c.nodes + c.token_lines + c.hashed + c.lookups);
     }
   }
   EXPECT_NEAR(sums[1] / sums[0], 1, 0.1);

@@ -1,7 +1,7 @@
 // What pinned prefixes lack, by place: what is found, what is forgotten, and what it takes.
+#include <cstdint>
 #include <cstdlib>
 #include <new>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -29,14 +29,11 @@ void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
 namespace radixkv::detail {
 namespace {
 
-// Four bytes a letter, as tokens are.
-std::string tokens(std::string_view letters) {
-  std::string bytes;
-  for (const char c : letters) bytes += std::string(4, c);
-  return bytes;
+std::vector<std::uint32_t> tokens(std::string_view letters) {
+  return {letters.begin(), letters.end()};
 }
 
-std::vector<mark_id> found(lacking_pins& pins, std::uint64_t place, const std::string& path) {
+std::vector<mark_id> found(lacking_pins& pins, std::uint64_t place, prefix_order::string path) {
   std::vector<mark_id> marks;
   pins.for_each_next(place, path, [&](mark_id m) {
     marks.push_back(m);
@@ -47,7 +44,7 @@ std::vector<mark_id> found(lacking_pins& pins, std::uint64_t place, const std::s
 
 TEST(lacking_pins, what_is_lacked_at_the_same_place_may_change) {
   lacking_pins pins;
-  const std::string ab = tokens("ab"), cd = tokens("cd");
+  const auto ab = tokens("ab"), cd = tokens("cd");
   lacking_pins::entry e = pins.add(2, 7);
   pins.move(e, {10, ab});
   EXPECT_EQ(found(pins, 10, tokens("abx")), std::vector<mark_id>{7});
@@ -59,7 +56,7 @@ TEST(lacking_pins, what_is_lacked_at_the_same_place_may_change) {
 
 TEST(lacking_pins, a_prefix_lacks_what_it_was_moved_to_and_nothing_else) {
   lacking_pins pins;
-  const std::string ab = tokens("ab"), cd = tokens("cd");
+  const auto ab = tokens("ab"), cd = tokens("cd");
   lacking_pins::entry e = pins.add(2, 7);
   EXPECT_TRUE(e.lacks({}, 7));
   EXPECT_FALSE(e.lacks({10, ab}, 7));
@@ -74,7 +71,7 @@ TEST(lacking_pins, a_prefix_lacks_what_it_was_moved_to_and_nothing_else) {
 
 TEST(lacking_pins, namespaces_whose_prefixes_lack_nothing_are_not_asked) {
   lacking_pins pins;
-  const std::string ab = tokens("ab");
+  const auto ab = tokens("ab");
   lacking_pins::entry e = pins.add(2, 7);
   EXPECT_FALSE(pins.any());
   EXPECT_FALSE(pins.any_of(2));
@@ -90,7 +87,7 @@ TEST(lacking_pins, namespaces_whose_prefixes_lack_nothing_are_not_asked) {
 
 TEST(lacking_pins, prefixes_that_come_and_go_leave_nothing) {
   lacking_pins pins;
-  const std::string ab = tokens("ab");
+  const auto ab = tokens("ab");
   const auto come_and_go = [&] {
     lacking_pins::entry e = pins.add(2, 7);
     pins.move(e, {10, ab});
