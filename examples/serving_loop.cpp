@@ -34,7 +34,7 @@ std::vector<token_id> prompt_of(token_id own_id, std::int64_t system, std::int64
 status forward(sequence& kv, host_executor& memory) {
   const std::uint32_t block_tokens = memory.layout().block_tokens;
   std::vector<token_id> tokens(static_cast<std::size_t>(kv.tokens()));
-  kv.read_tokens(0, tokens);
+  if (status read = kv.read_tokens(0, tokens); !read) return read;
   for (std::int64_t t = kv.filled_tokens(); t < kv.tokens(); ++t) {
     const block_id block = kv.block_table()[static_cast<std::size_t>(t / block_tokens)];
     const auto bytes =

@@ -53,7 +53,8 @@ double batched(const bushy_tree& t, random_source& random, std::vector<block_id>
     tables[i] = std::span(table).subspan(i * blocks, blocks);
   }
   flush_caches();
-  const double time = time_of([&] { t.cache.match_batch(requests, found, tables); });
+  const double time =
+      time_of([&] { require(t.cache.match_batch(requests, found, tables).ok(), "no match"); });
   for (const prefix_match& m : found) {
     require(m.tokens == t.prompts.length(), "a cached prompt was not found");
   }

@@ -278,7 +278,7 @@ void soak_worker::match() {
     requests.push_back({p, soak_spaces[random_.below(std::size(soak_spaces))]});
   }
   std::vector<prefix_match> out(prompts.size());
-  call().match_batch(requests, out);
+  expect(call().match_batch(requests, out).ok(), "a batch was not matched");
   for (std::size_t i = 0; i < out.size(); ++i) {
     expect(out[i].tokens <= static_cast<std::int64_t>(prompts[i].size()), "a match is too long");
   }

@@ -25,8 +25,6 @@ class unseen_rows {
   std::uint32_t left_ = 0;
 };
 
-using comparison = std::size_t (*)(const block_stretch&) noexcept;
-
 std::size_t equal_any(const block_stretch& s) noexcept {
   std::size_t i = 0;
   for (; i < s.blocks; ++i) {
@@ -71,24 +69,37 @@ template <bool only_begins>
 std::size_t choose(const block_stretch& s) noexcept;
 
 // Chosen at the first call, which may come before main().
-constinit std::atomic<comparison> equal_lines{choose};
+constinit std::atomic<block_comparison> equal_lines{choose};
 
 std::size_t choose(const block_stretch& s) noexcept {
   __builtin_cpu_init();
-  const comparison best = __builtin_cpu_supports("avx2") == 0 ? equal_any
-                          : is_amd()                          ? equal_lines_avx2<true>
-                                                              : equal_lines_avx2<false>;
+  const block_comparison best = __builtin_cpu_supports("avx2") == 0 ? equal_any
+                                : is_amd()                          ? equal_lines_avx2<true>
+                                                                    : equal_lines_avx2<false>;
   equal_lines.store(best, std::memory_order_relaxed);
   return best(s);
 }
 
+constexpr block_comparison_form forms[] = {{"any", any_shift, equal_any},
+                                           {"avx2, every line fetched", 4, equal_lines_avx2<false>},
+                                           {"avx2, begins fetched", 4, equal_lines_avx2<true>}};
+
 #else
 
-constexpr std::atomic<comparison> equal_lines{equal_any};
+constexpr std::atomic<block_comparison> equal_lines{equal_any};
+constexpr block_comparison_form forms[] = {{"any", any_shift, equal_any}};
 
 #endif
 
 }  // namespace
+
+std::span<const block_comparison_form> block_comparison_forms() noexcept {
+  std::span<const block_comparison_form> all = forms;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") == 0) all = all.first(1);
+#endif
+  return all;
+}
 
 std::size_t equal_blocks(const block_stretch& s) noexcept {
   if (s.blocks == 0) return 0;

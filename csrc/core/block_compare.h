@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace radixkv::detail {
 
@@ -22,5 +23,15 @@ struct block_stretch {
 
 // How many blocks are equal before the first that is not, or whose id has no row.
 [[nodiscard]] std::size_t equal_blocks(const block_stretch& s) noexcept;
+
+// The forms of it that this processor can run; equal_blocks takes one of them. For tests.
+using block_comparison = std::size_t (*)(const block_stretch&) noexcept;
+struct block_comparison_form {
+  const char* name;
+  std::uint32_t shift;       // of the blocks that it is for; any_shift: of all
+  block_comparison compare;  // REQUIRES: s.blocks > 0
+};
+inline constexpr std::uint32_t any_shift = 0xffffffffu;
+[[nodiscard]] std::span<const block_comparison_form> block_comparison_forms() noexcept;
 
 }  // namespace radixkv::detail

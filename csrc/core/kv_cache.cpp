@@ -30,9 +30,20 @@ prefix_match kv_cache::match(std::span<const token_id> tokens, std::string_view 
                              std::span<block_id> table) const {
   return core_->match(tokens, name_space, table);
 }
-void kv_cache::match_batch(std::span<const open_request> requests, std::span<prefix_match> out,
-                           std::span<const std::span<block_id>> tables) const {
+status kv_cache::match_batch(std::span<const open_request> requests, std::span<prefix_match> out,
+                             std::span<const std::span<block_id>> tables) const {
+  const auto check_length = [&](std::size_t n, const char* what) -> status {
+    if (n == requests.size()) return {};
+    return {errc::invalid_argument, "a batch of " + std::to_string(requests.size()) +
+                                        " requests cannot be matched into " + std::to_string(n) +
+                                        " " + what};
+  };
+  if (status ok = check_length(out.size(), "results"); !ok) return ok;
+  if (!tables.empty()) {
+    if (status ok = check_length(tables.size(), "block tables"); !ok) return ok;
+  }
   core_->match_batch(requests, out, tables);
+  return {};
 }
 
 result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_view name_space,

@@ -59,8 +59,14 @@ std::span<const block_id> sequence::block_table() const noexcept {
 }
 logits_slot sequence::cached_logits() const noexcept { return state_ ? state_->slot : no_slot; }
 
-void sequence::read_tokens(std::int64_t first, std::span<token_id> out) const {
-  assert(state_ && first >= 0 && first + static_cast<std::int64_t>(out.size()) <= state_->tokens);
+status sequence::read_tokens(std::int64_t first, std::span<token_id> out) const {
+  if (!state_) return released_error("reading tokens of");
+  const std::int64_t held = state_->tokens;
+  if (first < 0 || first > held || out.size() > static_cast<std::uint64_t>(held - first)) {
+    return {errc::invalid_argument, "reading " + std::to_string(out.size()) + " tokens from " +
+                                        std::to_string(first) + " on, of a sequence of " +
+                                        std::to_string(held)};
+  }
   const auto b = static_cast<std::size_t>(state_->core->block_tokens());
   auto at = static_cast<std::size_t>(first);
   while (!out.empty()) {
@@ -69,6 +75,7 @@ void sequence::read_tokens(std::int64_t first, std::span<token_id> out) const {
     out = out.subspan(n);
     at += n;
   }
+  return {};
 }
 
 status sequence::append(std::span<const token_id> tokens, step_plan& plan) {

@@ -111,10 +111,11 @@ class RADIXKV_EXPORT kv_cache {
   // The same, writing the matched whole blocks' ids to `table` (as many as fit).
   [[nodiscard]] prefix_match match(std::span<const token_id> tokens, std::string_view name_space,
                                    std::span<block_id> table) const;
-  // Matches many prompts at once, their cache misses overlapping. out.size() == requests.size();
-  // tables may be empty, else one span per request.
-  void match_batch(std::span<const open_request> requests, std::span<prefix_match> out,
-                   std::span<const std::span<block_id>> tables = {}) const;
+  // Matches many prompts at once, their cache misses overlapping. `out` has one element for each
+  // request; `tables` is empty, or has one span for each. Errors: invalid_argument (of another
+  // length), with nothing written.
+  status match_batch(std::span<const open_request> requests, std::span<prefix_match> out,
+                     std::span<const std::span<block_id>> tables = {}) const;
 
   // Opens a sequence over a prompt: pins the longest cached prefix, allocates blocks for the rest
   // (evicting if needed), plans the copy of a partly matched block. At most n−1 of n tokens are

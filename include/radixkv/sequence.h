@@ -62,8 +62,9 @@ class RADIXKV_EXPORT sequence {
   // The row with the logits of the whole prompt if they are cached: no forward pass is needed to
   // sample the first token. Else no_slot. The row stays until the sequence is released or grows.
   [[nodiscard]] logits_slot cached_logits() const noexcept;
-  // Copies tokens [first, first + out.size()) to out. REQUIRES: inside [0, tokens()).
-  void read_tokens(std::int64_t first, std::span<token_id> out) const;
+  // Copies tokens [first, first + out.size()) to out. Errors: released, invalid_argument (not
+  // within [0, tokens())), with nothing written.
+  status read_tokens(std::int64_t first, std::span<token_id> out) const;
 
   // Adds known tokens (a chunk of prompt, the user's next turn). Their KV is not computed yet.
   // Errors: released, out_of_blocks, invalid_argument (longer than the pool or the limit).

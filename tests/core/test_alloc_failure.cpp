@@ -62,9 +62,9 @@ const scenario scenarios[] = {
        const open_request requests[] = {
            {known_prompt, "a"}, {fresh_prompt, "new"}, {few_tokens, "b"}};
        prefix_match out[3];
-       w.cache[0].match_batch(requests, out);
+       status matched = w.cache[0].match_batch(requests, out);
        EXPECT_EQ(out[0].tokens, 10);
-       return status();
+       return matched;
      }},
     {"statistics",
      [](world& w) {
@@ -142,7 +142,7 @@ TEST_P(alloc_failures, a_batch_stops_where_memory_is_refused) {
       }
       for (std::size_t i = 0; i < opened.sequences.size(); ++i) {
         std::vector<token_id> back(requests[i].tokens.size());
-        opened.sequences[i].read_tokens(0, back);
+        ASSERT_TRUE(opened.sequences[i].read_tokens(0, back).ok());
         ASSERT_TRUE(std::ranges::equal(back, requests[i].tokens));
       }
       const auto rest = std::span(requests).subspan(opened.sequences.size());

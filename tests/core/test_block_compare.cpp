@@ -1,4 +1,5 @@
-// Comparing a stretch of blocks says what comparing them word by word says.
+// Comparing a stretch of blocks says what comparing them word by word says, in each form that the
+// processor at hand can run.
 #include <algorithm>
 #include <cstdint>
 #include <random>
@@ -36,9 +37,16 @@ struct stretch_case {
   [[nodiscard]] std::uint32_t limit() const {
     return static_cast<std::uint32_t>(rows.size() >> shift);
   }
+  // What all forms say.
   [[nodiscard]] std::size_t equal(std::uint32_t below) const {
-    return equal_blocks({tokens.data(), ids.data(), ids.size(), rows.data(), below, shift,
-                         tokens.data(), ids.data()});
+    const block_stretch s{tokens.data(), ids.data(), ids.size(),    rows.data(),
+                          below,         shift,      tokens.data(), ids.data()};
+    const std::size_t n = equal_blocks(s);
+    for (const block_comparison_form& f : block_comparison_forms()) {
+      if (s.blocks == 0 || (f.shift != any_shift && f.shift != shift)) continue;
+      EXPECT_EQ(f.compare(s), n) << f.name;
+    }
+    return n;
   }
   // Word by word.
   [[nodiscard]] std::size_t expected(std::uint32_t below) const {

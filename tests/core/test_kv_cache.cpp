@@ -189,7 +189,7 @@ TEST(kv_cache, batch_matching_equals_matching_one_by_one) {
     spans.emplace_back(tables.back());
   }
   std::vector<prefix_match> out(prompts.size());
-  cache.match_batch(requests, out, spans);
+  ASSERT_TRUE(cache.match_batch(requests, out, spans).ok());
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     std::vector<block_id> table(prompts[i].size() / 4);
     const prefix_match one = cache.match(prompts[i], requests[i].name_space, table);
@@ -197,6 +197,31 @@ TEST(kv_cache, batch_matching_equals_matching_one_by_one) {
     EXPECT_EQ(out[i].blocks, one.blocks);
     EXPECT_TRUE(std::equal(table.begin(), table.begin() + one.blocks, tables[i].begin()));
   }
+}
+
+// Results or block tables of another number than the requests are refused, and nothing is written.
+TEST(kv_cache, match_batch_refuses_spans_of_another_length) {
+  kv_cache cache = make(64);
+  const auto t = counting(1, 9);
+  publish(cache, t);
+  const std::vector<open_request> requests(3, open_request{t, {}});
+  const prefix_match untouched{-7, -7, -7};
+  for (const std::size_t n : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
+    std::vector<prefix_match> out(n, untouched);
+    const status refused = cache.match_batch(requests, out);
+    ASSERT_EQ(refused.error().code, errc::invalid_argument);
+    EXPECT_EQ(refused.error().message,
+              "a batch of 3 requests cannot be matched into " + std::to_string(n) + " results");
+    for (const prefix_match& m : out) EXPECT_EQ(m.tokens, -7);
+  }
+  std::vector<prefix_match> out(3, untouched);
+  const std::vector<std::span<block_id>> tables(2);
+  const status refused = cache.match_batch(requests, out, tables);
+  ASSERT_EQ(refused.error().code, errc::invalid_argument);
+  EXPECT_EQ(refused.error().message, "a batch of 3 requests cannot be matched into 2 block tables");
+  EXPECT_EQ(out[0].tokens, -7);
+  EXPECT_TRUE(cache.match_batch(requests, out).ok());
+  EXPECT_EQ(out[2].tokens, 9);
 }
 
 TEST(kv_cache, dumps_and_lists_what_is_cached) {

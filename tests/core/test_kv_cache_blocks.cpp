@@ -100,10 +100,19 @@ TEST(kv_cache_blocks, forks_share_until_they_write) {
   ASSERT_TRUE(a.accept(counting(70, 1)).ok());
   ASSERT_TRUE(b.accept(counting(80, 1)).ok());
   std::vector<token_id> last(1);
-  a.read_tokens(6, last);
+  ASSERT_TRUE(a.read_tokens(6, last).ok());
   EXPECT_EQ(last[0], 70u);
-  b.read_tokens(6, last);
+  ASSERT_TRUE(b.read_tokens(6, last).ok());
   EXPECT_EQ(last[0], 80u);
+  for (const std::int64_t first : {std::int64_t{-1}, std::int64_t{7}, std::int64_t{8}, INT64_MAX}) {
+    EXPECT_EQ(b.read_tokens(first, last).error().code, errc::invalid_argument) << first;
+  }
+  EXPECT_EQ(last[0], 80u) << "nothing was written";
+  EXPECT_TRUE(b.read_tokens(7, {}).ok());
+  EXPECT_NE(b.read_tokens(7, last).error().message.find("reading 1 tokens from 7 on"),
+            std::string::npos);
+  b.release();
+  EXPECT_EQ(b.read_tokens(0, last).error().code, errc::released);
   EXPECT_EQ(cache.check_invariants(), "");
 }
 

@@ -82,7 +82,7 @@ std::string cache_model::check(const open_sequence& s) {
   MODEL_CHECK(q.committed_tokens() <= q.filled_tokens() && q.filled_tokens() <= q.tokens());
   MODEL_CHECK(q.tokens() <= q.capacity_tokens());
   read_.resize(s.tokens.size());
-  q.read_tokens(0, read_);
+  MODEL_CHECK(q.read_tokens(0, read_).ok());
   MODEL_CHECK(read_ == s.tokens);
   if (s.failed) return {};
   const auto filled = static_cast<std::size_t>(q.filled_tokens());

@@ -163,7 +163,7 @@ std::string cache_model::match_batch() {
   }
   std::vector<prefix_match> out(prompts.size());
   const std::vector<std::span<block_id>> tables(ids.begin(), ids.end());
-  call().match_batch(requests, out, tables);
+  MODEL_CHECK(call().match_batch(requests, out, tables).ok());
   for (std::size_t i = 0; i < out.size(); ++i) {
     MODEL_CALL(check_match(out[i], ids[i], prompts[i], spaces[i]));
   }

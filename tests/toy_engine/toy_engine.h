@@ -340,7 +340,7 @@ class engine {
 
   void check_tokens(const request& r) {
     std::vector<token_id> held(r.tokens.size());
-    r.seq.read_tokens(0, held);
+    ASSERT_TRUE(r.seq.read_tokens(0, held).ok());
     ASSERT_EQ(held, r.tokens);
   }
 
