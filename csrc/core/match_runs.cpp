@@ -125,6 +125,7 @@ match_cursor::outcome match_cursor::run() noexcept {
                   : short_runs_ < bushy_runs ? static_cast<std::uint8_t>(short_runs_ + 1)
                                              : bushy_runs;
     distrust_ = false;
+    if (radix_tree::hashed_blocks(whole) == 0) scout_.lose();
     stage_ = stage::look_up;
     return outcome::more;
   }

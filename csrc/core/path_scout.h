@@ -47,6 +47,12 @@ class path_scout {
     named_ = 0;
   }
 
+  // The path went through a run at whose end hashes start anew: what it knows leads nowhere.
+  void lose() noexcept {
+    next_ = 0;
+    named_ = 0;
+  }
+
   // The node that probably starts at `block` (≥ the one last asked for), or no_node. Fetches what
   // the following blocks will need. `whole` is the number of the prompt's whole blocks, 2^shift
   // tokens each.

@@ -56,6 +56,44 @@ TEST_P(hostile_cost, uneven_runs) {
   }
 }
 
+// Lines per token of a match of one path, made of runs of so many blocks again and again, or of
+// one.
+double match_cost(const std::vector<std::size_t>& runs, bool whole) {
+  constexpr std::size_t blocks = 400;
+  std::mt19937 random(7);
+  kv_cache cache = make_cache(2 * blocks, "lru");
+  const tokens path = random_tokens(random, blocks * block_tokens);
+  EXPECT_TRUE(publish(cache, path));
+  std::size_t at = 0;
+  for (std::size_t i = 0; !whole && (at += runs[i % runs.size()]) < blocks; ++i) {
+    tokens branch(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(at * block_tokens));
+    const tokens own = random_tokens(random, block_tokens);
+    branch.insert(branch.end(), own.begin(), own.end());
+    EXPECT_TRUE(publish(cache, branch));
+  }
+  const step_counts before = steps_of_thread();
+  EXPECT_EQ(cache.match(path).tokens, static_cast<std::int64_t>(path.size()));
+  return lines(before) / static_cast<double>(path.size());
+}
+
+// What was looked up ahead of a run behind which path hashes start anew is of no use: that it is
+// given up there, and not gone on with, keeps these paths, found by a search for the dearest,
+// cheap.
+TEST(hostile_cost_of_matches, long_runs_among_short_ones) {
+  const double normal = match_cost({}, true);
+  for (const std::vector<std::size_t>& runs :
+       std::vector<std::vector<std::size_t>>{{1, 1, 9, 1, 1, 1, 2},
+                                             {9, 1, 1, 3, 2},
+                                             {1, 2, 1, 1, 3, 4, 9, 1, 1},
+                                             {1, 1, 1, 9, 1, 1, 1, 1},
+                                             {1, 1, 9, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1}}) {
+    const double hostile = mean_over_secrets([&] { return match_cost(runs, false); });
+    std::printf("%zu runs again and again: match %.2f/%.2f lines per token\n", runs.size(), hostile,
+                normal);
+    EXPECT_LE(hostile, most_times * normal);
+  }
+}
+
 TEST_P(hostile_cost, equal_samples_of_paths) {
   compare("equal samples", equal_samples(4000, 512), GetParam());
 }
