@@ -31,7 +31,7 @@ prefix_match kv_cache::match(std::span<const token_id> tokens, std::string_view 
   return core_->match(tokens, name_space, table);
 }
 status kv_cache::match_batch(std::span<const open_request> requests, std::span<prefix_match> out,
-                             std::span<const std::span<block_id>> tables) const {
+                             std::span<const std::span<block_id>> tables) const try {
   const auto check_length = [&](std::size_t n, const char* what) -> status {
     if (n == requests.size()) return {};
     return {errc::invalid_argument, "a batch of " + std::to_string(requests.size()) +
@@ -44,6 +44,8 @@ status kv_cache::match_batch(std::span<const open_request> requests, std::span<p
   }
   core_->match_batch(requests, out, tables);
   return {};
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to say what is wrong");
 }
 
 result<sequence> kv_cache::open(std::span<const token_id> tokens, std::string_view name_space,

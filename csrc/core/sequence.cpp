@@ -2,7 +2,6 @@
 #include "radixkv/sequence.h"
 
 #include <algorithm>
-#include <cassert>
 
 #include "csrc/core/cache_core.h"
 #include "csrc/core/no_memory.h"
@@ -59,7 +58,7 @@ std::span<const block_id> sequence::block_table() const noexcept {
 }
 logits_slot sequence::cached_logits() const noexcept { return state_ ? state_->slot : no_slot; }
 
-status sequence::read_tokens(std::int64_t first, std::span<token_id> out) const {
+status sequence::read_tokens(std::int64_t first, std::span<token_id> out) const try {
   if (!state_) return released_error("reading tokens of");
   const std::int64_t held = state_->tokens;
   if (first < 0 || first > held || out.size() > static_cast<std::uint64_t>(held - first)) {
@@ -76,6 +75,8 @@ status sequence::read_tokens(std::int64_t first, std::span<token_id> out) const 
     at += n;
   }
   return {};
+} catch (const std::bad_alloc&) {
+  return detail::no_memory("to say what is wrong");
 }
 
 status sequence::append(std::span<const token_id> tokens, step_plan& plan) {

@@ -96,6 +96,17 @@ const scenario refusals[] = {
     {"mark beyond", [](world& w) { return w.open[0].mark_filled(50); }},
     {"truncate beyond", [](world& w) { return w.open[0].truncate(50); }},
     {"commit beyond", [](world& w) { return status_of(w.open[0].commit(50)); }},
+    {"a batch into too few results",
+     [](world& w) {
+       const open_request requests[] = {{known_prompt, "a"}, {few_tokens, "b"}};
+       prefix_match out[1];
+       return w.cache[0].match_batch(requests, out);
+     }},
+    {"read beyond",
+     [](world& w) {
+       token_id out[1];
+       return w.open[0].read_tokens(w.open[0].tokens(), out);
+     }},
     {"negative row", [](world& w) { return status_of(w.open[0].commit_logits(11, -1, w.plan)); }},
     {"no logits", [](world& w) { return w.open[0].load_logits(0, w.plan); }},
     {"released",
