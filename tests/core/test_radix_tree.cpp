@@ -72,6 +72,7 @@ TEST_P(tree_test, agrees_with_oracle) {
   for (int i = 0; i < 3; ++i) roots.push_back(tree.add_root());
   std::list<pinned> pins;
   std::vector<tokens> history;
+  std::vector<sibling_trie::trail> trails;  // without a fork: guesses
   std::int64_t evicted = 0;
   std::int64_t partials = 0;
 
@@ -162,9 +163,26 @@ TEST_P(tree_test, agrees_with_oracle) {
       ASSERT_TRUE(tree.match(tree.root_handle(roots[static_cast<std::size_t>(space)]),
                              std::span(t).first(begins), {}, begun));
       // From further up than necessary now and then, as a sequence does that matched earlier.
-      const tree_publication done =
-          tree.publish(tree.locate(m.place.node, m.blocks), mine, t.size() - skip, below(2) == 0,
-                       below(2) == 0 ? begun.siblings : sibling_trie::trail{});
+      sibling_trie::trail trail;
+      switch (below(4)) {
+        case 0:
+          break;
+        case 1:  // of another prompt, long ago
+          if (!trails.empty()) trail = trails[below(trails.size())];
+          break;
+        case 2:  // a guess that may be any node, or none in use
+          trail.node = static_cast<node_id>(below(64));
+          trail.common = static_cast<std::uint32_t>(block_tokens);
+          break;
+        default:
+          trail = begun.siblings;
+      }
+      if (begun.siblings.fork == no_node) {
+        trails.push_back(begun.siblings);
+        if (trails.size() > 60) trails.erase(trails.begin() + static_cast<long>(below(60)));
+      }
+      const tree_publication done = tree.publish(tree.locate(m.place.node, m.blocks), mine,
+                                                 t.size() - skip, below(2) == 0, trail);
       ASSERT_TRUE(done.ok);
       ASSERT_EQ(done.processed, mine.size());
       const std::span<const block_id> taken = std::span(mine).subspan(done.first_taken);
