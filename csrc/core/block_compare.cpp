@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "csrc/core/processor.h"
 #include "csrc/core/streams.h"
 #include "csrc/core/token_ops.h"
 
@@ -72,10 +73,9 @@ std::size_t choose(const block_stretch& s) noexcept;
 constinit std::atomic<block_comparison> equal_lines{choose};
 
 std::size_t choose(const block_stretch& s) noexcept {
-  __builtin_cpu_init();
-  const block_comparison best = __builtin_cpu_supports("avx2") == 0 ? equal_any
-                                : is_amd()                          ? equal_lines_avx2<true>
-                                                                    : equal_lines_avx2<false>;
+  const block_comparison best = !supports_avx2() ? equal_any
+                                : is_amd()       ? equal_lines_avx2<true>
+                                                 : equal_lines_avx2<false>;
   equal_lines.store(best, std::memory_order_relaxed);
   return best(s);
 }
@@ -95,9 +95,7 @@ constexpr block_comparison_form forms[] = {{"any", any_shift, equal_any}};
 
 std::span<const block_comparison_form> block_comparison_forms() noexcept {
   std::span<const block_comparison_form> all = forms;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") == 0) all = all.first(1);
-#endif
+  if (!supports_avx2()) all = all.first(1);
   return all;
 }
 

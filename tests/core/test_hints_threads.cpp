@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "radixkv/kv_cache.h"
+#include "tests/support/sanitized.h"
 
 namespace radixkv {
 namespace {
@@ -23,11 +24,7 @@ void publish(kv_cache& cache, const tokens& t) {
 
 // The announced prompt ends inside a child of a node that another thread splits at every block.
 TEST(hints_threads, announcements_hold_no_more_than_their_prompts) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr int rounds = 1500;
-#else
-  constexpr int rounds = 15'000;
-#endif
+  constexpr int rounds = sanitized ? 1500 : 15'000;
   constexpr std::uint32_t block = 4;
   cache_options o;
   o.blocks = 200;
