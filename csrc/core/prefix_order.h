@@ -77,14 +77,7 @@ class prefix_order {
   }
   // The one before x, or nullptr.
   [[nodiscard]] static item* previous(item& x) noexcept {
-    if (x.left != nullptr) {
-      item* at = x.left;
-      while (at->right != nullptr) at = at->right;
-      return at;
-    }
-    item* at = &x;
-    while (at->up != nullptr && at->up->left == at) at = at->up;
-    return at->up;
+    return neighbour<&item::left, &item::right>(x);
   }
   // The longest that is a prefix of the path, the last of equal ones, or nullptr.
   [[nodiscard]] item* longest_prefix_of(string path) const noexcept {
@@ -107,20 +100,22 @@ class prefix_order {
   void for_each(Visit&& visit) const {
     item* at = root_;
     while (at != nullptr && at->left != nullptr) at = at->left;
-    for (; at != nullptr; at = next(*at)) visit(*at);
+    for (; at != nullptr; at = neighbour<&item::right, &item::left>(*at)) visit(*at);
   }
 
  private:
   static constexpr std::size_t nothing = ~std::size_t{0};
 
-  [[nodiscard]] static item* next(item& x) noexcept {
-    if (x.right != nullptr) {
-      item* at = x.right;
-      while (at->left != nullptr) at = at->left;
+  // On the side of `near`: the last of that subtree towards `far`, or the first above on that side.
+  template <item* item::*near, item* item::*far>
+  [[nodiscard]] static item* neighbour(item& x) noexcept {
+    if (x.*near != nullptr) {
+      item* at = x.*near;
+      while (at->*far != nullptr) at = at->*far;
       return at;
     }
     item* at = &x;
-    while (at->up != nullptr && at->up->right == at) at = at->up;
+    while (at->up != nullptr && at->up->*near == at) at = at->up;
     return at->up;
   }
   // The last one before x that is a prefix of its `least` leading tokens.
