@@ -74,7 +74,8 @@ status cache_core::start() {
   o.hash_bits = options_.hash_bits;
   o.prefault = options_.prefault;
   if (!pool_.create(options_.blocks, options_.listener != nullptr) ||
-      (options_.prefault && !pool_.prefault()) || !tree_.create(o)) {
+      !failed_.create(options_.blocks) || (options_.prefault && !pool_.prefault()) ||
+      !tree_.create(o)) {
     return {errc::out_of_memory, "no host memory for an index of " +
                                      std::to_string(options_.blocks) + " blocks of " +
                                      std::to_string(options_.block_tokens) + " tokens"};

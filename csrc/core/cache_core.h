@@ -21,6 +21,7 @@
 #include "csrc/core/block_pool.h"
 #include "csrc/core/eviction/path_digest.h"
 #include "csrc/core/eviction/retention.h"
+#include "csrc/core/failed_blocks.h"
 #include "csrc/core/hit_meter.h"
 #include "csrc/core/lacking_pins.h"
 #include "csrc/core/name_hash.h"
@@ -149,6 +150,9 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   void write_rows(const sequence_state& s, std::int64_t first,
                   std::span<const token_id> tokens) noexcept;
 
+  // Whether a plan failed that was to fill blocks of s. To be asked before s takes blocks, gives
+  // them up or publishes them.
+  bool settle_failures_locked(sequence_state& s) noexcept;
   [[nodiscard]] status make_room(sequence_state& s, std::int64_t tokens, step_plan& plan);
   // The node that holds the partial tail that the sequence has published, and its blocks up to it;
   // no_node if there is none, or it went.
@@ -243,6 +247,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   cache_options options_;
   mutable std::mutex mutex_;
   block_pool pool_;
+  failed_blocks failed_;
   radix_tree tree_;
   std::optional<slot_map> slots_;  // absent without logits rows
   namespace_table spaces_;

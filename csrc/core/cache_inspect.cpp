@@ -1,48 +1,17 @@
 // Looking at a cache from outside: statistics, listings, dumps, checks; and the report of a failed
 // plan.
 #include <algorithm>
-#include <new>
 #include <sstream>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "csrc/core/cache_core.h"
 #include "csrc/core/token_ops.h"
 
 namespace radixkv::detail {
 
-namespace {
-
-// Destinations of copies, looked up one by one where there is no memory for a set.
-class destinations {
- public:
-  explicit destinations(std::span<const block_copy> copies) : copies_(copies) {
-    try {
-      for (const block_copy& c : copies) set_.insert(c.destination);
-    } catch (const std::bad_alloc&) {
-      complete_ = false;
-    }
-  }
-  [[nodiscard]] bool contains(block_id b) const {
-    if (complete_) return set_.contains(b);
-    return std::ranges::any_of(copies_, [&](const block_copy& c) { return c.destination == b; });
-  }
-
- private:
-  std::span<const block_copy> copies_;
-  std::unordered_set<block_id> set_;
-  bool complete_ = true;
-};
-
-}  // namespace
-
 void cache_core::report_failure(const step_plan& plan) {
-  const destinations unfilled(plan.copies);
   guard lock(*this);
-  for (sequence_state* s = open_; s && !plan.copies.empty(); s = s->next) {
-    s->failed = s->failed || std::any_of(s->table.begin() + s->path_blocks, s->table.end(),
-                                         [&](block_id b) { return unfilled.contains(b); });
-  }
+  failed_.report(plan.copies);
   if (!slots_) return;
   for (const logits_move& m : plan.logits) {
     if (m.direction == logits_direction::store && slots_->live(m.slot)) slots_->drop(m.slot);
@@ -70,7 +39,7 @@ cache_statistics cache_core::statistics() const {
   s.policy = policy_->statistics();
   s.nodes = tree_.nodes();
   s.index_bytes = static_cast<std::int64_t>(tree_.bytes(pool_.high_water()) + pool_.bytes() +
-                                            spaces_.bytes() + policy_->bytes() +
+                                            failed_.bytes() + spaces_.bytes() + policy_->bytes() +
                                             (slots_ ? slots_->bytes() : 0) + hint_bytes_locked());
   return s;
 }

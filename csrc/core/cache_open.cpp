@@ -182,6 +182,7 @@ status cache_core::admit_locked(candidate& c, sequence_state& s, step_plan& plan
   s.cached = served;
   s.matched = matched;
   s.prompt_tokens = n;
+  s.reports_known = failed_.reports();
   s.slot = slot;
   if (slot != no_slot) {
     slots_->pin(slot);

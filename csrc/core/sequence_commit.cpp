@@ -11,8 +11,8 @@ namespace radixkv::detail {
 
 namespace {
 
-status check_commit(const sequence_state& s, std::int64_t n) {
-  if (s.failed) {
+status check_commit(const sequence_state& s, bool failed, std::int64_t n) {
+  if (failed) {
     return {errc::released, "sequence " + std::to_string(s.id) +
                                 " cannot be committed: a plan that fills its blocks failed"};
   }
@@ -118,7 +118,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
 result<commit_result> cache_core::commit(sequence_state& s, std::int64_t n) try {
   const stage_timer timing(stage_times_of_thread().commit);
   guard lock(*this);  // another thread may report the failure of a shared plan
-  if (status ok = check_commit(s, n); !ok) return ok.error();
+  if (status ok = check_commit(s, settle_failures_locked(s), n); !ok) return ok.error();
   commit_result out;
   out.published_tokens = s.committed;
   if (n <= s.committed) return out;

@@ -44,6 +44,15 @@ bool cache_core::writable_locked(const sequence_state& s, std::size_t index) con
   return s.path_blocks * block_tokens() + published <= s.filled;
 }
 
+bool cache_core::settle_failures_locked(sequence_state& s) noexcept {
+  if (s.reports_known == failed_.reports()) return s.failed;
+  const std::span<const block_id> own =
+      std::span(s.table).subspan(static_cast<std::size_t>(s.path_blocks));
+  s.failed = s.failed || failed_.any_since(s.reports_known, own);
+  s.reports_known = failed_.reports();
+  return s.failed;
+}
+
 // Makes positions [filled, tokens) the sequence's own. What it has to copy goes to the plan.
 status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& plan) {
   const std::int64_t b = block_tokens();
@@ -65,6 +74,7 @@ status cache_core::make_room(sequence_state& s, std::int64_t tokens, step_plan& 
     s.writable = std::max(s.writable, tokens);
     return {};
   }
+  settle_failures_locked(s);
   fresh.resize(wanted);
   reserve_more(plan.copies, shared.size());
   if (!obtain_locked(static_cast<std::int64_t>(wanted), s.root)) {
@@ -186,6 +196,7 @@ status cache_core::truncate(sequence_state& s, std::int64_t n) try {
   const room_scope of(*this, s.root);
   const std::int64_t b = block_tokens();
   const auto keep = static_cast<std::size_t>((n + b - 1) / b);
+  settle_failures_locked(s);
   if (keep < s.table.size()) {
     pool_.release(std::span(s.table).subspan(keep));
     s.table.resize(keep);
@@ -227,6 +238,7 @@ result<state_ptr> cache_core::fork(sequence_state& s) try {
   child->path_blocks = s.path_blocks;
   child->borrowed_tail = s.borrowed_tail;
   child->failed = s.failed;
+  child->reports_known = s.reports_known;
   // The same pin, a committed partial tail included.
   child->root = s.root;
   const tree_place end = tree_.place_of(s.pin);

@@ -43,7 +43,10 @@ struct sequence_state {
   sibling_trie::trail siblings;  // of the prompt, to publish from
   bool borrowed_tail = false;
   bool grows_leaf = false;  // the pinned leaf is of this sequence's making
-  bool failed = false;      // a plan that fills its blocks could not be run
+  // A plan that fills its blocks could not be run, as far as was known when there had been so many
+  // reports (failed_blocks.h).
+  bool failed = false;
+  std::uint64_t reports_known = 0;
 
   logits_slot slot = no_slot;  // pinned row
   std::uint64_t request = 0;

@@ -23,7 +23,7 @@ std::int64_t most_bytes(const cache_options& o, std::int64_t name_bytes,
                         std::int64_t hinted_tokens) {
   constexpr std::int64_t entry = 64 / 3;  // 8 bytes, in a table that has just grown to 3 / 8
   const std::int64_t row = 4 * o.block_tokens;
-  const std::int64_t pool = 3 * 8;  // who holds a block, and free ones in runs
+  const std::int64_t pool = 4 * 8;  // who holds a block, free ones in runs, failed plans
   const std::int64_t id = 4 * 8;    // a chunk of 4 ids has a header and may be a quarter full
   const std::int64_t node = 64;
   const std::int64_t fork = 32;           // one for each but one of its siblings
@@ -145,6 +145,17 @@ TEST_P(hostile_memory, open_sequences) {
     if (i == 2999) held.clear();
   });
   EXPECT_GT(refused, 100);
+}
+
+// Plans that failed, until each block has been a copy's destination.
+TEST_P(hostile_memory, failed_plans) {
+  expect_bounded("failed plans", options(), 3 * blocks, [](kv_cache& cache, std::size_t i) {
+    EXPECT_TRUE(publish(cache, {static_cast<token_id>(i), 1, 2}));
+    step_plan plan;
+    const result<sequence> s = cache.open(tokens{static_cast<token_id>(i), 1, 3}, "", plan);
+    EXPECT_TRUE(s.ok() && plan.copies.size() == 1);
+    cache.report_failure(plan);
+  });
 }
 
 TEST_P(hostile_memory, hints) {

@@ -145,6 +145,43 @@ TEST(longest_calls, a_hint_as_their_number_grows) {
   EXPECT_EQ(cache.check_invariants(), "");
 }
 
+// A report costs what its plan has in it, whatever is open; and those who hold blocks that it may
+// name look at their own when their turn comes.
+TEST(longest_calls, a_plan_that_failed_beside_open_sequences) {
+  const auto of = [](int open) {
+    std::mt19937 random(13);
+    kv_cache cache = make_cache(std::int64_t{3} * open + 3'000, "lru");
+    const tokens shared = random_tokens(random, block_tokens);
+    EXPECT_TRUE(publish(cache, shared));
+    std::vector<sequence> held;
+    step_plan plan;
+    for (int i = 0; i < open; ++i) {
+      tokens t = shared;  // so that a part of a block is to be copied
+      t.back() = static_cast<token_id>(i);
+      t.resize(2 * block_tokens);
+      held.push_back(cache.open(t, "", plan).value());
+    }
+    EXPECT_EQ(plan.copies.size(), held.size());
+    step_plan one;
+    one.copies = {plan.copies[0]};
+    double dearest = 0;
+    double others[2] = {};
+    for (int i = 0; i < 200; ++i) {
+      if (i % 2 != 0) dearest = std::max(dearest, lines_of([&] { cache.report_failure(one); }));
+      others[i % 2] +=
+          lines_of([&] { EXPECT_TRUE(publish(cache, random_tokens(random, 10 * block_tokens))); });
+    }
+    EXPECT_LE(others[1], 1.1 * others[0]);
+    EXPECT_TRUE(held.back().mark_filled(held.back().tokens()).ok() && held.back().commit().ok());
+    EXPECT_EQ(held.front().commit().error().code, errc::released);
+    EXPECT_LE(lines_of([&] { cache.report_failure(plan); }), open);
+    return dearest;
+  };
+  const double few = of(20), many = of(20'000);
+  std::printf("a plan that failed: %.1f lines beside 20, %.1f beside 20,000\n", few, many);
+  EXPECT_LE(many, few);
+}
+
 // What sequences leave in random order malloc has to sort, for whoever asks next: that must not be
 // a policy whose history grows, under the cache's lock.
 TEST(longest_calls, to_let_go_of_forks_asks_malloc_for_nothing) {
