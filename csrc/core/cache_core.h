@@ -26,6 +26,7 @@
 #include "csrc/core/lacking_pins.h"
 #include "csrc/core/name_hash.h"
 #include "csrc/core/namespace_table.h"
+#include "csrc/core/parted_map.h"
 #include "csrc/core/radix_tree.h"
 #include "csrc/core/room_bounds.h"
 #include "csrc/core/sequence_state.h"
@@ -240,6 +241,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   void count_for_locked(node_id root) noexcept;
 
   [[nodiscard]] std::unordered_map<node_id, std::vector<node_id>> nodes_by_root_locked() const;
+  [[nodiscard]] std::vector<node_id> nodes_of_locked(node_id root) const;
 
   // The lock; on release, settles the tree, and tells the listener if a watermark was crossed.
   class guard;
@@ -260,7 +262,7 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   lacking_pins by_lack_;         // pins_, by what is not cached of them
   running_total pinned_depths_;  // blocks of their paths, each counted as often as it is pinned
   // By namespace.
-  std::unordered_map<std::string, std::int64_t, name_hash, std::equal_to<>> quota_limits_;
+  parted_map<std::string, std::int64_t, name_hash, 7, std::equal_to<>> quota_limits_;
   running_total borrowed_;         // counts what the pool does not: blocks shared once more
   mutable room_walked walked_;     // through all
   node_id counted_for_ = no_node;  // whose room is changing

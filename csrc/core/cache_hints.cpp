@@ -185,16 +185,15 @@ std::int64_t cache_core::held_tokens(mark_id m) const {
 
 status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   if (status ok = check_range("a quota in blocks", blocks, 0, max_blocks); !ok) return ok;
-  std::string name(space);
   guard lock(*this);
   const std::optional<tree_root> root = spaces_.find(space, tree_);
+  auto* known = quota_limits_.find(space);
   if (blocks == 0) {
-    quota_limits_.erase(name);
+    if (known != nullptr) quota_limits_.erase(*known);
     if (root) policy_->set_quota(root->node, 0);
     return {};
   }
-  const auto known = quota_limits_.find(name);
-  if (known == quota_limits_.end()) {
+  if (known == nullptr) {
     if (status room = check_hints_locked(static_cast<std::int64_t>(quota_limits_.size()),
                                          options_.max_quotas, "max_quotas", "quotas are set");
         !room) {
@@ -205,17 +204,18 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   const bool first = root && !policy_->quotas().has(root->node);
   room_counts counts;
   if (first) {
-    nodes = nodes_by_root_locked()[root->node];
+    nodes = nodes_of_locked(root->node);
     counts = recount_locked(root->node, nodes);
   }
-  const auto [at, added] = quota_limits_.try_emplace(std::move(name), blocks);
+  const bool added = known == nullptr;
+  if (added) known = &quota_limits_.try_emplace(std::string(space), blocks);
   try {
     if (root) policy_->set_quota(root->node, blocks, nodes);
   } catch (...) {
-    if (added) quota_limits_.erase(at);
+    if (added) quota_limits_.erase(*known);
     throw;
   }
-  at->second = blocks;
+  known->second = blocks;
   if (!root) return {};
   if (first) policy_->quotas().count(root->node, counts);
   if (const std::int64_t excess = policy_->excess(root->node, 0); excess > 0) {
@@ -234,9 +234,8 @@ std::size_t cache_core::hint_bytes_locked() const {
     bytes += sizeof pin + entry + lacking_pins::entry_bytes + pin.space.capacity() +
              pin.tokens.capacity() * sizeof(token_id);
   }
-  for (const auto& [space, limit] : quota_limits_) {
-    bytes += sizeof space + sizeof limit + entry + space.capacity();
-  }
+  quota_limits_.for_each(
+      [&](const auto& quota) { bytes += sizeof quota + entry + quota.first.capacity(); });
   return bytes;
 }
 
@@ -263,8 +262,8 @@ std::string cache_core::check_hints() const {
   const namespace_quotas& quotas = policy_->quotas();
   for (const node_id n : tree_.all_nodes()) {
     if (!tree_.is_root(n)) continue;
-    const auto limit = quota_limits_.find(spaces_.name_of(n));
-    if (quotas.has(n) != (limit != quota_limits_.end())) {
+    const auto* const limit = quota_limits_.find(spaces_.name_of(n));
+    if (quotas.has(n) != (limit != nullptr)) {
       return "the quota of root " + std::to_string(n) + " is not its namespace's";
     }
     if (quotas.has(n) && quotas.limit(n) != limit->second) {

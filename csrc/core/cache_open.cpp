@@ -43,8 +43,9 @@ result<node_id> cache_core::root_locked(std::string_view space) {
   }
   if (quota_limits_.empty()) return root;
   try {
-    const auto limit = quota_limits_.find(space);
-    if (limit != quota_limits_.end()) policy_->set_quota(root, limit->second);
+    if (const auto* const limit = quota_limits_.find(space)) {
+      policy_->set_quota(root, limit->second);
+    }
   } catch (...) {
     forget_root_locked(root);
     throw;

@@ -82,6 +82,26 @@ std::unordered_map<node_id, std::vector<node_id>> cache_core::nodes_by_root_lock
   return below;
 }
 
+// What there is below one root, parents before their children: a look at each node of the index,
+// in the order of their ids. May throw std::bad_alloc.
+std::vector<node_id> cache_core::nodes_of_locked(node_id root) const {
+  std::vector<node_id> roots(tree_.node_limit(), no_node);  // of nodes that were climbed through
+  std::vector<node_id> below;
+  for (node_id n = 0; n < tree_.node_limit(); ++n) {
+    if (!tree_.in_use(n) || tree_.is_root(n)) continue;
+    node_id at = n;
+    while (roots[at] == no_node && !tree_.is_root(at)) at = tree_.parent(at);
+    const node_id found = tree_.is_root(at) ? at : roots[at];
+    for (at = n; roots[at] == no_node && !tree_.is_root(at); at = tree_.parent(at)) {
+      roots[at] = found;
+    }
+    if (found == root) below.push_back(n);
+  }
+  std::sort(below.begin(), below.end(),
+            [this](node_id a, node_id b) { return tree_.first_block(a) < tree_.first_block(b); });
+  return below;
+}
+
 bool cache_core::can_evict_locked(std::int64_t missing, block_id spared, node_id root) const {
   const std::int64_t cached = cached_locked(root);
   if (cached < missing) return false;

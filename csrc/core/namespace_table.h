@@ -76,11 +76,8 @@ class namespace_table {
 
   std::atomic<node_id> default_root_{no_node};
   mutable reader_lock mutex_;
-  struct root_hash {
-    std::size_t operator()(node_id n) const noexcept { return n * 0x9e3779b97f4a7c15ull; }
-  };
   parted_map<std::string, node_id, name_hash, 7, std::equal_to<>> roots_;
-  parted_map<node_id, const std::string*, root_hash, 7> names_;
+  parted_map<node_id, const std::string*, id_hash, 7> names_;
   std::size_t name_bytes_ = 0;
 };
 

@@ -4,11 +4,17 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <unordered_map>
 #include <utility>
 
 namespace radixkv::detail {
+
+// Of ids that nobody can choose.
+struct id_hash {
+  std::size_t operator()(std::uint32_t id) const noexcept { return id * 0x9e3779b97f4a7c15ull; }
+};
 
 // The upper bits of Hash choose the part: there are 2^log2_parts.
 template <typename Key, typename Value, typename Hash, int log2_parts,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -207,6 +208,50 @@ TEST(longest_calls, to_let_go_of_forks_asks_malloc_for_nothing) {
   for (sequence& s : all) s.release();
   EXPECT_EQ(allocations_asked_for() - asked, 0U);
   EXPECT_GT(cache.statistics().index_bytes, before);  // the history has grown
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+// Nothing is copied, and nothing large asked for, as queues grow: a call that asks malloc for more
+// than a kilobyte waits until it has sorted what was freed since the last that did.
+TEST(longest_calls, queues_grow_by_small_pieces) {
+  constexpr int prompts = 30'000;
+  for (const char* policy : {"lru", "fifo", "lfu", "slru", "s3fifo", "reuse_index"}) {
+    std::mt19937 random(14);
+    kv_cache cache = make_cache(prompts + 64, policy);
+    step_plan plan;
+    std::size_t largest = 0;
+    for (int i = 0; i < prompts; ++i) {
+      plan.clear();
+      sequence s = cache.open(random_tokens(random, block_tokens), "", plan).value();
+      ASSERT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+      largest = std::max(largest, largest_allocation_of([&] { s.release(); }));
+    }
+    std::printf("the most that a release asks for, %s: %zu bytes\n", policy, largest);
+    // A heap by larger pieces, and so more often than much has been freed.
+    EXPECT_LE(largest, policy == std::string_view("lfu") ? 8192u : 1024u) << policy;
+  }
+}
+
+// Nor does anybody wait for a table of all quotas to grow.
+TEST(longest_calls, quotas_grow_by_a_part) {
+  constexpr int quotas = 20'000;
+  std::mt19937 random(15);
+  cache_options o;
+  o.blocks = 2 * quotas;
+  o.block_tokens = block_tokens;
+  o.policy = "lru";
+  o.max_quotas = quotas;
+  kv_cache cache = kv_cache::create(std::move(o)).value();
+  std::size_t largest = 0;
+  for (int i = 0; i < quotas; ++i) {
+    const std::string space = std::to_string(i);
+    largest = std::max(largest, largest_allocation_of([&] {
+                         EXPECT_TRUE(cache.set_quota(space, 8).ok());
+                         EXPECT_TRUE(publish(cache, random_tokens(random, block_tokens), space));
+                       }));
+  }
+  std::printf("the most that a quota asks for: %zu bytes\n", largest);
+  EXPECT_LE(largest, 2 * std::size_t{8} * quotas / 32);
   EXPECT_EQ(cache.check_invariants(), "");
 }
 

@@ -1,8 +1,5 @@
 // A map in parts holds what a plain one holds, and grows a part at a time.
-#include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <random>
 #include <unordered_map>
 
@@ -10,20 +7,7 @@
 
 #include "csrc/core/mix.h"
 #include "csrc/core/parted_map.h"
-
-namespace {
-
-std::size_t largest = 0;  // allocation since it was set to 0
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  largest = std::max(largest, n);
-  if (void* const p = std::malloc(n)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#include "tests/support/alloc_failure.h"
 
 namespace radixkv::detail {
 namespace {
@@ -62,9 +46,9 @@ TEST(parted_map, holds_what_a_plain_map_holds) {
 TEST(parted_map, an_insertion_grows_one_part) {
   constexpr std::uint64_t entries = 200'000;
   const auto largest_of = [](auto& m) {
-    largest = 0;
-    for (std::uint64_t k = 0; k < entries; ++k) m.try_emplace(k, k);
-    return largest;
+    return testing::largest_allocation_of([&] {
+      for (std::uint64_t k = 0; k < entries; ++k) m.try_emplace(k, k);
+    });
   };
   map parted;
   std::unordered_map<std::uint64_t, std::uint64_t, keyed> plain;

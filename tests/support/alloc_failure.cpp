@@ -1,5 +1,6 @@
 #include "tests/support/alloc_failure.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -14,6 +15,7 @@ struct thread_state {
   bool fired = false;
   std::int64_t live = 0;
   std::uint64_t asked = 0;
+  std::size_t largest = 0;
 };
 thread_local thread_state state;
 
@@ -30,6 +32,7 @@ bool refused() noexcept {
 
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
   ++state.asked;
+  state.largest = std::max(state.largest, bytes);
   if (refused()) return nullptr;
   if (bytes == 0) bytes = 1;
   void* p = alignment <= alignof(std::max_align_t)
@@ -71,6 +74,7 @@ bool alloc_failure::fired() const noexcept { return state.fired; }
 
 std::int64_t live_allocations() noexcept { return state.live; }
 std::uint64_t allocations_asked_for() noexcept { return state.asked; }
+std::size_t& largest_allocation() noexcept { return state.largest; }
 
 }  // namespace radixkv::testing
 

@@ -2,6 +2,7 @@
 // replaces operator new of the program. Pages of a mapped_array count as allocations that fail.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace radixkv::testing {
@@ -25,5 +26,14 @@ class alloc_failure {
 [[nodiscard]] std::int64_t live_allocations() noexcept;
 // How often operator new was called by this thread since it started.
 [[nodiscard]] std::uint64_t allocations_asked_for() noexcept;
+// The most bytes that this thread has asked operator new for at once, since it was set to 0.
+[[nodiscard]] std::size_t& largest_allocation() noexcept;
+// The same of one operation.
+template <typename Operation>
+[[nodiscard]] std::size_t largest_allocation_of(Operation&& operation) {
+  largest_allocation() = 0;
+  operation();
+  return largest_allocation();
+}
 
 }  // namespace radixkv::testing

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <unordered_map>
 #include <vector>
 
 namespace radixkv::detail {
@@ -10,14 +11,14 @@ void namespace_quotas::attach(const tree_view& view, std::int64_t capacity_block
   view_ = &view;
   uses_ = last_uses(capacity_blocks);
   limit_ = 0;
-  quotas_.clear();
-  states_ = {};
-  roots_ = {};
+  quotas_ = {};
+  states_ = node_array<lru_state>(capacity_blocks);  // no growth waits for a copy
+  roots_ = node_array<node_id>(capacity_blocks);
 }
 
 void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const node_id> nodes) {
-  if (const auto known = quotas_.find(root); known != quotas_.end()) {
-    known->second->limit = blocks;
+  if (auto* const found = quotas_.find(root)) {
+    found->second->limit = blocks;
     return;
   }
   std::vector<node_id> by_use(nodes.begin(), nodes.end());
@@ -30,7 +31,7 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
   for (const node_id n : nodes) last = std::max(last, n);
   const node_id limit = std::max(limit_, last + 1);
   if (!roots_.grow_to(limit, no_node) || !states_.grow_to(limit)) throw std::bad_alloc();
-  quota& made = *quotas_.emplace(root, std::move(q)).first->second;
+  quota& made = *quotas_.try_emplace(root, std::move(q)).second;
   roots_[root] = root;
   request_info use;
   for (const node_id n : by_use) {
@@ -43,8 +44,8 @@ void namespace_quotas::set(node_id root, std::int64_t blocks, std::span<const no
 }
 
 void namespace_quotas::drop(node_id root) noexcept {
-  const auto found = quotas_.find(root);
-  if (found == quotas_.end()) return;
+  const auto* const found = quotas_.find(root);
+  if (found == nullptr) return;
   // A namespace that goes has no nodes any more.
   roots_[root] = no_node;
   for (node_id n = 0; n < roots_.size() && found->second->blocks > 0; ++n) {
@@ -52,7 +53,7 @@ void namespace_quotas::drop(node_id root) noexcept {
     roots_[n] = no_node;
     states_[n] = {};
   }
-  quotas_.erase(found);  // the room for nodes stays: the next one needs it again
+  quotas_.erase(*found);  // the room for nodes stays: the next one needs it again
 }
 
 bool namespace_quotas::make_room(node_id limit) noexcept {
@@ -122,7 +123,7 @@ std::size_t namespace_quotas::bytes() const noexcept {
   // A node of the hash map: contents, links.
   std::size_t n =
       uses_.bytes() + roots_.bytes() + states_.bytes() + quotas_.size() * (sizeof(quota) + 48);
-  for (const auto& [root, q] : quotas_) n += q->order.bytes();
+  quotas_.for_each([&](const auto& q) { n += q.second->order.bytes(); });
   return n;
 }
 
@@ -135,18 +136,21 @@ std::string namespace_quotas::check() const {
     if (root != roots_[n]) return "quota: node " + std::to_string(n) + " counts for another root";
     blocks[root] += view_->blocks(n);
   }
-  for (const auto& [root, q] : quotas_) {
-    const std::string name = "quota of root " + std::to_string(root);
+  std::string wrong;
+  quotas_.for_each([&](const auto& known) {
+    const auto& [root, q] = known;
+    if (!wrong.empty()) return;
+    const std::string name = "quota of root " + std::to_string(root) + ": ";
     if (q->blocks != blocks[root]) {
-      return name + ": " + std::to_string(q->blocks) + " blocks counted, " +
-             std::to_string(blocks[root]) + " found";
+      wrong = name + std::to_string(q->blocks) + " blocks counted, " +
+              std::to_string(blocks[root]) + " found";
+    } else if (q->counts.outside < 0) {
+      wrong = name + std::to_string(q->counts.outside) + " blocks beside the index";
+    } else if (std::string order = q->order.check(); !order.empty()) {
+      wrong = name + order;
     }
-    if (q->counts.outside < 0) {
-      return name + ": " + std::to_string(q->counts.outside) + " blocks beside the index";
-    }
-    if (std::string wrong = q->order.check(); !wrong.empty()) return name + ": " + wrong;
-  }
-  return {};
+  });
+  return wrong;
 }
 
 }  // namespace radixkv::detail

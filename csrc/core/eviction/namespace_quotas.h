@@ -11,11 +11,11 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 
 #include "csrc/core/eviction/last_uses.h"
 #include "csrc/core/eviction/lru.h"
 #include "csrc/core/eviction/node_array.h"
+#include "csrc/core/parted_map.h"
 #include "csrc/core/room_bounds.h"
 #include "radixkv/eviction_policy.h"
 
@@ -32,35 +32,31 @@ class namespace_quotas {
   void set(node_id root, std::int64_t blocks, std::span<const node_id> nodes);
   void drop(node_id root) noexcept;
 
-  [[nodiscard]] bool has(node_id root) const { return quotas_.contains(root); }
-  [[nodiscard]] std::int64_t limit(node_id root) const { return quotas_.at(root)->limit; }
+  [[nodiscard]] bool has(node_id root) const { return quotas_.find(root) != nullptr; }
+  [[nodiscard]] std::int64_t limit(node_id root) const { return known(root).limit; }
   // Held by the index, and by sequences alone. REQUIRES: has(root).
-  [[nodiscard]] std::int64_t cached(node_id root) const { return quotas_.at(root)->blocks; }
+  [[nodiscard]] std::int64_t cached(node_id root) const { return known(root).blocks; }
   [[nodiscard]] std::int64_t taken(node_id root) const {
-    const quota& q = *quotas_.at(root);
+    const quota& q = known(root);
     return q.blocks + q.counts.outside;
   }
   // What its sequences take beside the index, and what keeps its own from being evicted, counted
   // from what changes. Ignored without quota.
   void count(node_id root, const room_counts& change) noexcept {
-    if (const auto found = quotas_.find(root); found != quotas_.end()) {
-      found->second->counts += change;
-    }
+    if (const auto* const found = quotas_.find(root)) found->second->counts += change;
   }
   // REQUIRES: has(root).
-  [[nodiscard]] const room_counts& counts(node_id root) const { return quotas_.at(root)->counts; }
-  [[nodiscard]] room_walked& walked(node_id root) const { return quotas_.at(root)->walked; }
+  [[nodiscard]] const room_counts& counts(node_id root) const { return known(root).counts; }
+  [[nodiscard]] room_walked& walked(node_id root) const { return known(root).walked; }
   // The first mark to give way of those below root that could (retention). REQUIRES: has(root).
-  [[nodiscard]] std::uint32_t& first_hold(node_id root) { return quotas_.at(root)->first_hold; }
-  [[nodiscard]] std::uint32_t first_hold(node_id root) const {
-    return quotas_.at(root)->first_hold;
-  }
+  [[nodiscard]] std::uint32_t& first_hold(node_id root) { return known(root).first_hold; }
+  [[nodiscard]] std::uint32_t first_hold(node_id root) const { return known(root).first_hold; }
   // Root of n if it has a quota, else no_node.
   [[nodiscard]] node_id root_of(node_id n) const noexcept {
     return n < roots_.size() ? roots_[n] : no_node;
   }
   // The least recently used tail below root that the view lets go. REQUIRES: has(root).
-  [[nodiscard]] victim next_victim(node_id root) { return quotas_.at(root)->order.next_victim(); }
+  [[nodiscard]] victim next_victim(node_id root) { return known(root).order.next_victim(); }
 
   // The events that every node has, with quotas or without: its last use is kept for those to come.
   [[nodiscard]] bool make_room(node_id limit) noexcept;
@@ -92,15 +88,16 @@ class namespace_quotas {
     explicit quota(lru_policy::shared_states states) : order(states) {}
   };
   void remove_from_quota(node_id n, bool evicted);
+  [[nodiscard]] quota& known(node_id root) const { return *quotas_.find(root)->second; }
   [[nodiscard]] quota* of(node_id n) {
     const node_id root = root_of(n);
     return root == no_node ? nullptr : quotas_.find(root)->second.get();
   }
 
   const tree_view* view_ = nullptr;
-  last_uses uses_;                                              // of all nodes
-  node_id limit_ = 0;                                           // ids below it may come
-  std::unordered_map<node_id, std::unique_ptr<quota>> quotas_;  // by root
+  last_uses uses_;                                                  // of all nodes
+  node_id limit_ = 0;                                               // ids below it may come
+  parted_map<node_id, std::unique_ptr<quota>, id_hash, 7> quotas_;  // by root
   node_array<lru_state> states_;  // of all orders: those of a node are its quota's
   node_array<node_id> roots_;     // of each node in a namespace with a quota; of the root too
 };

@@ -8,8 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
-#include <vector>
 
+#include "csrc/core/eviction/chunk_array.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -18,40 +18,42 @@ namespace radixkv::detail {
 template <typename Entry>
 class node_heap {
  public:
-  void clear() noexcept { entries_ = std::vector<Entry>(); }
-  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
-  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  void clear() noexcept {
+    entries_ = {};
+    size_ = 0;
+  }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
   // REQUIRES: !empty().
-  [[nodiscard]] const Entry& front() const noexcept { return entries_.front(); }
+  [[nodiscard]] const Entry& front() const noexcept { return entries_[0]; }
 
   // Calls moved(node, position) for the new one and all that others have to move for. False, with
   // nothing changed, if there is no memory.
   template <typename Moved>
   [[nodiscard]] bool insert(const Entry& e, Moved&& moved) noexcept {
     try {
-      entries_.push_back(e);
+      entries_.grow_to(size_ + 1);
     } catch (const std::bad_alloc&) {
       return false;
     }
-    settle(e, entries_.size() - 1, moved);
+    settle(e, size_++, moved);
     return true;
   }
   template <typename Moved>
   void erase(std::size_t position, Moved&& moved) noexcept {
-    const Entry last = entries_.back();
-    entries_.pop_back();
-    if (position < entries_.size()) settle(last, position, moved);
+    const Entry last = entries_[--size_];
+    if (position < size_) settle(last, position, moved);
   }
   // What lies there has other keys now.
   template <typename Moved>
   void change(std::size_t position, const Entry& e, Moved&& moved) noexcept {
     settle(e, position, moved);
   }
-  [[nodiscard]] std::size_t bytes() const noexcept { return entries_.capacity() * sizeof(Entry); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return entries_.bytes(); }
   // Whether it is in order, and is_at(entry, position) holds of all.
   template <typename IsAt>
   [[nodiscard]] bool sound(IsAt&& is_at) const {
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
+    for (std::size_t i = 0; i < size_; ++i) {
       if (i > 0 && entries_[i].is_before(entries_[(i - 1) / 2])) return false;
       if (!is_at(entries_[i], i)) return false;
     }
@@ -71,8 +73,8 @@ class node_heap {
     }
     for (;;) {
       std::size_t least = 2 * at + 1;
-      if (least >= entries_.size()) break;
-      if (least + 1 < entries_.size() && entries_[least + 1].is_before(entries_[least])) ++least;
+      if (least >= size_) break;
+      if (least + 1 < size_ && entries_[least + 1].is_before(entries_[least])) ++least;
       if (!entries_[least].is_before(e)) break;
       set(entries_[least], at);
       at = least;
@@ -80,7 +82,8 @@ class node_heap {
     set(e, at);
   }
 
-  std::vector<Entry> entries_;
+  chunk_array<Entry, 256> entries_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace radixkv::detail

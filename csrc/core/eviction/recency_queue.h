@@ -19,8 +19,8 @@
 #include <new>
 #include <span>
 #include <string>
-#include <vector>
 
+#include "csrc/core/eviction/chunk_array.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -32,8 +32,9 @@ class recency_queue {
   static constexpr place most_places = 0x80000000u;  // they lie below that
 
   void clear() noexcept {
-    info_ = std::vector<info>();
-    chunks_ = std::vector<std::unique_ptr<chunk>>();
+    info_ = {};
+    chunks_ = {};
+    made_ = 0;
     free_ = first_ = last_ = none;
     size_ = 0;
     in_use_ = 0;
@@ -140,8 +141,7 @@ class recency_queue {
   }
 
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return in_use_ * sizeof(chunk) + info_.capacity() * sizeof(info) +
-           chunks_.capacity() * sizeof(chunks_[0]);
+    return in_use_ * sizeof(chunk) + info_.bytes() + chunks_.bytes();
   }
   // Empty if the invariants hold.
   [[nodiscard]] std::string check() const;
@@ -177,12 +177,11 @@ class recency_queue {
     auto memory = std::make_unique_for_overwrite<chunk>();
     std::uint32_t c = free_;
     if (c == none) {
-      c = static_cast<std::uint32_t>(info_.size());
+      c = made_;
       if (c == most_places / chunk_entries) return none;
-      if (info_.size() == info_.capacity()) info_.reserve(info_.size() + info_.size() / 2 + 8);
-      chunks_.reserve(info_.capacity());
-      info_.resize(info_.size() + 1);
-      chunks_.emplace_back();
+      info_.grow_to(c + 1u);
+      chunks_.grow_to(c + 1u);
+      ++made_;
     } else {
       free_ = info_[c].next;
     }
@@ -223,8 +222,11 @@ class recency_queue {
     drop(b);
   }
 
-  std::vector<info> info_;
-  std::vector<std::unique_ptr<chunk>> chunks_;  // null where not in use
+  // Small pieces, as the chunks themselves: whoever asks malloc for more than a kilobyte may
+  // have to wait until it has sorted what all others have freed (glibc).
+  chunk_array<info, 16> info_;
+  chunk_array<std::unique_ptr<chunk>, 16> chunks_;  // null where not in use
+  std::uint32_t made_ = 0;                          // chunks that were ever in use
   std::uint32_t free_ = none;
   std::uint32_t first_ = none;
   std::uint32_t last_ = none;
