@@ -211,9 +211,11 @@ std::string run_history::check() const {
     cached += at.cached;
     ghosts += at.blocks - at.cached;
     hashed += chunks(at);
-    in_table += (chunks(at) != 0);
-    if (chunks(at) != 0 && std::find(table_.begin(), table_.end(), r) == table_.end())
-      return name + " is not in the table";
+    if (chunks(at) == 0) continue;
+    ++in_table;
+    std::size_t s = home_of(at).slot;
+    while (tags_[s] != 0 && table_[s] != r) s = (s + 1) & (table_.size() - 1);
+    if (tags_[s] == 0) return name + " is not where the table looks for it";
   }
   for (run_id r = 0; r < runs_.size(); ++r)
     if (children[r] != runs_[r].children)
