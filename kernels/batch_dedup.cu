@@ -199,18 +199,20 @@ dim3 grid_for(std::uint64_t threads) {
       std::clamp<std::uint64_t>((threads + block_threads - 1) / block_threads, 1, max_grid)));
 }
 
+cudaError_t sum_by_prompt(cudaStream_t stream, const dedup_memory& m, std::uint32_t slots) {
+  std::size_t bytes = m.temporary_bytes;
+  return cub_call([&] {
+    return cub::DeviceScan::InclusiveSumByKey(m.temporary, bytes, m.prompts, m.sums, m.sums,
+                                              static_cast<int>(slots), cuda::std::equal_to<>{},
+                                              stream);
+  });
+}
+
 cudaError_t find_candidates(cudaStream_t stream, const dedup_job& job) {
   const dedup_memory& m = job.memory;
   const dim3 grid = grid_for(job.slot_count);
   cudaError_t error = launch(stream, dedup_hash_kernel, grid, dim3(block_threads), 0, job);
-  if (error == cudaSuccess) {
-    std::size_t bytes = m.temporary_bytes;
-    error = cub_call([&] {
-      return cub::DeviceScan::InclusiveSumByKey(m.temporary, bytes, m.prompts, m.sums, m.sums,
-                                                static_cast<int>(job.slot_count),
-                                                cuda::std::equal_to<>{}, stream);
-    });
-  }
+  if (error == cudaSuccess) error = sum_by_prompt(stream, m, job.slot_count);
   if (error == cudaSuccess) {
     error = launch(stream, dedup_add_kernel, grid, dim3(block_threads), 0, job);
   }
@@ -266,6 +268,25 @@ cudaError_t batch_dedup(cudaStream_t stream, const batch_dedup_arguments& a) {
                    per_warp);
   }
   return error;
+}
+
+cudaError_t load_batch_dedup(cudaStream_t stream, void* workspace, std::size_t workspace_bytes) {
+  if (const cudaError_t error =
+          load(dedup_hash_kernel, dedup_add_kernel, dedup_find_kernel, dedup_verify_kernel);
+      error != cudaSuccess) {
+    return error;
+  }
+  dedup_memory m;
+  if (const cudaError_t error = lay_out(workspace, 1, 1, m); error != cudaSuccess) return error;
+  if (workspace_bytes < m.bytes) return cudaSuccess;  // no batch will have a block
+  for (const auto& [array, bytes] :
+       {std::pair<void*, std::size_t>{m.prompts, sizeof *m.prompts}, {m.sums, sizeof *m.sums}}) {
+    if (const cudaError_t error = cudaMemsetAsync(array, 0, bytes, stream); error != cudaSuccess) {
+      (void)cudaGetLastError();
+      return error;
+    }
+  }
+  return sum_by_prompt(stream, m, 1);
 }
 
 }  // namespace radixkv::kernels

@@ -54,4 +54,9 @@ struct batch_dedup_arguments {
 // be asked. After the error of a launch, those before it are enqueued. No prompt is success.
 [[nodiscard]] cudaError_t batch_dedup(cudaStream_t stream, const batch_dedup_arguments& arguments);
 
+// CUB's kernels can only be loaded by running them: enqueues a scan of one item on `stream`, which
+// overwrites the workspace, of any size that batch_dedup_workspace_bytes says.
+[[nodiscard]] cudaError_t load_batch_dedup(cudaStream_t stream, void* workspace,
+                                           std::size_t workspace_bytes);
+
 }  // namespace radixkv::kernels

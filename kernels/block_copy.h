@@ -54,4 +54,8 @@ struct block_copy_arguments {
 // cudaErrorMisalignedAddress (items, counters or device planes). Nothing to copy is success.
 [[nodiscard]] cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& arguments);
 
+// Loads what block_copy launches for so many planes on the current device, so that its launches
+// never wait; see kernels/launch.h. The same for the other kernels' load functions.
+[[nodiscard]] cudaError_t load_block_copy(std::uint32_t plane_count);
+
 }  // namespace radixkv::kernels

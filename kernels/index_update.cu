@@ -116,4 +116,6 @@ cudaError_t index_update(cudaStream_t stream, const index_update_arguments& a) {
   return launch(stream, index_update_kernel, dim3(grid), dim3(block_threads), 0, a, all);
 }
 
+cudaError_t load_index_update() { return load(index_update_kernel); }
+
 }  // namespace radixkv::kernels

@@ -46,4 +46,6 @@ struct index_update_arguments {
 [[nodiscard]] cudaError_t index_update(cudaStream_t stream,
                                        const index_update_arguments& arguments);
 
+[[nodiscard]] cudaError_t load_index_update();
+
 }  // namespace radixkv::kernels

@@ -1,4 +1,5 @@
-// The one way in which kernels are launched: checked, on an explicit stream, errors as values.
+// The one way in which kernels are loaded and launched: checked, on an explicit stream, errors as
+// values.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +24,22 @@ template <class... Parameters, class... Arguments>
       cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
   if (error != cudaSuccess) (void)cudaGetLastError();
   return error;
+}
+
+// Loads kernels on the current device. A kernel that is not loaded is loaded by its first launch,
+// which may wait for all work of the device (CUDA C++ Programming Guide, "Lazy Loading"): whoever
+// must never wait loads first. May be called again, at the price of a look-up.
+template <class... Parameters>
+[[nodiscard]] cudaError_t load(void (*kernel)(Parameters...)) {
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+}
+template <class First, class... Others>
+[[nodiscard]] cudaError_t load(First first, Others... others) {
+  const cudaError_t error = load(first);
+  return error == cudaSuccess ? load(others...) : error;
 }
 
 }  // namespace radixkv::kernels

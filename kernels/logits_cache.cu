@@ -157,4 +157,14 @@ cudaError_t logits_gather(cudaStream_t stream, const logits_arguments& arguments
   return move(stream, arguments, false);
 }
 
+cudaError_t load_logits_cache() {
+  return load(logits_move_kernel<raw_access>,
+              logits_move_kernel<convert_access<fp32_elements, fp16_elements>>,
+              logits_move_kernel<convert_access<fp32_elements, bf16_elements>>,
+              logits_move_kernel<convert_access<fp16_elements, fp32_elements>>,
+              logits_move_kernel<convert_access<fp16_elements, bf16_elements>>,
+              logits_move_kernel<convert_access<bf16_elements, fp32_elements>>,
+              logits_move_kernel<convert_access<bf16_elements, fp16_elements>>);
+}
+
 }  // namespace radixkv::kernels

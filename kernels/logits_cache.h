@@ -50,4 +50,6 @@ struct logits_arguments {
 [[nodiscard]] cudaError_t logits_scatter(cudaStream_t stream, const logits_arguments& arguments);
 [[nodiscard]] cudaError_t logits_gather(cudaStream_t stream, const logits_arguments& arguments);
 
+[[nodiscard]] cudaError_t load_logits_cache();
+
 }  // namespace radixkv::kernels

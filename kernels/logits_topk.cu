@@ -16,7 +16,7 @@ namespace radixkv::kernels {
 namespace {
 
 constexpr std::uint32_t max_slices = 16;
-constexpr std::uint32_t slice_tiles = 8;  // tiles of a slice, at least
+constexpr std::uint32_t slice_tiles = 8;  // of a slice, at least: each slice costs a selection
 constexpr std::uint32_t wanted_thread_blocks = 264;
 constexpr std::uint32_t max_grid_y = 65535;
 constexpr float log2_e = 1.4426950408889634f;
@@ -128,18 +128,32 @@ struct row_reader {
     }
   }
 
+  using packed_items = uint4[layout::tile_windows];
+
+  // A tile of which every item exists can be fetched before it is wanted.
+  __device__ bool is_whole(std::uint32_t first) const {
+    return first >= lead && first + topk_tile <= end;
+  }
+  __device__ void fetch(std::uint32_t first, packed_items& packed) const {
+    const element* mine = base + first + threadIdx.x * vector;
+#pragma unroll
+    for (int w = 0; w < layout::tile_windows; ++w) {
+      packed[w] = *reinterpret_cast<const uint4*>(mine + w * topk_threads * vector);
+    }
+  }
+  __device__ static void widen(const packed_items& packed, float (&x)[topk_items]) {
+#pragma unroll
+    for (int w = 0; w < layout::tile_windows; ++w) widen(packed[w], x + w * vector);
+  }
+
   // This thread's items of the tile that begins at `first`; the mask of those that exist. The
   // others are −∞.
   __device__ std::uint32_t load(std::uint32_t first, float (&x)[topk_items]) const {
     const std::uint32_t mine = first + threadIdx.x * vector;
-    if (first >= lead && first + topk_tile <= end) {
-      uint4 packed[layout::tile_windows];
-#pragma unroll
-      for (int w = 0; w < layout::tile_windows; ++w) {
-        packed[w] = *reinterpret_cast<const uint4*>(base + mine + w * topk_threads * vector);
-      }
-#pragma unroll
-      for (int w = 0; w < layout::tile_windows; ++w) widen(packed[w], x + w * vector);
+    if (is_whole(first)) {
+      packed_items packed;
+      fetch(first, packed);
+      widen(packed, x);
       return (1u << topk_items) - 1;
     }
     std::uint32_t mask = 0;
@@ -168,9 +182,19 @@ __global__ void __launch_bounds__(topk_threads, 2)
     const std::uint32_t end = min(read.end, begin + s.tiles_per_slice * topk_tile);
     topk_list list(shared.list, s.k);
     exp_sum sum{-FLT_MAX, 0};
+    typename reader::packed_items ahead;  // of the next tile, on its way meanwhile
+    bool fetched = false;
     for (std::uint32_t first = begin; first < end; first += topk_tile) {
       float x[topk_items];
-      std::uint32_t mask = read.load(first, x);
+      std::uint32_t mask = (1u << topk_items) - 1;
+      if (fetched) {
+        reader::widen(ahead, x);
+      } else {
+        mask = read.load(first, x);
+      }
+      const std::uint32_t next = first + topk_tile;
+      fetched = next < end && read.is_whole(next);
+      if (fetched) read.fetch(next, ahead);
       accumulate(sum, x);
       if (!list.accepts_all()) {
         std::uint32_t larger = 0;
@@ -322,6 +346,11 @@ cudaError_t logits_topk(cudaStream_t stream, const logits_topk_arguments& a) {
   }
   if (error != cudaSuccess || cut.slices == 1) return error;
   return launch(stream, topk_merge_kernel, dim3(a.row_count), block, 0, s);
+}
+
+cudaError_t load_logits_topk() {
+  return load(topk_slice_kernel<fp32_elements>, topk_slice_kernel<fp16_elements>,
+              topk_slice_kernel<bf16_elements>, topk_merge_kernel);
 }
 
 }  // namespace radixkv::kernels

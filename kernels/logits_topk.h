@@ -52,4 +52,6 @@ struct logits_topk_arguments {
 [[nodiscard]] std::size_t logits_topk_scratch_bytes(std::uint32_t row_count,
                                                     std::uint32_t vocabulary, std::uint32_t k);
 
+[[nodiscard]] cudaError_t load_logits_topk();
+
 }  // namespace radixkv::kernels

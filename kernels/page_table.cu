@@ -213,4 +213,8 @@ cudaError_t page_table_csr(cudaStream_t stream, const page_table_store& store,
                 out.last_page_len);
 }
 
+cudaError_t load_page_table() {
+  return load(page_table_update_kernel, page_table_dense_kernel, page_table_csr_kernel);
+}
+
 }  // namespace radixkv::kernels

@@ -81,4 +81,8 @@ struct page_table_csr_arguments {
 // cudaErrorMisalignedAddress. An empty update or dense batch is success; an empty CSR batch writes
 // indptr[0] = 0.
 
+// Loads what these launch on the current device; see kernels/launch.h. CUB's kernels of
+// page_table_csr are loaded by a call with no sequence.
+[[nodiscard]] cudaError_t load_page_table();
+
 }  // namespace radixkv::kernels

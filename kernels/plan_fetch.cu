@@ -58,4 +58,6 @@ cudaError_t plan_fetch(cudaStream_t stream, const plan_fetch_arguments& a) {
   return launch(stream, plan_fetch_kernel, dim3(1), dim3(threads), 0, a);
 }
 
+cudaError_t load_plan_fetch() { return load(plan_fetch_kernel); }
+
 }  // namespace radixkv::kernels

@@ -56,4 +56,6 @@ struct plan_fetch_arguments {
 // Errors, before anything is launched: cudaErrorInvalidValue (null pointer, no depth).
 [[nodiscard]] cudaError_t plan_fetch(cudaStream_t stream, const plan_fetch_arguments& arguments);
 
+[[nodiscard]] cudaError_t load_plan_fetch();
+
 }  // namespace radixkv::kernels

@@ -1,6 +1,7 @@
 // A match as its kernel gets it, and what a prompt of it looks like tile by tile.
 #pragma once
 
+#include <climits>
 #include <cstdint>
 
 #include "kernels/prefix_resolve.cuh"
@@ -36,20 +37,39 @@ __device__ inline std::uint32_t whole_blocks(const match_job& job, std::int64_t 
   return valid ? static_cast<std::uint32_t>((end - begin) >> job.log2_block_tokens) : 0;
 }
 
-// Whether no other prompt for which this holds shares a token with the prompt: always, where
+// Whether no other prompt for which this holds shares a token with the lane's: always, where
 // offsets ascend. Where they do not, prompts would share tile slots and wait for ever for what one
 // took from the other. Of any two prompts both look at the offset of a prompt that lies behind the
 // one and is the other or lies before it: the one that is a multiple of the highest power of two in
 // which their numbers differ. Every look is at a place that follows from the number alone, so they
-// overlap.
-__device__ __noinline__ bool lies_apart(const match_job& job, std::uint32_t prompt,
-                                        std::int64_t begin, std::int64_t end) {
-  bool apart = true;
-  for (std::uint32_t size = 1; size <= job.prompt_count; size <<= 1) {
-    const std::uint32_t before = prompt & ~(size - 1);
-    const std::uint32_t behind = min(before + size, job.prompt_count);
-    apart &= __ldg(job.token_offsets + before) <= begin;
-    apart &= __ldg(job.token_offsets + behind) >= end;
+// overlap. Whole warp: lanes hold prompts `first` …, of which `first` is a multiple of 32, so that
+// the lanes differ in five of these looks and share the others, one a lane.
+__device__ inline bool lies_apart(const match_job& job, std::uint32_t first, std::int64_t begin,
+                                  std::int64_t end, std::uint32_t lane) {
+  long long highest_before = INT64_MIN, lowest_behind = INT64_MAX;
+  if (const std::uint64_t size = std::uint64_t{warp_lanes} << lane; size <= job.prompt_count) {
+    const std::uint64_t before = first & ~(size - 1);
+    highest_before = __ldg(job.token_offsets + before);
+    lowest_behind = __ldg(job.token_offsets + min(before + size, std::uint64_t{job.prompt_count}));
+  }
+#pragma unroll
+  for (std::uint32_t d = 1; d < warp_lanes; d <<= 1) {
+    highest_before = max(highest_before, __shfl_xor_sync(full_warp, highest_before, d));
+    lowest_behind = min(lowest_behind, __shfl_xor_sync(full_warp, lowest_behind, d));
+  }
+  bool apart = highest_before <= begin && lowest_behind >= end;
+  const long long last_end = __shfl_sync(full_warp, static_cast<long long>(end), warp_lanes - 1);
+#pragma unroll
+  for (std::uint32_t size = 1; size < warp_lanes; size <<= 1) {
+    if (size > job.prompt_count) break;
+    const std::uint32_t before = lane & ~(size - 1);
+    const std::uint32_t behind = min(before + size, job.prompt_count - first);
+    const auto offset = [begin](std::uint32_t of) {
+      return __shfl_sync(full_warp, static_cast<long long>(begin), of % warp_lanes);
+    };
+    const long long offset_before = offset(before), offset_behind = offset(behind);
+    apart &= offset_before <= begin;
+    apart &= (behind == warp_lanes ? last_end : offset_behind) >= end;
   }
   return apart;
 }

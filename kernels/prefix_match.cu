@@ -52,9 +52,12 @@ __device__ void match_prompts(const match_job& job, warp_memory& memory, std::ui
   if (valid && lane == warp_lanes - 1) end = __ldg(job.token_offsets + prompt + 1);
   std::uint32_t all_blocks = valid ? whole_blocks(job, begin, end) : 0;
   bool is_long = all_blocks > (short_units >> job.log2_block_units);
-  if (is_long && !lies_apart(job, prompt, begin, end)) {
-    is_long = false;
-    all_blocks = 0;
+  if (__any_sync(full_warp, is_long)) {
+    const bool apart = lies_apart(job, first_prompt(), begin, end, lane);
+    if (is_long && !apart) {
+      is_long = false;
+      all_blocks = 0;
+    }
   }
   queue_first_tiles(job, prompt, is_long, is_long ? all_blocks << job.log2_block_units : 0, lane);
 
@@ -152,6 +155,7 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
     shared_multipliers()[threadIdx.x] = job.hash.multipliers[threadIdx.x];
   }
   if (threadIdx.x == 0) {
+    store_relaxed_shared(all_resolved(), 0);
     first_pack = static_cast<std::uint32_t>(
         add_relaxed(&job.work.control->taken, word64{block_warps} << 32) >> 32);
   }
@@ -237,6 +241,12 @@ cudaError_t check(const prefix_match_arguments& a) {
   return cudaSuccess;
 }
 
+auto* kernel_for(std::uint32_t block_tokens) {
+  if (block_tokens < max_unit_tokens) return prefix_match_kernel<block_kind::small>;
+  if (block_tokens == max_unit_tokens) return prefix_match_kernel<block_kind::unit>;
+  return prefix_match_kernel<block_kind::large>;
+}
+
 std::uint32_t log2_of(std::uint32_t power) {
   std::uint32_t log2 = 0;
   while ((1u << log2) < power) ++log2;
@@ -295,10 +305,10 @@ cudaError_t prefix_match(cudaStream_t stream, const prefix_match_arguments& argu
   const auto grid = static_cast<std::uint32_t>(std::min<std::uint64_t>(
       (work + block_warps - 1) / block_warps,
       static_cast<std::uint64_t>(multiprocessors) * blocks_per_multiprocessor));
-  auto* kernel = prefix_match_kernel<block_kind::large>;
-  if (table.block_tokens < max_unit_tokens) kernel = prefix_match_kernel<block_kind::small>;
-  if (table.block_tokens == max_unit_tokens) kernel = prefix_match_kernel<block_kind::unit>;
-  return launch(stream, kernel, dim3(grid), dim3(block_warps * warp_lanes), 0, job);
+  return launch(stream, kernel_for(table.block_tokens), dim3(grid), dim3(block_warps * warp_lanes),
+                0, job);
 }
+
+cudaError_t load_prefix_match(std::uint32_t block_tokens) { return load(kernel_for(block_tokens)); }
 
 }  // namespace radixkv::kernels

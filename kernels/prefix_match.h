@@ -62,4 +62,7 @@ struct prefix_match_arguments {
 [[nodiscard]] cudaError_t prefix_match(cudaStream_t stream,
                                        const prefix_match_arguments& arguments);
 
+// For an index of such blocks.
+[[nodiscard]] cudaError_t load_prefix_match(std::uint32_t block_tokens);
+
 }  // namespace radixkv::kernels

@@ -34,7 +34,8 @@ void logits_scatter(benchmark::State& state) {
 BENCHMARK(logits_scatter)
     ->ArgNames({"rows", "from", "to"})
     ->ArgsProduct({{1, 512}, {0, 1, 2}, {0, 1, 2}})
-    ->UseManualTime();
+    ->UseManualTime()
+    ->Iterations(100);
 
 void logits_topk(benchmark::State& state) {
   const auto rows = static_cast<std::uint32_t>(state.range(0));
@@ -46,7 +47,13 @@ void logits_topk(benchmark::State& state) {
   measure(state, static_cast<double>(content.size()) * sizeof(float),
           [&](cudaStream_t s) { return kernels::logits_topk(s, batch.arguments()); });
 }
-BENCHMARK(logits_topk)->ArgName("rows")->Arg(1)->Arg(16)->Arg(512)->UseManualTime();
+BENCHMARK(logits_topk)
+    ->ArgName("rows")
+    ->Arg(1)
+    ->Arg(16)
+    ->Arg(512)
+    ->UseManualTime()
+    ->Iterations(100);
 
 }  // namespace
 }  // namespace radixkv::bench
