@@ -1,5 +1,6 @@
 # radixkv_add_test(name SOURCES... [LIBRARIES...] [CUDA] [SKIP_CHECKS a,b] [LABELS...] [TIMEOUT s]
-#                  [ARGS...] [NO_MAIN] [COMPILE_OPTIONS...] [WEAK_SEEDS n [WEAK_FILTER pattern]])
+#                  [ARGS...] [NO_MAIN] [COMPILE_OPTIONS...] [THREAD]
+#                  [WEAK_SEEDS n [WEAK_FILTER pattern]])
 #
 # Builds a GoogleTest program and registers it. A program that runs no test fails, and on the host one
 # of which every test skips itself (but for builds without RADIXKV_DEBUG_CHECKS, where there is nothing to count).
@@ -7,13 +8,14 @@
 # name.random. When the machine has a GPU name.lazy runs there (and name.random is skipped);
 # otherwise both run on the CUDA simulator in that asynchronous mode, with its race,
 # initialisation and leak checks on, except in kernels whose name contains one of SKIP_CHECKS.
-# WEAK_SEEDS: registers it a third time, as name.weak: on the simulator with weak memory, for n seeds,
+# THREAD: registers it once more, as name.thread: on the simulator with a thread of its own for the device.
+# WEAK_SEEDS: registers it once more, as name.weak: on the simulator with weak memory, for n seeds,
 # what matches the GoogleTest filter WEAK_FILTER.
 # Without CUDA such a test is only counted (property RADIXKV_SKIPPED_CUDA_TESTS), and there is no
 # target: guard what follows with if(TARGET name).
 # NO_MAIN: the sources bring their own main.
 function(radixkv_add_test name)
-  cmake_parse_arguments(arg "CUDA;NO_MAIN" "SKIP_CHECKS;TIMEOUT;WEAK_SEEDS;WEAK_FILTER"
+  cmake_parse_arguments(arg "CUDA;NO_MAIN;THREAD" "SKIP_CHECKS;TIMEOUT;WEAK_SEEDS;WEAK_FILTER"
     "SOURCES;LIBRARIES;LABELS;ARGS;COMPILE_OPTIONS" ${ARGN})
   if(NOT RADIXKV_BUILD_TESTS)
     return()
@@ -29,6 +31,9 @@ function(radixkv_add_test name)
   endif()
   if(arg_CUDA AND NOT RADIXKV_HAVE_CUDA)
     set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.lazy ${name}.random)
+    if(arg_THREAD)
+      set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.thread)
+    endif()
     if(arg_WEAK_SEEDS)
       set_property(GLOBAL APPEND PROPERTY RADIXKV_SKIPPED_CUDA_TESTS ${name}.weak)
     endif()
@@ -54,6 +59,9 @@ function(radixkv_add_test name)
   if(arg_CUDA)
     radixkv_cuda_program(${name})
     set(modes lazy random)
+    if(arg_THREAD)
+      list(APPEND modes thread)
+    endif()
     if(arg_WEAK_SEEDS)
       list(APPEND modes weak-${arg_WEAK_SEEDS})
     endif()

@@ -34,8 +34,8 @@ status cuda_index_state::update(cudaStream_t stream) {
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = order_.usable(); !s) return s;
-  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "updates are not captured"); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (!updating_) {
     mirror_.take_delta(current_);
     if (current_.empty()) return {};
@@ -134,9 +134,9 @@ result<std::uint64_t> cuda_index_state::match(cudaStream_t stream, const cuda_ma
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = order_.usable(); !s) return std::move(s).error();
-  if (status s = check_stream(stream, device_); !s) return std::move(s).error();
   if (status s = refuse_capture(stream, "matches are not captured"); !s)
     return std::move(s).error();
+  if (status s = check_stream(stream, device_); !s) return std::move(s).error();
   lease* free = idle_lease();
   if (free == nullptr) {
     if (status s = collect(); !s) return std::move(s).error();
@@ -203,10 +203,10 @@ status cuda_index_state::find_shared(cudaStream_t stream, const cuda_match_batch
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
   if (status s = order_.usable(); !s) return s;
-  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "searches for shared prefixes are not captured"); !s) {
     return s;
   }
+  if (status s = check_stream(stream, device_); !s) return s;
   if (const cudaError_t e = cudaStreamWaitEvent(stream, shared_.get(), 0); e != cudaSuccess) {
     return device_error("waiting for the search before", e);
   }
@@ -232,10 +232,10 @@ status cuda_index_state::finish(cudaStream_t stream, std::uint64_t ticket) {
   const std::lock_guard lock(mutex_);
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
-  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "matches are finished behind the graph's launch"); !s) {
     return s;
   }
+  if (status s = check_stream(stream, device_); !s) return s;
   for (lease& l : leases_) {
     if (l.state != lease_state::open || l.ticket != ticket) continue;
     // The stream of the results' use may be another one than the match's.

@@ -53,12 +53,21 @@ status cuda_index_state::create(const cuda_index_options& options) {
     auto shared = allocate_device("the workspace of find_shared", shared_workspace_bytes_);
     if (!shared) return shared.error();
     shared_workspace_ = std::move(*shared);
+    if (const cudaError_t e = kernels::load_batch_dedup(cudaStreamLegacy, shared_workspace_.get(),
+                                                        shared_workspace_bytes_);
+        e != cudaSuccess) {
+      return device_error("loading the kernels of find_shared", e);
+    }
     if (status s = shared_.create(); !s) return s;
   }
   leases_.resize(options.matches_in_flight);
   for (lease& l : leases_) {
     if (status s = l.matched.create(); !s) return s;
     if (status s = l.finished.create(); !s) return s;
+  }
+  for (const cudaError_t e :
+       {kernels::load_index_update(), kernels::load_prefix_match(options.block_tokens)}) {
+    if (e != cudaSuccess) return device_error("loading the index's kernels", e);
   }
   if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
     return device_error("clearing the index", e);

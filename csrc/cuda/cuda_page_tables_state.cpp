@@ -74,16 +74,30 @@ status cuda_page_tables_state::create(const cuda_page_tables_options& o) {
   if (status s = ring_.create(o.staging_slots, std::max(change_bytes, row_bytes), row_bytes); !s) {
     return s;
   }
-  if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
-    return device_error("clearing the page tables", e);
-  }
   store_ = {reinterpret_cast<std::int32_t*>(blocks_memory_.get()),
             reinterpret_cast<std::int32_t*>(tokens_memory_.get()), o.rows, o.row_blocks,
             static_cast<std::int32_t>(o.block_tokens)};
+  if (status s = load_kernels(); !s) return s;
+  if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
+    return device_error("clearing the page tables", e);
+  }
   blocks_.assign(entries, 0);
   rows_.resize(static_cast<std::size_t>(o.rows));
   dirty_rows_.reserve(static_cast<std::size_t>(o.rows));
   return {};
+}
+
+status cuda_page_tables_state::load_kernels() {
+  cudaError_t e = kernels::load_page_table();
+  if (e == cudaSuccess) {
+    // The table of no sequence is one zero, as is what lies there.
+    kernels::page_table_csr_arguments nothing;
+    nothing.indptr = nothing.indices = nothing.last_page_len = store_.blocks;
+    nothing.scratch = scratch_.get();
+    nothing.scratch_bytes = scratch_bytes_;
+    e = kernels::page_table_csr(cudaStreamLegacy, store_, {}, nothing);
+  }
+  return e == cudaSuccess ? status{} : device_error("loading the kernels of page tables", e);
 }
 
 status cuda_page_tables_state::set(std::int32_t row, std::span<const block_id> table,
@@ -161,8 +175,8 @@ void cuda_page_tables_state::forget_changes(std::uint32_t count) {
 }
 
 status cuda_page_tables_state::enter(cudaStream_t stream) {
-  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "page tables are not captured"); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = ring_.available(1); !s) return s;
   return order_.enter(stream);
 }

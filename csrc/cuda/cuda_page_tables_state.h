@@ -29,6 +29,7 @@ class cuda_page_tables_state {
   ~cuda_page_tables_state();
 
   [[nodiscard]] status create(const cuda_page_tables_options& options);
+  [[nodiscard]] status load_kernels();
   [[nodiscard]] status set(std::int32_t row, std::span<const block_id> table, std::int64_t tokens,
                            std::int32_t unchanged);
   [[nodiscard]] status update(cudaStream_t stream);

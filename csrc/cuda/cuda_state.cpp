@@ -10,6 +10,7 @@
 #include "csrc/core/no_memory.h"
 #include "csrc/core/range_check.h"
 #include "kernels/logits_cache.h"
+#include "kernels/plan_fetch.h"
 
 namespace radixkv::detail {
 
@@ -77,6 +78,10 @@ status cuda_state::create(const memory_layout& layout, const std::span<void* con
         e != cudaSuccess) {
       return device_error("uploading the table of planes", e);
     }
+  }
+  for (const cudaError_t e : {kernels::load_block_copy(static_cast<std::uint32_t>(planes_.size())),
+                              kernels::load_logits_cache(), kernels::load_plan_fetch()}) {
+    if (e != cudaSuccess) return device_error("loading the executor's kernels", e);
   }
   if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
     return device_error("clearing the executor's memory", e);

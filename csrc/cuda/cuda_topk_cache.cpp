@@ -111,6 +111,9 @@ status cuda_topk_state::create(const cuda_topk_options& o) {
   const std::uint64_t slot_bytes =
       (std::uint64_t{o.max_rows} * sizeof(logits_slot) + 255) / 256 * 256;
   if (status s = ring_.create(o.staging_slots, slot_bytes, slot_bytes); !s) return s;
+  if (const cudaError_t e = kernels::load_logits_topk(); e != cudaSuccess) {
+    return device_error("loading the kernels of top-k", e);
+  }
   if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {
     return device_error("clearing the top-k store", e);
   }
@@ -167,8 +170,8 @@ status cuda_topk_state::enqueue(cudaStream_t stream, const step_plan& plan,
   const device_scope scope(device_);
   if (scope.error() != cudaSuccess) return device_error("selecting the device", scope.error());
   const relaxed_capture_scope relaxed;
-  if (status s = check_stream(stream, device_); !s) return s;
   if (status s = refuse_capture(stream, "stores of top logits are not captured"); !s) return s;
+  if (status s = check_stream(stream, device_); !s) return s;
   if (!pageable_access_) {
     if (status s = check_device_memory("logits rows", rows.data, *bytes, device_); !s) return s;
   }

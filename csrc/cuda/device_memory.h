@@ -96,7 +96,8 @@ class device_scope {
 // invalid_argument, naming what to do `instead`, if the stream is being captured.
 [[nodiscard]] status refuse_capture(cudaStream_t stream, const char* instead);
 // invalid_argument if the stream is another device's: its work could not be followed by events of
-// `device`. Default streams are those of the current device.
+// `device`. Default streams are those of the current device. REQUIRES: the stream is not being
+// captured; CUDA would invalidate the capture.
 [[nodiscard]] status check_stream(cudaStream_t stream, int device);
 
 // Lets a scope query events while another stream of the process is being captured in global mode:

@@ -58,11 +58,10 @@ status graph_plan_state::capture(cudaStream_t stream, const logits_rows_view& ro
                                         ? "the stream is not being captured"
                                         : "the stream's capture was invalidated"};
   }
-  if (status s = check_stream(stream, executor_->device()); !s) return s;
+  // A captured stream does not say which device it is of: another one's refuses the first launch.
   if (rows.data != nullptr) {
     if (status s = executor_->check_rows(rows, {}); !s) return s;
   }
-  captured_ = true;  // even if it fails half-way: the graph then holds some of it
   view_ = rows;
   rows_ = rows.data == nullptr ? 0
                                : static_cast<std::int32_t>(std::min<std::uint64_t>(
@@ -83,6 +82,7 @@ status graph_plan_state::enqueue(cudaStream_t stream, const logits_rows_view& ro
   if (const cudaError_t e = kernels::plan_fetch(stream, a); e != cudaSuccess) {
     return device_error("capturing the fetch of a plan", e);
   }
+  captured_ = true;  // even if it fails half-way: the graph then holds some of it
   for (std::uint32_t w = 0; w < shape_.copy_waves; ++w) {
     const auto* items =
         reinterpret_cast<const kernels::block_copy_item*>(plan_.get() + shape_.copies_offset(w));

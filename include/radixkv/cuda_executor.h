@@ -82,8 +82,8 @@ class RADIXKV_EXPORT graph_plan {
 
   // Adds the operations to the graph that is being captured on `stream`. Once; `rows` stays fixed
   // for all replays and bounds the rows that plans may name (without it: no logits).
-  // Errors: invalid_argument (not capturing, captured already, another device's stream, a view that
-  // does not fit), device.
+  // Errors: invalid_argument (not capturing, captured already, a view that does not fit), device
+  // (another device's stream, too: a captured stream does not say whose it is).
   status capture(cudaStream_t stream, const logits_rows_view& rows = {});
 
   // Runs the plan, then what else is in the graph: launches the instantiated graph with the plan as

@@ -84,6 +84,8 @@ RADIXKV_INTERPOSE(cudaMemsetAsync, cudaErrorLaunchFailure,
 RADIXKV_INTERPOSE(cudaMemcpyAsync, cudaErrorLaunchFailure,
                   (void* d, const void* f, size_t n, cudaMemcpyKind k, cudaStream_t s),
                   (d, f, n, k, s))
+RADIXKV_INTERPOSE(cudaFuncGetAttributes, cudaErrorInvalidDeviceFunction,
+                  (cudaFuncAttributes * a, const void* f), (a, f))
 RADIXKV_INTERPOSE(cudaLaunchKernelExC, cudaErrorLaunchOutOfResources,
                   (const cudaLaunchConfig_t* c, const void* f, void** a), (c, f, a))
 RADIXKV_INTERPOSE(cudaGraphLaunch, cudaErrorLaunchFailure, (cudaGraphExec_t g, cudaStream_t s),

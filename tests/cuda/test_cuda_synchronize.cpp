@@ -1,5 +1,6 @@
 // A thread that waits in synchronize() holds up no other: a cache publishes to the index under its
-// own lock, and an engine goes on with its step.
+// own lock, and an engine goes on with its step. Nor does a call wait for the device because its
+// kernels are launched for the first time.
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -25,6 +26,10 @@ class gate {
   // Until the work waits, or `over`.
   void until_closed(const std::atomic<bool>& over) const {
     while (!closed_ && !over) std::this_thread::sleep_for(1ms);
+  }
+  // Where the device works by itself: soon. Elsewhere nothing runs before somebody waits for it.
+  void until_closed_by_device() const {
+    for (int i = 0; i < 50 && !closed_; ++i) std::this_thread::sleep_for(1ms);
   }
   void open() { open_ = true; }
   [[nodiscard]] bool gave_up() const { return gave_up_; }
@@ -52,6 +57,7 @@ class gate {
 template <class Object, class Enqueue, class Call>
 void call_beside_synchronize(Object& object, cudaStream_t stream, Enqueue enqueue, Call call) {
   gate closed(stream);
+  closed.until_closed_by_device();
   enqueue();
   std::atomic<bool> over = false;
   std::thread waiting([&] {
@@ -71,24 +77,28 @@ TEST(cuda_synchronize, of_the_index_lets_a_cache_publish) {
                                                                 .block_tokens = 4,
                                                                 .max_prompts = 1,
                                                                 .max_prompt_tokens = 4,
-                                                                .staging_bytes = 128 << 10})
+                                                                .staging_bytes = 128 << 10,
+                                                                .find_shared = true})
                                                 .value());
   cuda_index_feed feed(index);
   test_stream stream;
   const std::vector<token_id> tokens(4, 1);
   device_array<token_id> prompt(tokens);
   device_array<std::int64_t> offsets(std::vector<std::int64_t>{0, 4});
-  device_array<std::int32_t> results(2);
+  device_array<std::int32_t> results(4);
   call_beside_synchronize(
       *index, stream,
       [&] {
-        const auto ticket = index->match(stream, {.tokens = prompt.data(),
-                                                  .offsets = offsets.data(),
-                                                  .prompts = 1,
-                                                  .token_count = 4,
-                                                  .matched_blocks = results.data(),
-                                                  .block_table = results.data() + 1});
+        const cuda_match_batch batch{.tokens = prompt.data(),
+                                     .offsets = offsets.data(),
+                                     .prompts = 1,
+                                     .token_count = 4,
+                                     .matched_blocks = results.data(),
+                                     .block_table = results.data() + 1};
+        const auto ticket = index->match(stream, batch);
         ASSERT_TRUE(ticket.ok()) << ticket.error().message;
+        RADIXKV_ASSERT_OK(
+            index->find_shared(stream, batch, {results.data() + 2, results.data() + 3}));
         RADIXKV_ASSERT_OK(index->finish(stream, *ticket));
       },
       [&] {
@@ -124,9 +134,29 @@ TEST(cuda_synchronize, of_the_page_tables_lets_others_set) {
   test_stream stream;
   const std::vector<block_id> table{5};
   RADIXKV_ASSERT_OK(tables.set(0, table, 3));
+  const std::vector<std::int32_t> batch{0};
+  device_array<std::int32_t> out(8);
   call_beside_synchronize(
-      tables, stream, [&] { RADIXKV_ASSERT_OK(tables.update(stream)); },
+      tables, stream,
+      [&] {
+        RADIXKV_ASSERT_OK(tables.update(stream));
+        RADIXKV_ASSERT_OK(tables.dense(stream, batch, out.data(), 2, 2, -1));
+        RADIXKV_ASSERT_OK(
+            tables.csr(stream, batch, out.data() + 2, out.data() + 4, 2, out.data() + 6));
+      },
       [&] { RADIXKV_ASSERT_OK(tables.set(1, table, 4)); });
+}
+
+TEST(cuda_synchronize, of_an_executor_lets_others_run_plans) {
+  cuda_executor executor = cuda_executor::create(small_layout()).value();
+  test_stream stream;
+  device_array<float> rows(2 * 37);
+  const logits_rows_view view{rows.data(), 37 * sizeof(float), 2, logits_type::fp32};
+  step_plan plan{.copies = {{0, 1, 4}}, .logits = {}};
+  plan.logits.push_back({logits_direction::load, 0, 1});
+  call_beside_synchronize(
+      executor, stream, [&] { RADIXKV_ASSERT_OK(executor.run(stream, plan, view)); },
+      [&] { RADIXKV_ASSERT_OK(executor.run(stream, plan, view)); });
 }
 
 }  // namespace
