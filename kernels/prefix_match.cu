@@ -155,7 +155,6 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
     shared_multipliers()[threadIdx.x] = job.hash.multipliers[threadIdx.x];
   }
   if (threadIdx.x == 0) {
-    store_relaxed_shared(all_resolved(), 0);
     first_pack = static_cast<std::uint32_t>(
         add_relaxed(&job.work.control->taken, word64{block_warps} << 32) >> 32);
   }

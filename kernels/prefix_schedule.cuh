@@ -68,21 +68,6 @@ __device__ inline void store_relaxed(word64* to, word64 value) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
 
-__device__ inline std::uint32_t load_relaxed_shared(const std::uint32_t* from) {
-  std::uint32_t value;
-  asm volatile("ld.relaxed.cta.shared.u32 %0, [%1];"
-               : "=r"(value)
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(from)))
-               : "memory");
-  return value;
-}
-__device__ inline void store_relaxed_shared(std::uint32_t* to, std::uint32_t value) {
-  asm volatile("st.relaxed.cta.shared.u32 [%0], %1;" ::"r"(
-                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-               "r"(value)
-               : "memory");
-}
-
 // Not atomicAdd: the compiler would add up the warp's lanes, and wait for the answer at once.
 __device__ inline std::uint32_t add_relaxed(std::uint32_t* to, std::uint32_t value) {
   std::uint32_t before;
@@ -164,24 +149,19 @@ __device__ inline word64 take_tile(const match_workspace& work, const warp_memor
   const std::uint32_t ticket = memory.next.ticket;
   word64 tile = memory.next.seen;
   // Longer and longer naps: a poll is traffic that others wait behind. Nobody else polls the
-  // ticket's own slot; at what all share each warp looks every fourth time, and tells those of its
-  // thread block when it was for the last time.
+  // ticket's own slot; what all share, which says when nothing will come, every other time.
   std::uint32_t nap = 64;
   for (std::uint32_t poll = 0; tile == 0; ++poll) {
-    if (load_relaxed_shared(all_resolved()) != 0) return 0;
     bool queued = true;
-    if (poll % 4 == 0) {
+    if (poll % 2 == 0) {
       const word64 progress = load_relaxed(reinterpret_cast<const word64*>(memory.control));
-      if (static_cast<std::uint32_t>(progress >> 32) == prompt_count) {
-        store_relaxed_shared(all_resolved(), 1);
-        return 0;
-      }
+      if (static_cast<std::uint32_t>(progress >> 32) == prompt_count) return 0;
       queued = static_cast<std::uint32_t>(progress) > ticket;
     }
     if (queued) tile = look_for_tile(work, ticket);
     if (tile == 0) {
       __nanosleep(nap);
-      nap = min(2 * nap, 512u);
+      nap = min(2 * nap, 256u);
     }
   }
   store_relaxed(work.queue + ticket, 0);

@@ -80,12 +80,6 @@ __device__ inline unit_multipliers* shared_multipliers() {
   return multipliers;
 }
 
-// Whether a warp of the thread block saw that every prompt is resolved.
-__device__ inline std::uint32_t* all_resolved() {
-  static __shared__ std::uint32_t flag;
-  return &flag;
-}
-
 // What identifies the thread, asked anew: a register that is kept across a call would be spilled
 // everywhere.
 __device__ inline std::uint32_t thread_in_block() {
