@@ -1,4 +1,5 @@
 // What the model has learnt, as bytes.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -10,6 +11,9 @@ namespace radixkv::detail {
 namespace {
 
 constexpr char magic[8] = {'r', 'k', 'v', 'h', 'a', 'z', '0', '1'};
+
+// Far beyond what is learnt, and so that no sum of them overflows.
+constexpr float most_weight = 1e4f, most_squares = 1e30f;
 
 std::uint64_t checksum(std::span<const std::byte> bytes) {  // FNV-1a
   std::uint64_t h = 0xcbf29ce484222325u;
@@ -24,15 +28,19 @@ std::vector<std::byte> hazard_model::save() const {
   const auto put_number = [&out](std::uint64_t x, std::size_t n) {
     for (std::size_t i = 0; i < n; ++i) out.push_back(static_cast<std::byte>(x >> (8 * i)));
   };
-  const auto put_float = [&](float x) { put_number(std::bit_cast<std::uint32_t>(x), 4); };
+  // Steps from the edge of the range may leave it; what is saved can be loaded.
+  const auto put_float = [&](float x, bool squares) {
+    const float most = squares ? most_squares : most_weight;
+    put_number(std::bit_cast<std::uint32_t>(std::clamp(x, squares ? 0.0f : -most, most)), 4);
+  };
   for (const char c : magic) out.push_back(static_cast<std::byte>(c));
   put_number(bins, 4);
   put_number(features, 4);
   for (const auto part : {&cell::weight, &cell::squares})
-    for (const cell& c : theta_) put_float(c.*part);
+    for (const cell& c : theta_) put_float(c.*part, part == &cell::squares);
   for (const auto part : {&row::weights, &row::squares})
     for (const row& r : rows_)
-      for (std::uint32_t i = 0; i < 1 + groups; ++i) put_float((r.*part)[i]);
+      for (std::uint32_t i = 0; i < 1 + groups; ++i) put_float((r.*part)[i], part == &row::squares);
   put_number(checksum(out), 8);
   return out;
 }
@@ -59,9 +67,8 @@ status hazard_model::load(std::span<const std::byte> bytes) {
   bool sound = true;
   const auto get_float = [&](float& x, bool squares) {
     x = std::bit_cast<float>(static_cast<std::uint32_t>(number(4)));
-    // Far beyond what is learnt, and so that no sum of them overflows. Not true of NaN.
-    const float most = squares ? 1e30f : 1e4f;
-    const float least = squares ? 0 : -most;
+    const float most = squares ? most_squares : most_weight;
+    const float least = squares ? 0 : -most;  // neither is true of NaN
     sound = sound && x >= least && x <= most;
   };
   for (const auto part : {&cell::weight, &cell::squares})
