@@ -50,11 +50,12 @@ __device__ inline std::int32_t walk_entries(const prefix_table& table, std::uint
 // Continues a match at block `at`, whose predecessor `parent` is verified. `sum` is the hash sum of
 // the prefix before the tile that contains block `at`. Writes ids to the prompt's row and returns
 // how many blocks match. Whole warp.
-__device__ __noinline__ std::uint32_t resolve(const prefix_table& table, const prefix_hash_key& key,
-                                              const token_source& source, const prompt_view& prompt,
-                                              std::uint32_t at, std::int32_t parent,
-                                              std::uint64_t sum, warp_memory& memory,
-                                              std::uint32_t lane) {
+__device__ __noinline__ inline std::uint32_t resolve(const prefix_table& table,
+                                                     const prefix_hash_key& key,
+                                                     const token_source& source,
+                                                     const prompt_view& prompt, std::uint32_t at,
+                                                     std::int32_t parent, std::uint64_t sum,
+                                                     warp_memory& memory, std::uint32_t lane) {
   const std::uint32_t unit = unit_tokens(table.block_tokens);
   const std::uint32_t units_per_block = block_units(table.block_tokens);
   const std::uint32_t tile_blocks = tile_units / units_per_block;

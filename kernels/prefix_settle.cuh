@@ -23,9 +23,9 @@ __device__ inline void settle(const match_job& job, const tiled_prompt& of, std:
 }
 
 // All tiles released so far are done: release more, or settle the prompt. `miss`: the first one.
-__device__ __noinline__ void finish_segment(const match_job& job, std::uint32_t prompt,
-                                            std::uint32_t miss, std::uint32_t released,
-                                            std::uint32_t lane) {
+__device__ __noinline__ inline void finish_segment(const match_job& job, std::uint32_t prompt,
+                                                   std::uint32_t miss, std::uint32_t released,
+                                                   std::uint32_t lane) {
   const tiled_prompt of(job, prompt);
   if (miss == 0 && released < of.tiles) {
     queue_tiles(job.work, prompt, released, next_release(released, of.tiles), lane);
@@ -40,8 +40,10 @@ __device__ __noinline__ void finish_segment(const match_job& job, std::uint32_t 
 }
 
 // The exact answer for a prompt of which nothing is known.
-__device__ __noinline__ std::uint32_t resolve_whole(const match_job& job, std::uint32_t prompt,
-                                                    warp_memory& memory, std::uint32_t lane) {
+__device__ __noinline__ inline std::uint32_t resolve_whole(const match_job& job,
+                                                           std::uint32_t prompt,
+                                                           warp_memory& memory,
+                                                           std::uint32_t lane) {
   const tiled_prompt of(job, prompt);
   return resolve(job.table, job.hash, job.source, of.view, 0, root_parent(of.view.namespace_id),
                  root_sum(job.hash, of.view.namespace_id), memory, lane);
@@ -49,8 +51,8 @@ __device__ __noinline__ std::uint32_t resolve_whole(const match_job& job, std::u
 
 // Settles what is left of all prompts with a hash collision. A whole thread block, after all
 // others.
-__device__ __noinline__ void resolve_prompts(const match_job& job, warp_memory& memory,
-                                             std::uint32_t warp, std::uint32_t lane) {
+__device__ __noinline__ inline void resolve_prompts(const match_job& job, warp_memory& memory,
+                                                    std::uint32_t warp, std::uint32_t lane) {
   for (std::uint32_t first = warp * warp_lanes; first < job.prompt_count;
        first += block_warps * warp_lanes) {
     word64 mine = 0;

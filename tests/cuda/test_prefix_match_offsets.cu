@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "kernels/prefix_job.cuh"
 #include "tests/support/device_index.h"
 
 namespace radixkv::testing {
@@ -115,6 +116,59 @@ TEST(prefix_match_offsets, any_offsets_at_all) {
       stream.synchronize();
       ASSERT_EQ(bad.matched.download(), std::vector<std::int32_t>(prompts, 0));
       for (const std::byte b : bad.workspace.download()) ASSERT_EQ(b, std::byte{0});
+    }
+  }
+}
+
+// A warp per 32 prompts; answers of lanes behind the last prompt are not written.
+__global__ void ask_whether_apart(kernels::detail::match_job job, std::int32_t* apart) {
+  const std::uint32_t first = blockIdx.x * 32, prompt = first + threadIdx.x;
+  const bool valid = prompt < job.prompt_count;
+  const std::int64_t begin = prompt <= job.prompt_count ? job.token_offsets[prompt] : 0;
+  const std::int64_t end = valid ? job.token_offsets[prompt + 1] : 0;
+  const bool answer = kernels::detail::lies_apart(job, first, begin, end, threadIdx.x);
+  if (valid) apart[prompt] = answer;
+}
+
+// The rule, prompt by prompt.
+bool lies_apart(const std::vector<std::int64_t>& offsets, std::size_t prompt) {
+  const std::size_t count = offsets.size() - 1;
+  bool apart = true;
+  for (std::size_t look = 1; look <= count; look *= 2) {
+    const std::size_t before = prompt / look * look, behind = std::min(before + look, count);
+    apart &= offsets[before] <= offsets[prompt] && offsets[behind] >= offsets[prompt + 1];
+  }
+  return apart;
+}
+
+TEST(prefix_match_offsets, which_prompts_lie_apart) {
+  test_stream stream;
+  std::mt19937 random(9);
+  for (std::size_t count = 1; count <= 140; ++count) {
+    for (int kind = 0; kind < 4; ++kind) {
+      std::vector<std::int64_t> offsets(count + 1);
+      for (std::size_t i = 0; i <= count; ++i) {
+        offsets[i] = static_cast<std::int64_t>(10 * i);
+        if (kind == 1) offsets[i] = static_cast<std::int64_t>(random() % 50);
+        if (kind == 2) offsets[i] = 10 * static_cast<std::int64_t>(count - i);
+      }
+      // Ascending, but for a few.
+      for (std::size_t i = 0; kind == 3 && i < 1 + count / 20; ++i) {
+        offsets[random() % (count + 1)] = static_cast<std::int64_t>(random() % (10 * count));
+      }
+      const device_array<std::int64_t> device_offsets(offsets);
+      const device_array<std::int32_t> apart(count);
+      kernels::detail::match_job job = {};
+      job.token_offsets = device_offsets.data();
+      job.prompt_count = static_cast<std::uint32_t>(count);
+      ask_whether_apart<<<static_cast<unsigned>((count + 31) / 32), 32, 0, stream>>>(job,
+                                                                                     apart.data());
+      RADIXKV_ASSERT_CUDA(cudaGetLastError());
+      stream.synchronize();
+      const std::vector<std::int32_t> answers = apart.download();
+      for (std::size_t p = 0; p < count; ++p) {
+        ASSERT_EQ(answers[p] != 0, lies_apart(offsets, p)) << p << " of " << count << ", " << kind;
+      }
     }
   }
 }

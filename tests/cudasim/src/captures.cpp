@@ -37,8 +37,8 @@ cudaError_t unsafeBesideCaptures() {
   });
 }
 
-cudaError_t endAllCaptures() {
-  return endCaptures([](const Capture&) { return true; });
+cudaError_t endDeviceCaptures() {
+  return endCaptures([](const Capture& c) { return c.origin->device == currentDevice(); });
 }
 
 }  // namespace cudasim
