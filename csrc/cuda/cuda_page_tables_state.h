@@ -29,7 +29,6 @@ class cuda_page_tables_state {
   ~cuda_page_tables_state();
 
   [[nodiscard]] status create(const cuda_page_tables_options& options);
-  [[nodiscard]] status load_kernels();
   [[nodiscard]] status set(std::int32_t row, std::span<const block_id> table, std::int64_t tokens,
                            std::int32_t unchanged);
   [[nodiscard]] status update(cudaStream_t stream);
@@ -52,6 +51,7 @@ class cuda_page_tables_state {
     bool dirty = false;                           // in dirty_rows_
   };
 
+  [[nodiscard]] status load_kernels();  // of create()
   // REQUIRE the lock.
   [[nodiscard]] status enter(cudaStream_t stream);
   [[nodiscard]] status leave(cudaStream_t stream, const char* what, cudaError_t failed);

@@ -12,8 +12,13 @@ namespace {
 
 constexpr char magic[8] = {'r', 'k', 'v', 'h', 'a', 'z', '0', '1'};
 
-// Far beyond what is learnt, and so that no sum of them overflows.
-constexpr float most_weight = 1e4f, most_squares = 1e30f;
+// What a saved number may be: far beyond what is learnt, and so that no sum of them overflows.
+struct number_range {
+  float least, most;
+};
+constexpr number_range range_of(bool squares) {
+  return squares ? number_range{0, 1e30f} : number_range{-1e4f, 1e4f};
+}
 
 std::uint64_t checksum(std::span<const std::byte> bytes) {  // FNV-1a
   std::uint64_t h = 0xcbf29ce484222325u;
@@ -30,8 +35,8 @@ std::vector<std::byte> hazard_model::save() const {
   };
   // Steps from the edge of the range may leave it; what is saved can be loaded.
   const auto put_float = [&](float x, bool squares) {
-    const float most = squares ? most_squares : most_weight;
-    put_number(std::bit_cast<std::uint32_t>(std::clamp(x, squares ? 0.0f : -most, most)), 4);
+    const number_range r = range_of(squares);
+    put_number(std::bit_cast<std::uint32_t>(std::clamp(x, r.least, r.most)), 4);
   };
   for (const char c : magic) out.push_back(static_cast<std::byte>(c));
   put_number(bins, 4);
@@ -67,9 +72,8 @@ status hazard_model::load(std::span<const std::byte> bytes) {
   bool sound = true;
   const auto get_float = [&](float& x, bool squares) {
     x = std::bit_cast<float>(static_cast<std::uint32_t>(number(4)));
-    const float most = squares ? most_squares : most_weight;
-    const float least = squares ? 0 : -most;  // neither is true of NaN
-    sound = sound && x >= least && x <= most;
+    const number_range r = range_of(squares);
+    sound = sound && x >= r.least && x <= r.most;  // neither is true of NaN
   };
   for (const auto part : {&cell::weight, &cell::squares})
     for (cell& c : read.theta_) get_float(c.*part, part == &cell::squares);
