@@ -39,6 +39,7 @@ bool fail_nth(const scenario& sc, const std::string& policy, std::int64_t n, boo
     EXPECT_TRUE(again.ok()) << where << ": " << again.error().message;
     EXPECT_EQ(w.cache[0].check_invariants(), "") << where;
   }
+  if (sc.then) sc.then(w);
   w.close(where);
   return fired;
 }

@@ -144,6 +144,7 @@ struct scenario {
   // Between failure and retry the state is compared. Not where a part of it may have happened.
   bool all_or_nothing = true;
   std::function<void(world&)> prepare = {};  // nothing fails in it
+  std::function<void(world&)> then = {};     // what holds once it has passed; nor here
 };
 
 template <typename T>

@@ -14,6 +14,12 @@ namespace radixkv::testing {
 namespace {
 
 const std::vector<token_id> too_large = tokens_from(0, 97);
+// Like what is cached up to the middle of a block.
+const std::vector<token_id> parting_prompt = [] {
+  std::vector<token_id> t = tokens_from(0, 10);
+  t.push_back(777);
+  return t;
+}();
 
 const scenario scenarios[] = {
     {"open_known", [](world& w) { return keep(w, w.cache[0].open(known_prompt, "a", w.plan)); }},
@@ -78,11 +84,26 @@ const scenario scenarios[] = {
        return w.cache[0].for_each_prefix(
            [](std::string_view, std::span<const token_id>) { return true; });
      }},
+    // A copy for open[1] and a row of logits, neither of which comes; open[0] has no part in it.
     {"report_failure",
      [](world& w) {
-       step_plan other;
-       w.cache[0].report_failure(other);
+       w.cache[0].report_failure(w.plan);
        return status();
+     },
+     false,
+     [](world& w) {
+       EXPECT_TRUE(keep(w, w.cache[0].open(parting_prompt, "a", w.plan)).ok());
+       EXPECT_TRUE(keep(w, w.cache[0].open(fresh_prompt, "a", w.plan)).ok());
+       EXPECT_TRUE(w.open[2].mark_filled(w.open[2].tokens()).ok());
+       EXPECT_TRUE(w.open[2].commit_logits(w.open[2].tokens(), 0, w.plan).ok());
+       EXPECT_EQ(w.plan.copies.size(), 1U);
+       EXPECT_EQ(w.plan.logits.size(), 1U);
+       EXPECT_NE(w.cache[0].match(fresh_prompt, "a").slot, no_slot);
+     },
+     [](world& w) {
+       EXPECT_EQ(status_of(w.open[1].commit()).error().code, errc::released);
+       EXPECT_EQ(w.cache[0].match(fresh_prompt, "a").slot, no_slot);
+       EXPECT_TRUE(w.open[0].commit().ok() && w.open[2].commit().ok());
      }},
 };
 
