@@ -10,6 +10,7 @@
 
 #include "radixkv/kv_cache.h"
 #include "tests/core/alloc_failure_world.h"
+#include "tests/support/alloc_failure.h"
 
 namespace radixkv::testing {
 namespace {
@@ -155,6 +156,45 @@ const scenario refusals[] = {
 
 TEST_P(alloc_failures_of_hints, refusals_need_no_memory_to_be_told) {
   refuse_with_each_allocation_failing(refusals, std::get<0>(GetParam()), std::get<1>(GetParam()));
+}
+
+// An announcement of a prompt with many hashes, some of which another has as well.
+TEST_P(alloc_failures_of_hints, a_path_is_announced_with_all_hashes_or_none) {
+  const std::vector<token_id> prompt = tokens_from(0, 1000);
+  std::vector<token_id> beside = tokens_from(0, 500);
+  beside.resize(900);
+  std::int64_t failures = 0;
+  for (std::int64_t n = 0;; ++n) {
+    ASSERT_LT(n, 1000);
+    const std::int64_t live = live_allocations();
+    bool fired = false;
+    {
+      cache_options o;
+      o.blocks = 80;
+      o.block_tokens = 16;
+      o.policy = std::get<0>(GetParam());
+      kv_cache cache = kv_cache::create(std::move(o)).value();
+      const announcement other = cache.announce(beside, "a").value();
+      alloc_failure failing(n, std::get<1>(GetParam()));
+      result<announcement> made = cache.announce(prompt, "a");
+      failing.stop();
+      fired = failing.fired();
+      ASSERT_EQ(cache.check_invariants(), "") << "allocation " << n;
+      ASSERT_EQ(made.ok(), !fired) << "allocation " << n;
+      if (!made) {
+        ++failures;
+        ASSERT_EQ(made.error().code, errc::out_of_memory);
+        ASSERT_EQ(cache.statistics().announcements, 1);
+        made = cache.announce(prompt, "a");
+        ASSERT_TRUE(made.ok() && cache.check_invariants().empty());
+      }
+      made->withdraw();
+      ASSERT_EQ(cache.check_invariants(), "") << "allocation " << n;
+    }
+    ASSERT_EQ(live_allocations(), live) << "allocation " << n << " leaks";
+    if (!fired) break;
+  }
+  EXPECT_GT(failures, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(

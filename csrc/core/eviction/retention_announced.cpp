@@ -18,8 +18,14 @@ mark_id retention::announce(std::span<const std::uint64_t> hashes, node_id n,
     marks_[i].hashes.resize(hashes.size());
     hash_bytes_ += marks_[i].hashes.capacity() * sizeof(mark::path_hash);
     for (std::size_t nth = 0; nth < hashes.size(); ++nth) {
-      announced_path& path = announced_.try_emplace({hashes[nth], nth}).second;
-      path.marks.push_back(i);
+      auto& known = announced_.try_emplace({hashes[nth], nth});
+      announced_path& path = known.second;
+      try {
+        path.marks.push_back(i);
+      } catch (...) {
+        if (path.marks.empty()) announced_.erase(known);
+        throw;
+      }
       marks_[i].hashes[nth] = {hashes[nth], static_cast<std::uint32_t>(path.marks.size() - 1)};
       swap_places(path, path.lacking++, marks_[i].hashes[nth].place, nth);
     }
@@ -116,8 +122,12 @@ std::string retention::check_announced() const {
       return "announcement " + std::to_string(i) + " is held otherwise than counted";
     }
   }
-  announced_.for_each([&](const auto& path) { places -= path.second.marks.size(); });
-  if (places != 0) return "an announcement's hash has outlived it";
+  bool empty = false;
+  announced_.for_each([&](const auto& path) {
+    places -= path.second.marks.size();
+    empty = empty || path.second.marks.empty();
+  });
+  if (empty || places != 0) return "an announcement's hash has outlived it";
   if (withheld != withheld_) return std::to_string(withheld) + " announcements are withheld";
   return {};
 }
