@@ -9,8 +9,9 @@
 // Invariants
 // 1. A mark with a node is in the chain of that node's bucket, any other is in none.
 // 2. A mark_id names one use of a slot: ids of marks that have ended are told from later ones.
-// 3. There are twice as many buckets as slots, so that nodes whose ids follow one another mostly
-//    have one each. A foremost mark comes before the others of its node.
+// 3. There are twice as many buckets as slots, and buckets are chosen with a secret of the table:
+//    whoever has many nodes to choose from cannot gather marks in one. A foremost mark comes before
+//    the others of its node.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "csrc/core/eviction/chunk_array.h"
+#include "csrc/core/mix.h"
 #include "csrc/core/step_count.h"
 #include "radixkv/eviction_policy.h"
 
@@ -193,7 +195,7 @@ class mark_table {
     }
   }
   [[nodiscard]] std::size_t bucket(node_id n) const noexcept {
-    const auto h = static_cast<std::size_t>((n * 0x9e3779b97f4a7c15ull) >> 32);
+    const auto h = static_cast<std::size_t>(mix(n, secret_));
     const std::size_t all = std::bit_ceil(buckets_);
     const std::size_t b = h & (all - 1);
     return b < buckets_ ? b : b - all / 2;
@@ -266,6 +268,7 @@ class mark_table {
   std::size_t free_count_ = 0;
   chunk_array<chains, 128> heads_;
   std::size_t buckets_ = 0;
+  std::uint64_t secret_ = random_secret();
 };
 
 }  // namespace radixkv::detail

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
+
+#include "csrc/core/mix.h"
 
 namespace radixkv::detail {
 namespace {
@@ -33,6 +36,33 @@ TEST(mark_table, a_mark_parts_few_others) {
     EXPECT_LE(dearest, 32u) << "nodes in steps of " << step;
     EXPECT_LE(mean, 2.0) << "nodes in steps of " << step;
   }
+}
+
+// Whoever has a million nodes, and knows how ids are hashed, may choose those to be announced. They
+// lie in one bucket of 8,192 where ids alone say which.
+TEST(mark_table, nodes_cannot_be_chosen_to_share_a_bucket) {
+  constexpr std::size_t marks = 4'000;
+  const auto dearest = [](auto&& chosen) {
+    const fixed_secrets secrets(7);
+    mark_table table;
+    std::vector<node_id> nodes;
+    for (node_id n = 0; nodes.size() < marks; ++n) {
+      if (chosen(n)) nodes.push_back(n);
+    }
+    for (const node_id n : nodes) {
+      table.reserve_one();
+      table.lay(table.take_slot(), n, 1);
+    }
+    std::uint64_t most = 0;
+    for (const node_id n : nodes) {
+      const std::uint64_t before = steps_of_thread().marks;
+      EXPECT_NE(table.one_of_many_on(n), no_index);
+      most = std::max(most, steps_of_thread().marks - before);
+    }
+    return most;
+  };
+  EXPECT_LE(dearest([](node_id n) { return n % 64 == 0; }), 16u);
+  EXPECT_LE(dearest([](node_id n) { return (n * 0x9e3779b97f4a7c15ull >> 32) % 8192 == 0; }), 16u);
 }
 
 #else
