@@ -222,7 +222,10 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
                                                std::uint64_t& matched) const;
   // Whether more of it is held than before.
   bool hold_pin_locked(mark_id m, prefix_pin& pin);
-  [[nodiscard]] std::size_t hint_bytes_locked() const;
+  // Host memory of one, and of the limit of a quota; what is held of them is the policy's.
+  [[nodiscard]] static std::size_t bytes_of(const prefix_pin& pin) noexcept;
+  using quota_map = parted_map<std::string, std::int64_t, name_hash, 7, std::equal_to<>>;
+  [[nodiscard]] static std::size_t bytes_of(const quota_map::value_type& quota) noexcept;
   void settle_pins_locked(const sequence_state& s, node_id end);
   [[nodiscard]] lacking_pins::wanted wanted_locked(const prefix_pin& pin, tree_place held) const;
   [[nodiscard]] std::uint64_t wanted_place(std::string_view space) const noexcept {
@@ -258,11 +261,11 @@ class cache_core : public std::enable_shared_from_this<cache_core> {
   name_hash wanted_hash_;       // of namespaces of pinned prefixes
   bool always_hashes_ = false;  // the policy needs hashes of every path
   std::atomic<std::int64_t> announcements_{0};
-  std::unordered_map<mark_id, prefix_pin> pins_;
-  lacking_pins by_lack_;         // pins_, by what is not cached of them
-  running_total pinned_depths_;  // blocks of their paths, each counted as often as it is pinned
-  // By namespace.
-  parted_map<std::string, std::int64_t, name_hash, 7, std::equal_to<>> quota_limits_;
+  parted_map<mark_id, prefix_pin, id_hash, 6> pins_;
+  lacking_pins by_lack_;           // pins_, by what is not cached of them
+  running_total pinned_depths_;    // blocks of their paths, each counted as often as it is pinned
+  quota_map quota_limits_;         // by namespace
+  std::size_t hint_bytes_ = 0;     // of pins_ and quota_limits_
   running_total borrowed_;         // counts what the pool does not: blocks shared once more
   mutable room_walked walked_;     // through all
   node_id counted_for_ = no_node;  // whose room is changing

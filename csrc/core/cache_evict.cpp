@@ -124,7 +124,7 @@ std::int64_t cache_core::clear() {
       n = up;
     }
   }
-  for (auto& [m, pin] : pins_) hold_pin_locked(m, pin);
+  pins_.for_each([this](auto& pinned) { hold_pin_locked(pinned.first, pinned.second); });
   return pool_.free() + pool_.retiring() - before;
 }
 

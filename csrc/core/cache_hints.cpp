@@ -118,7 +118,7 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
   try {
     pin.lacking = by_lack_.add(wanted_place(space), m);
     try {
-      kept = &pins_.emplace(m, std::move(pin)).first->second;
+      kept = &pins_.try_emplace(m, std::move(pin)).second;
     } catch (...) {
       by_lack_.erase(pin.lacking);
       throw;
@@ -127,6 +127,7 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
     policy_->release(m);
     throw;
   }
+  hint_bytes_ += bytes_of(*kept);
   hold_pin_locked(m, *kept);
   return m;
 } catch (const std::bad_alloc&) {
@@ -135,12 +136,13 @@ result<mark_id> cache_core::pin_prefix(std::span<const token_id> tokens,
 
 void cache_core::unpin_prefix(mark_id pinned) noexcept {
   guard lock(*this);
-  if (const auto pin = pins_.find(pinned); pin != pins_.end()) {
+  if (auto* const pin = pins_.find(pinned); pin != nullptr) {
     const std::optional<tree_root> root = spaces_.find(pin->second.space, tree_);
     const room_scope of(*this, root ? root->node : no_node);
     pinned_depths_.change(pin->second.depth, 0);
     by_lack_.erase(pin->second.lacking);
-    pins_.erase(pin);
+    hint_bytes_ -= bytes_of(pin->second);
+    pins_.erase(*pin);
   }
   policy_->release(pinned);
   keep_prefix_limit_locked();
@@ -177,10 +179,9 @@ std::int64_t cache_core::held_tokens(mark_id m) const {
   const auto [n, blocks] = policy_->place_of(m);
   if (n == no_node) return 0;
   const std::int64_t tokens = (std::int64_t{tree_.first_block(n)} + blocks) * block_tokens();
-  const auto pin = pins_.find(m);
-  return pin == pins_.end()
-             ? tokens
-             : std::min(tokens, static_cast<std::int64_t>(pin->second.tokens.size()));
+  const auto* const pin = pins_.find(m);
+  return pin == nullptr ? tokens
+                        : std::min(tokens, static_cast<std::int64_t>(pin->second.tokens.size()));
 }
 
 status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
@@ -189,7 +190,10 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   const std::optional<tree_root> root = spaces_.find(space, tree_);
   auto* known = quota_limits_.find(space);
   if (blocks == 0) {
-    if (known != nullptr) quota_limits_.erase(*known);
+    if (known != nullptr) {
+      hint_bytes_ -= bytes_of(*known);
+      quota_limits_.erase(*known);
+    }
     if (root) policy_->set_quota(root->node, 0);
     return {};
   }
@@ -215,6 +219,7 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
     if (added) quota_limits_.erase(*known);
     throw;
   }
+  if (added) hint_bytes_ += bytes_of(*known);
   known->second = blocks;
   if (!root) return {};
   if (first) policy_->quotas().count(root->node, counts);
@@ -226,38 +231,47 @@ status cache_core::set_quota(std::string_view space, std::int64_t blocks) try {
   return no_memory("for a quota of", blocks, "blocks");
 }
 
-// Host memory of pinned prefixes and limits of quotas; what is held of them is the policy's.
-std::size_t cache_core::hint_bytes_locked() const {
-  constexpr std::size_t entry = 4 * sizeof(void*);  // of a hash table, beside what it holds
-  std::size_t bytes = 0;
-  for (const auto& [m, pin] : pins_) {
-    bytes += sizeof pin + entry + lacking_pins::entry_bytes + pin.space.capacity() +
-             pin.tokens.capacity() * sizeof(token_id);
-  }
-  quota_limits_.for_each(
-      [&](const auto& quota) { bytes += sizeof quota + entry + quota.first.capacity(); });
-  return bytes;
+namespace {
+
+constexpr std::size_t table_entry = 4 * sizeof(void*);  // of a hash table, beside what it holds
+
+}  // namespace
+
+std::size_t cache_core::bytes_of(const prefix_pin& pin) noexcept {
+  return sizeof pin + table_entry + lacking_pins::entry_bytes + pin.space.capacity() +
+         pin.tokens.capacity() * sizeof(token_id);
+}
+
+std::size_t cache_core::bytes_of(const quota_map::value_type& quota) noexcept {
+  return sizeof quota + table_entry + quota.first.capacity();
 }
 
 // Pins and quotas agree with what they were made of. Part of check(), under the lock.
 std::string cache_core::check_hints() const {
   std::int64_t depths = 0;
-  for (const auto& [m, pin] : pins_) {
+  std::size_t bytes = 0;
+  std::string wrong;
+  quota_limits_.for_each([&](const auto& quota) { bytes += bytes_of(quota); });
+  pins_.for_each([&](const auto& pinned) {
+    const auto& [m, pin] = pinned;
+    bytes += bytes_of(pin);
     const auto [n, blocks] = policy_->place_of(m);
     const std::int64_t held = n == no_node ? 0 : std::int64_t{tree_.first_block(n)} + blocks;
-    if (held != pin.depth) return "a pinned prefix is not held where it was";
+    if (held != pin.depth) wrong = "a pinned prefix is not held where it was";
     depths += held;
     std::uint64_t matched = 0;
     (void)cached_place_locked(pin.tokens, pin.space, matched);
     if (!pin.lacking.lacks(wanted_locked(pin, {n, blocks}), m)) {
-      return "a pinned prefix is known to lack something else";
+      wrong = "a pinned prefix is known to lack something else";
     }
     const auto length = static_cast<std::int64_t>(pin.tokens.size());
     if (pin.whole ? held * block_tokens() < length
                   : held * block_tokens() > static_cast<std::int64_t>(matched)) {
-      return "a pinned prefix is held where it is not cached";
+      wrong = "a pinned prefix is held where it is not cached";
     }
-  }
+  });
+  if (!wrong.empty()) return wrong;
+  if (bytes != hint_bytes_) return "the memory of hints is miscounted";
   if (depths != pinned_depths_.now()) return "pinned prefixes miscounted";
   const namespace_quotas& quotas = policy_->quotas();
   for (const node_id n : tree_.all_nodes()) {

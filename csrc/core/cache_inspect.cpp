@@ -40,7 +40,7 @@ cache_statistics cache_core::statistics() const {
   s.nodes = tree_.nodes();
   s.index_bytes = static_cast<std::int64_t>(tree_.bytes(pool_.high_water()) + pool_.bytes() +
                                             failed_.bytes() + spaces_.bytes() + policy_->bytes() +
-                                            (slots_ ? slots_->bytes() : 0) + hint_bytes_locked());
+                                            (slots_ ? slots_->bytes() : 0) + hint_bytes_);
   return s;
 }
 

@@ -48,9 +48,9 @@ room_counts cache_core::recount_locked(node_id root, std::span<const node_id> no
     }
   }
   const std::string_view space = spaces_.name_of(root);
-  for (const auto& [mark, pin] : pins_) {
-    if (pin.space == space) counts.beside.change(0, pin.depth);
-  }
+  pins_.for_each([&](const auto& pinned) {
+    if (pinned.second.space == space) counts.beside.change(0, pinned.second.depth);
+  });
   std::unordered_set<block_id> outside;
   const auto add = [&](std::span<const block_id> held) {
     for (const block_id b : held) {
@@ -82,12 +82,13 @@ std::unordered_map<node_id, std::vector<node_id>> cache_core::nodes_by_root_lock
   return below;
 }
 
-// What there is below one root, parents before their children: a look at each node of the index,
-// in the order of their ids. May throw std::bad_alloc.
+// What there is below one root: a look at each node of the index, in the order of their ids. May
+// throw std::bad_alloc.
 std::vector<node_id> cache_core::nodes_of_locked(node_id root) const {
   std::vector<node_id> roots(tree_.node_limit(), no_node);  // of nodes that were climbed through
   std::vector<node_id> below;
   for (node_id n = 0; n < tree_.node_limit(); ++n) {
+    count_nodes();
     if (!tree_.in_use(n) || tree_.is_root(n)) continue;
     node_id at = n;
     while (roots[at] == no_node && !tree_.is_root(at)) at = tree_.parent(at);
@@ -97,8 +98,6 @@ std::vector<node_id> cache_core::nodes_of_locked(node_id root) const {
     }
     if (found == root) below.push_back(n);
   }
-  std::sort(below.begin(), below.end(),
-            [this](node_id a, node_id b) { return tree_.first_block(a) < tree_.first_block(b); });
   return below;
 }
 
@@ -182,11 +181,10 @@ std::int64_t cache_core::walk_locked(block_id spared, node_id root, std::int64_t
     const node_id n = s->pin.end_if_last();
     if (n != no_node) keep_path(n, tree_.pinned_blocks(n));
   }
-  for (const auto& [mark, pin] : pins_) {
-    const auto [n, blocks] = policy_->place_of(mark);
-    if (n == no_node || !(all || policy_->quotas().root_of(n) == root)) continue;
-    keep_path(n, blocks);
-  }
+  pins_.for_each([&](const auto& pinned) {
+    const auto [n, blocks] = policy_->place_of(pinned.first);
+    if (n != no_node && (all || policy_->quotas().root_of(n) == root)) keep_path(n, blocks);
+  });
   for (const auto& [n, blocks] : ends) {
     if (!tree_.is_root(n) && !whole.contains(n)) kept += blocks;
   }

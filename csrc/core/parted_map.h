@@ -9,11 +9,13 @@
 #include <unordered_map>
 #include <utility>
 
+#include "csrc/core/step_count.h"
+
 namespace radixkv::detail {
 
 // Of ids that nobody can choose.
 struct id_hash {
-  std::size_t operator()(std::uint32_t id) const noexcept { return id * 0x9e3779b97f4a7c15ull; }
+  std::size_t operator()(std::uint64_t id) const noexcept { return id * 0x9e3779b97f4a7c15ull; }
 };
 
 // The upper bits of Hash choose the part: there are 2^log2_parts.
@@ -54,9 +56,14 @@ class parted_map {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   template <typename Visit>
+  void for_each(Visit&& visit) {
+    count_entries(size_);
+    for (part& p : parts_)
+      for (value_type& v : p) visit(v);
+  }
+  template <typename Visit>
   void for_each(Visit&& visit) const {
-    for (const part& p : parts_)
-      for (const value_type& v : p) visit(v);
+    const_cast<parted_map*>(this)->for_each([&](const value_type& v) { visit(v); });
   }
 
  private:

@@ -135,7 +135,8 @@ class RADIXKV_EXPORT kv_cache {
   // Gives up to n blocks up, least valuable first. Returns how many. They are free at once, or,
   // with a listener that took them, when it has retired them.
   std::int64_t evict(std::int64_t n);
-  // Drops everything that no open sequence uses. Returns the blocks freed.
+  // Drops everything that no open sequence uses. Returns the blocks freed. Others wait as long as
+  // it takes: some 0.25 µs for each node that goes, 0.5 more for each namespace.
   std::int64_t clear();
   // True if n blocks are free or could be had by eviction, now (with a listener: once it has
   // retired what it was offered). False, too, when the host has no memory to find out.
@@ -157,8 +158,10 @@ class RADIXKV_EXPORT kv_cache {
   // that is not enough is refused with out_of_blocks, or, if it could never fit, invalid_argument.
   // Holds whether or not the namespace has anything cached. What exceeds the limit now is evicted
   // now, as far as no sequence uses it and nothing pins it. Blocks that forks share count once.
-  // Errors: invalid_argument (not within 0 and max_blocks), busy (max_quotas are set),
-  // out_of_memory.
+  // Set before the namespace has anything cached, or changed, it costs what it evicts; else, and
+  // when it is taken back, others wait for a look at every node of the index (3 ns each) and at
+  // each of the namespace's (40 ns). Errors: invalid_argument (not within 0 and max_blocks), busy
+  // (max_quotas are set), out_of_memory.
   status set_quota(std::string_view name_space, std::int64_t blocks);
 
   // What the policy has learnt, to be loaded after a restart; empty if it learns nothing.
@@ -173,6 +176,7 @@ class RADIXKV_EXPORT kv_cache {
   // forgotten.
   void report_failure(const step_plan& plan);
 
+  // In constant time.
   [[nodiscard]] cache_statistics statistics() const;
   // In order of id. Errors: out_of_memory.
   [[nodiscard]] result<std::vector<sequence_info>> sequences() const;

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "csrc/core/eviction/mark_table.h"
+#include "csrc/core/eviction/recency_queue.h"
 #include "csrc/core/moved_lines.h"
 #include "tests/core/hostile_cost.h"
 #include "tests/support/alloc_failure.h"
@@ -230,6 +231,120 @@ TEST(longest_calls, queues_grow_by_small_pieces) {
     // A heap by larger pieces, and so more often than much has been freed.
     EXPECT_LE(largest, policy == std::string_view("lfu") ? 8192u : 1024u) << policy;
   }
+}
+
+// Where more nodes wait than one list of small pieces can name.
+TEST(longest_calls, long_queues_grow_by_small_pieces) {
+  constexpr node_id nodes = 1'000'000;
+  detail::recency_queue queue;
+  std::size_t largest = 0;
+  for (node_id n = 0; n < nodes; ++n) {
+    largest = std::max(largest, largest_allocation_of([&] {
+                         EXPECT_NE(queue.push_back(n), detail::recency_queue::nowhere);
+                       }));
+  }
+  std::printf("the most that a queue of %u nodes asks for: %zu bytes\n", nodes, largest);
+  EXPECT_LE(largest, 1024U);
+  EXPECT_EQ(queue.check(), "");
+}
+
+// What was held, and is let go of without a request, joins the policy's order in between.
+TEST(longest_calls, what_joins_in_between_is_kept_by_small_pieces) {
+  constexpr int prompts = 10'000;
+  std::mt19937 random(16);
+  cache_options o;
+  o.blocks = prompts + 64;
+  o.block_tokens = block_tokens;
+  o.policy = "lru";
+  o.max_announcements = prompts;
+  kv_cache cache = kv_cache::create(std::move(o)).value();
+  ASSERT_TRUE(publish(cache, random_tokens(random, block_tokens)));  // the least recently used
+  std::vector<announcement> held;
+  for (int i = 0; i < prompts; ++i) {
+    const tokens t = random_tokens(random, block_tokens);
+    ASSERT_TRUE(publish(cache, t));
+    held.push_back(cache.announce(t).value());
+  }
+  ASSERT_TRUE(publish(cache, random_tokens(random, block_tokens)));
+  const std::int64_t before = cache.statistics().index_bytes;
+  std::size_t largest = 0;
+  for (announcement& a : held) {
+    largest = std::max(largest, largest_allocation_of([&] { a.withdraw(); }));
+  }
+  std::printf("the most that %d nodes in between ask for: %zu bytes\n", prompts, largest);
+  EXPECT_LE(largest, 2048U);
+  EXPECT_GT(cache.statistics().index_bytes, before + 8 * prompts);  // they do lie in between
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+// Whoever asks for figures every second does not hold requests up for a walk through all hints.
+TEST(longest_calls, statistics_look_at_no_hint) {
+  const auto of = [](int hints) {
+    std::mt19937 random(17);
+    cache_options o;
+    o.blocks = 4 * std::int64_t{hints};
+    o.block_tokens = block_tokens;
+    o.policy = "lru";
+    o.max_quotas = o.max_pinned_prefixes = hints;
+    kv_cache cache = kv_cache::create(std::move(o)).value();
+    std::vector<pinned_prefix> pinned;
+    for (int i = 0; i < hints; ++i) {
+      const std::string space = std::to_string(i);
+      EXPECT_TRUE(cache.set_quota(space, 8).ok());
+      const tokens t = random_tokens(random, block_tokens);
+      EXPECT_TRUE(publish(cache, t, space));
+      pinned.push_back(cache.pin_prefix(t, space).value());
+    }
+    const double asked = lines_of([&] { EXPECT_EQ(cache.statistics().pinned_prefixes, hints); });
+    // The sums agree with what they were made of, then and when all has gone.
+    EXPECT_EQ(cache.check_invariants(), "");
+    pinned.clear();
+    for (int i = 0; i < hints; ++i) EXPECT_TRUE(cache.set_quota(std::to_string(i), 0).ok());
+    EXPECT_EQ(cache.check_invariants(), "");
+    return asked;
+  };
+  EXPECT_EQ(of(5'000), of(5));
+}
+
+// What the façade says: a look at each node for a quota that is set while its namespace holds
+// something, and no more; none before that, and none to change it.
+TEST(longest_calls, a_quota_looks_once_at_each_node) {
+  const auto of = [](int prompts) {
+    std::mt19937 random(18);
+    kv_cache cache = make_cache(prompts + 64, "lru");
+    for (int i = 0; i < prompts; ++i) {
+      EXPECT_TRUE(publish(cache, random_tokens(random, block_tokens), "tenant"));
+    }
+    const double early = lines_of([&] { EXPECT_TRUE(cache.set_quota("other", 10).ok()); });
+    const double first = lines_of([&] { EXPECT_TRUE(cache.set_quota("tenant", prompts).ok()); });
+    const double again =
+        lines_of([&] { EXPECT_TRUE(cache.set_quota("tenant", prompts + 1).ok()); });
+    EXPECT_LE(early, 4);
+    EXPECT_LE(again, 4);
+    EXPECT_EQ(cache.check_invariants(), "");
+    return first / prompts;
+  };
+  const double few = of(1'000), many = of(50'000);
+  std::printf("a quota: %.2f lines a node of 1,000, %.2f of 50,000\n", few, many);
+  EXPECT_LE(many, 1.1 * few);
+  EXPECT_LE(many, 3);
+}
+
+// clear() costs what it frees, however many namespaces go with it.
+TEST(longest_calls, to_clear_costs_what_goes) {
+  const auto of = [](int spaces) {
+    std::mt19937 random(19);
+    kv_cache cache = make_cache(spaces + 64, "lru");
+    for (int i = 0; i < spaces; ++i) {
+      EXPECT_TRUE(publish(cache, random_tokens(random, block_tokens), std::to_string(i)));
+    }
+    const double cleared = lines_of([&] { EXPECT_EQ(cache.clear(), spaces); });
+    EXPECT_EQ(cache.statistics().namespaces, 0);
+    return cleared / spaces;
+  };
+  const double few = of(500), many = of(20'000);
+  std::printf("to clear: %.2f lines a namespace of 500, %.2f of 20,000\n", few, many);
+  EXPECT_LE(many, 1.2 * few);
 }
 
 // Nor does anybody wait for a table of all quotas to grow.

@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "csrc/core/eviction/page_allocator.h"
+
 namespace radixkv::detail {
 
 template <typename T, std::size_t chunk>
@@ -26,7 +28,8 @@ class chunk_array {
   }
 
  private:
-  std::vector<std::unique_ptr<T[]>> chunks_;
+  using chunk_pointer = std::unique_ptr<T[]>;
+  std::vector<chunk_pointer, page_allocator<chunk_pointer>> chunks_;
 };
 
 }  // namespace radixkv::detail

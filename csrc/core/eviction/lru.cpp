@@ -1,6 +1,7 @@
 #include "csrc/core/eviction/lru.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "csrc/core/step_count.h"
 
@@ -10,10 +11,15 @@ void lru_policy::attach(const tree_view& tree, std::int64_t capacity_blocks) {
   tree_ = &tree;
   if (shared_.states == nullptr) own_ = node_array<node_state>(capacity_blocks);
   queue_.clear();
-  heap_ = {};
-  heap_live_ = 0;
   lost_ = false;
   tick_ = 0;
+}
+
+void lru_policy::begin_with(std::span<const node_id> by_use) noexcept {
+  for (const node_id n : by_use) {
+    state(n) = {.tick = ++tick_, .alive = 1};
+    enqueue(n);  // inner nodes, too: they leave the queue when their turn comes
+  }
 }
 
 bool lru_policy::make_room(node_id limit) noexcept {
@@ -72,33 +78,14 @@ void lru_policy::on_request(const request_info& request) {
   enqueue(n);
 }
 
-// The node of the smallest tick, no_node if there is none.
-inline node_id lru_policy::next_in_order() {
-  const node_id n = queue_.empty() ? no_node : queue_.front();
-  if (!heap_.empty()) {
-    const node_id early = first_of_heap();
-    if (early != no_node && (n == no_node || states_[early].tick < states_[n].tick)) return early;
-  }
-  return n;
-}
-
-node_id lru_policy::first_of_heap() {
-  while (!heap_.empty() && !valid(heap_.front())) {
-    std::pop_heap(heap_.begin(), heap_.end(), later);
-    heap_.pop_back();
-  }
-  return heap_.empty() ? no_node : heap_.front().node;
-}
-
 victim lru_policy::next_victim() {
   for (;;) {
-    const node_id n = next_in_order();
-    if (n == no_node) {
+    if (queue_.empty()) {
       if (!lost_) return {};
       if (const node_id m = find_lost(); m != no_node) return {m, tree_->evictable_blocks(m)};
-      if (next_in_order() == no_node) return {};
-      continue;
+      if (queue_.empty()) return {};
     }
+    const node_id n = queue_.front(tick_of());
     count_nodes();
     if (const std::uint32_t count = tree_->evictable_blocks(n); count > 0) return {n, count};
     // A pinned leaf comes back when it is let go; an inner node when its last child goes.
@@ -125,29 +112,17 @@ node_id lru_policy::find_lost() {
   return oldest;
 }
 
-std::size_t lru_policy::bytes() const noexcept {
-  return own_.bytes() + queue_.bytes() + heap_.capacity() * sizeof(early_entry);
-}
+std::size_t lru_policy::bytes() const noexcept { return own_.bytes() + queue_.bytes(); }
 
 std::string lru_policy::check() const {
-  if (std::string wrong = queue_.check(); !wrong.empty()) return "lru: " + wrong;
-  std::uint32_t last = 0;
-  std::string wrong;
-  queue_.for_each([&](node_id n, place p) {
-    const node_state& s = states_[n];
-    if (s.at != p) wrong = "lru: node " + std::to_string(n) + " does not know its place";
-    if (s.tick < last) wrong = "lru: the queue is out of order at node " + std::to_string(n);
-    last = s.tick;
-    return wrong.empty();
-  });
-  if (!wrong.empty()) return wrong;
+  const std::string wrong =
+      queue_.check(tick_of(), [this](node_id n, place p) { return states_[n].at == p; });
+  if (!wrong.empty()) return "lru: " + wrong;
   std::size_t queued = 0;
-  std::size_t waiting = 0;
   for (node_id n = 0; n < states_.size(); ++n) {
     if (!is_mine(n)) continue;
     const node_state& s = states_[n];
-    queued += s.at < in_heap;
-    waiting += s.at == in_heap;
+    queued += s.at != nowhere;
     if (!s.alive) {
       if (s.at != nowhere) return "lru: node " + std::to_string(n) + " is queued but gone";
       continue;
@@ -159,17 +134,6 @@ std::string lru_policy::check() const {
     return "lru: " + std::to_string(queued) + " nodes are queued, " +
            std::to_string(queue_.size()) + " are in the queue";
   }
-  std::size_t found = 0;
-  for (const early_entry& e : heap_) found += valid(e);
-  if (waiting != heap_live_ || found < waiting) {
-    return "lru: " + std::to_string(waiting) + " nodes are in the heap, " +
-           std::to_string(heap_live_) + " counted, " + std::to_string(found) + " found";
-  }
-  if (!std::is_heap(heap_.begin(), heap_.end(), later)) return "lru: the heap is out of order";
-  if (heap_.size() > 2 * heap_live_ + heap_slack + 1) {
-    return "lru: the heap has " + std::to_string(heap_.size()) + " entries for " +
-           std::to_string(heap_live_) + " nodes";
-  }
   return {};
 }
 
@@ -177,42 +141,13 @@ std::string lru_policy::check() const {
 void lru_policy::enqueue(node_id n) {
   node_state& s = state(n);
   if (s.at != nowhere) return;
-  if (queue_.empty() || s.tick >= states_[queue_.back()].tick) {
-    s.at = queue_.push_back(n);
-  } else if (s.tick <= states_[queue_.front()].tick) {
-    s.at = queue_.push_front(n);
-  } else if (put_in_heap(n, s.tick)) {
-    s.at = in_heap;
-    ++heap_live_;
-  }
+  s.at = queue_.insert(n, s.tick, tick_of(), moves());
   if (s.at == nowhere) lost_ = true;
 }
 
 void lru_policy::unqueue(node_state& s) {
-  const place at = s.at;
-  if (at == nowhere) return;
-  s.at = nowhere;
-  if (at == in_heap) {
-    --heap_live_;
-    tidy_heap();
-  } else {
-    queue_.erase(at, [this](node_id n, place p) { states_[n].at = p; });
-  }
-}
-
-bool lru_policy::put_in_heap(node_id n, std::uint32_t tick) noexcept try {
-  heap_.push_back({n, tick});
-  std::push_heap(heap_.begin(), heap_.end(), later);
-  return true;
-} catch (const std::bad_alloc&) {
-  return false;
-}
-
-// Drops the entries that their nodes have left once they are the most of the heap.
-void lru_policy::tidy_heap() {
-  if (heap_.size() <= 2 * heap_live_ + heap_slack) return;
-  std::erase_if(heap_, [this](const early_entry& e) { return !valid(e); });
-  std::make_heap(heap_.begin(), heap_.end(), later);
+  if (s.at == nowhere) return;
+  queue_.erase(std::exchange(s.at, nowhere), moves());
 }
 
 std::uint32_t lru_policy::next_tick() {
@@ -224,8 +159,6 @@ std::uint32_t lru_policy::next_tick() {
 void lru_policy::renumber() {
   std::vector<node_id> order;
   queue_.clear();
-  heap_.clear();
-  heap_live_ = 0;
   if (!list_alive(states_, order)) {
     for (node_id n = 0; n < states_.size(); ++n) {
       if (!is_mine(n)) continue;
@@ -247,8 +180,8 @@ void lru_policy::renumber() {
     last = s.tick;
     s.tick = s.tick ? tick_ : 0;
     if (s.at == nowhere) continue;
-    s.at = queue_.push_back(n);
-    lost_ = lost_ || s.at == nowhere;
+    s.at = nowhere;
+    enqueue(n);
   }
 }
 

@@ -6,26 +6,22 @@
 //
 // Nodes arrive in order of recency but for two kinds: the parent of the oldest leaf goes to the
 // front of the queue, and the few that belong in between (what was pinned when its turn came and
-// was then let go without a request, parents of leaves that went before their turn) to a heap
-// beside it.
+// was then let go without a request, parents of leaves that went before their turn) to the heap
+// that the queue has beside it (node_queue.h).
 //
 // Invariants
 // 1. tick(n) is that of the last request that ended at n, or at a descendant that has gone since.
-// 2. The queue is sorted by tick. The next node is that of the smaller tick of its front and the
-//    heap's top.
-// 3. Every evictable leaf is in the queue or the heap, unless there was no memory for it: then
-//    lost_ is set, and it is found by looking at all nodes. Other nodes may be there.
-// 4. Entries of the heap that their node has left are dropped when they are met, and all at once
-//    when they are the most of it.
+// 2. Every evictable leaf is in the queue, unless there was no memory for it: then lost_ is set,
+//    and it is found by looking at all nodes. Other nodes may be there.
+// 3. A node's tick changes only while it is not in the queue.
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <span>
 #include <string>
-#include <vector>
 
 #include "csrc/core/eviction/node_array.h"
-#include "csrc/core/eviction/recency_queue.h"
+#include "csrc/core/eviction/node_queue.h"
 #include "radixkv/eviction_policy.h"
 
 namespace radixkv::detail {
@@ -34,7 +30,7 @@ namespace radixkv::detail {
 struct lru_state {
   std::uint32_t tick : 31 = 0;
   std::uint32_t alive : 1 = 0;
-  recency_queue::place at = recency_queue::nowhere;
+  node_queue::place at = node_queue::nowhere;
 };
 
 class lru_policy final : public eviction_policy {
@@ -56,6 +52,8 @@ class lru_policy final : public eviction_policy {
 
   [[nodiscard]] std::string_view name() const noexcept override { return "lru"; }
   void attach(const tree_view& tree, std::int64_t capacity_blocks) override;
+  // Nodes that are there already, as if they had been used in this order. REQUIRES: room for them.
+  void begin_with(std::span<const node_id> by_use) noexcept;
   [[nodiscard]] bool make_room(node_id limit) noexcept override;
   void on_insert(node_id n) override;
   void on_extend(node_id n, std::uint32_t blocks) override;
@@ -74,29 +72,20 @@ class lru_policy final : public eviction_policy {
   [[nodiscard]] std::string check() const override;
 
  private:
-  using place = recency_queue::place;
-  static constexpr place nowhere = recency_queue::nowhere;
-  static constexpr place in_heap = nowhere - 1;
+  using place = node_queue::place;
+  static constexpr place nowhere = node_queue::nowhere;
   using node_state = lru_state;
-  struct early_entry {
-    node_id node;
-    std::uint32_t tick;
-  };
-  static constexpr std::size_t heap_slack = 64;
 
   [[nodiscard]] node_state& state(node_id n) { return states_[n]; }
-  [[nodiscard]] static bool later(const early_entry& a, const early_entry& b) {
-    return a.tick > b.tick;
+  [[nodiscard]] auto tick_of() const noexcept {
+    return [this](node_id n) { return std::uint32_t{states_[n].tick}; };
   }
-  [[nodiscard]] bool valid(const early_entry& e) const {
-    return is_mine(e.node) && states_[e.node].at == in_heap && states_[e.node].tick == e.tick;
+  // What the queue calls for nodes that have to move in it.
+  [[nodiscard]] auto moves() noexcept {
+    return [this](node_id n, place p) { states_[n].at = p; };
   }
   void enqueue(node_id n);
   void unqueue(node_state& s);
-  [[nodiscard]] bool put_in_heap(node_id n, std::uint32_t tick) noexcept;
-  void tidy_heap();
-  [[nodiscard]] node_id next_in_order();
-  [[nodiscard]] node_id first_of_heap();
   std::uint32_t next_tick();
   void renumber();
   [[nodiscard]] node_id find_lost();
@@ -109,9 +98,7 @@ class lru_policy final : public eviction_policy {
   shared_states shared_{};
   node_array<node_state> own_;
   node_array<node_state>& states_ = own_;  // by node id
-  recency_queue queue_;
-  std::vector<early_entry> heap_;  // min-heap by tick
-  std::size_t heap_live_ = 0;      // nodes whose place is in_heap
+  node_queue queue_;
   bool lost_ = false;
   std::uint32_t tick_ = 0;
   std::uint32_t tick_limit_ = max_tick;

@@ -11,6 +11,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include "csrc/core/eviction/last_uses.h"
 #include "csrc/core/eviction/lru.h"
@@ -27,8 +29,8 @@ class namespace_quotas {
   void attach(const tree_view& view, std::int64_t capacity_blocks);
   [[nodiscard]] bool empty() const noexcept { return quotas_.empty(); }
 
-  // At most so many blocks below a root. `nodes`: all that there are below it, parents before their
-  // children. May throw std::bad_alloc, changing nothing.
+  // At most so many blocks below a root. `nodes`: all that there are below it; their number is what
+  // it costs the first time. May throw std::bad_alloc, changing nothing.
   void set(node_id root, std::int64_t blocks, std::span<const node_id> nodes);
   void drop(node_id root) noexcept;
 
@@ -56,7 +58,9 @@ class namespace_quotas {
     return n < roots_.size() ? roots_[n] : no_node;
   }
   // The least recently used tail below root that the view lets go. REQUIRES: has(root).
-  [[nodiscard]] victim next_victim(node_id root) { return known(root).order.next_victim(); }
+  [[nodiscard]] victim next_victim(node_id root) {
+    return in_order(known(root), [](lru_policy& order) { return order.next_victim(); });
+  }
 
   // The events that every node has, with quotas or without: its last use is kept for those to come.
   [[nodiscard]] bool make_room(node_id limit) noexcept;
@@ -87,6 +91,22 @@ class namespace_quotas {
     lru_policy order;
     explicit quota(lru_policy::shared_states states) : order(states) {}
   };
+  // Asks something of a quota's order, whose memory may change with it.
+  template <typename Ask>
+  std::invoke_result_t<Ask&, lru_policy&> in_order(quota& q, Ask&& ask) {
+    struct counted {
+      std::size_t& sum;
+      const lru_policy& order;
+      counted(std::size_t& s, const lru_policy& o) : sum(s), order(o) { sum -= order.bytes(); }
+      ~counted() { sum += order.bytes(); }
+    } const counts(order_bytes_, q.order);
+    return ask(q.order);
+  }
+  template <typename Event>
+  void tell(node_id n, Event&& event) {
+    if (quota* const q = of(n)) in_order(*q, event);
+  }
+  [[nodiscard]] std::vector<node_id> in_order_of_use(std::span<const node_id> nodes) const;
   void remove_from_quota(node_id n, bool evicted);
   [[nodiscard]] quota& known(node_id root) const { return *quotas_.find(root)->second; }
   [[nodiscard]] quota* of(node_id n) {
@@ -100,6 +120,7 @@ class namespace_quotas {
   parted_map<node_id, std::unique_ptr<quota>, id_hash, 7> quotas_;  // by root
   node_array<lru_state> states_;  // of all orders: those of a node are its quota's
   node_array<node_id> roots_;     // of each node in a namespace with a quota; of the root too
+  std::size_t order_bytes_ = 0;   // of all orders
 };
 
 }  // namespace radixkv::detail
