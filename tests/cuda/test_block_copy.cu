@@ -51,6 +51,19 @@ TEST(block_copy, short_blocks_in_memory_that_ends_with_them) {
   }
 }
 
+// The simulator reports what is read behind the allocation, whether it is used or not.
+TEST(block_copy, reads_nothing_behind_a_source_at_the_end_of_memory) {
+  for (const std::uint32_t length : {33u, 700u, 5003u}) {
+    for (std::size_t phase = 0; phase < 32; ++phase) {
+      SCOPED_TRACE(::testing::Message() << length << " bytes, phase " << phase);
+      const plane_shape shape{1, 1, phase, 0, 0};
+      pool p = make_pool(2, length, std::span(&shape, 1), 20);
+      run_and_compare(p, {{1, 0, static_cast<std::int32_t>(length)}});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST(block_copy, segments_longer_than_a_tile) {
   std::mt19937 random(13);
   for (const std::size_t phase : {0, 16, 5}) {

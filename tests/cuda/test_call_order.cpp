@@ -3,6 +3,7 @@
 
 #include "csrc/cuda/call_order.h"
 #include "csrc/cuda/device_memory.h"
+#include "radixkv/cuda_topk_cache.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
 #include "tests/support/alloc_failure.h"
@@ -146,6 +147,51 @@ TEST(call_order, what_is_recorded_beside_the_order_is_not_waited_for) {
   EXPECT_EQ(order.last(), events[0]);
   RADIXKV_ASSERT_OK(order.wait());
   RADIXKV_EXPECT_CUDA(cudaEventSynchronize(events[1]));
+}
+
+// Long rows are searched by two launches with memory between them that all stores share: if the
+// second one fails, a store on another stream still has to wait for the first.
+TEST(call_order, a_store_of_top_logits_waits_for_one_that_failed) {
+  constexpr std::int32_t vocabulary = 70000, k = 4;
+  test_stream failing, good;
+  std::vector<float> text[2] = {std::vector<float>(vocabulary, 5.0f),
+                                std::vector<float>(vocabulary, 0.0f)};
+  const std::vector<std::int32_t> best{1, 30000, 40000, 69999};
+  for (const std::int32_t id : best) text[1][static_cast<std::size_t>(id)] = 1.0f;
+  const device_array<float> rows[2] = {device_array<float>(text[0]), device_array<float>(text[1])};
+  cuda_topk_cache cache =
+      cuda_topk_cache::create({.slots = 2, .k = k, .vocabulary = vocabulary}).value();
+  const auto store = [&](int which, cudaStream_t stream) {
+    step_plan plan;
+    plan.logits.push_back({logits_direction::store, which, 0});
+    return cache.store(stream, plan, {rows[which].data(), vocabulary * 4, 1, logits_type::fp32});
+  };
+  int launches = 0;
+  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
+    ASSERT_LT(n, 40);
+    // A launch many times: the two streams' work can meet in many orders.
+    for (int turn = 0, turns = 1; turn < turns; ++turn) {
+      fail_cuda_call(n);
+      const status s = store(0, failing);
+      done = !cuda_call_failed();
+      const bool launch = !done && std::string(failed_cuda_call()) == "cudaLaunchKernelExC";
+      fail_cuda_call(-1);
+      EXPECT_EQ(s.ok(), done != 0) << n;
+      const status next = store(1, good);
+      RADIXKV_ASSERT_OK(cache.synchronize());
+      if (!launch) continue;
+      turns = 40;
+      RADIXKV_ASSERT_OK(next);
+      failing.synchronize();
+      ++launches;
+      std::vector<std::int32_t> ids(k);
+      RADIXKV_ASSERT_CUDA(
+          cudaMemcpy(ids.data(), cache.view().ids + k, k * sizeof(ids[0]), cudaMemcpyDeviceToHost));
+      ASSERT_EQ(ids, best) << n;
+    }
+  }
+  EXPECT_GE(launches, 80);  // the first, and the second
+  (void)cudaGetLastError();
 }
 
 }  // namespace

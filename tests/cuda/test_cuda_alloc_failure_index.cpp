@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "csrc/cuda/index_mirror.h"
 #include "radixkv/cuda_index_feed.h"
 #include "tests/cuda/alloc_failure_worlds.h"
 
@@ -210,6 +211,39 @@ TEST_P(cuda_alloc_failure, the_topk_store_reports_it) {
 }
 
 INSTANTIATE_TEST_SUITE_P(one_or_all, cuda_alloc_failure, ::testing::Bool());
+
+TEST(cuda_alloc_failure_mirror, tokens_stay_with_their_blocks) {
+  constexpr block_id blocks = 20;
+  const auto own = [](block_id b) {
+    return std::vector<token_id>(2, static_cast<token_id>(b + 7));
+  };
+  for (std::int64_t n = 0, fired = 1; fired != 0; ++n) {
+    SCOPED_TRACE(n);
+    ASSERT_LT(n, 100);
+    detail::index_mirror mirror = std::move(detail::index_mirror::create({blocks, 2, 1}).value());
+    std::vector<std::vector<token_id>> tokens;
+    for (block_id b = 0; b < blocks; ++b) tokens.push_back(own(b));
+    {
+      alloc_failure failing(n);
+      for (block_id b = 0; b < blocks; ++b) {
+        const auto& t = tokens[static_cast<std::size_t>(b)];
+        const status s = mirror.add(b, kernels::root_parent(0), t);
+        if (s.ok()) continue;
+        EXPECT_EQ(s.error().code, errc::out_of_memory);
+        RADIXKV_ASSERT_OK(mirror.add(b, kernels::root_parent(0), t));
+      }
+      fired = failing.fired();
+    }
+    detail::index_delta delta;
+    mirror.take_delta(delta);
+    ASSERT_EQ(delta.token_blocks.size(), tokens.size());
+    ASSERT_EQ(delta.tokens.size(), 2 * tokens.size());
+    for (std::size_t row = 0; row < tokens.size(); ++row) {
+      const auto at = delta.tokens.begin() + static_cast<std::ptrdiff_t>(2 * row);
+      EXPECT_EQ(std::vector<token_id>(at, at + 2), own(delta.token_blocks[row])) << row;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace radixkv::testing

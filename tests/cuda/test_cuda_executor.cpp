@@ -77,6 +77,7 @@ TEST(cuda_executor, a_full_ring_is_busy_and_recovers) {
     status s = pair.device.run(stream, plan);
     if (!s) {
       expect_refused(s, errc::busy, "staging slots");
+      EXPECT_EQ(cudaGetLastError(), cudaSuccess);
       ++busy;
       RADIXKV_ASSERT_OK(pair.device.synchronize());
       RADIXKV_ASSERT_OK(pair.device.run(stream, plan));

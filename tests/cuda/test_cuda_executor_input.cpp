@@ -119,6 +119,52 @@ TEST_F(cuda_executor_input, rows_among_borrowed_planes) {
   }
 }
 
+// A plane that ends before the one that began before it.
+TEST_F(cuda_executor_input, rows_behind_a_plane_inside_another) {
+  memory_layout l = layout_;
+  l.blocks = 2;
+  l.planes = {{.offset = 0,
+               .block_stride = 4096,
+               .inner_stride = 1024,
+               .inner_count = 4,
+               .bytes_per_token = 24},
+              {.offset = 96,
+               .block_stride = 4096,
+               .inner_stride = 1024,
+               .inner_count = 2,
+               .bytes_per_token = 24}};
+  device_array<std::byte> memory(3 * 4096);
+  memory.fill(7);
+  void* base = memory.data();
+  cuda_executor e = cuda_executor::borrow(l, {&base, 1}).value();
+  const step_plan load{.copies = {}, .logits = {{logits_direction::load, 0, 0}}};
+  const auto run_at = [&](std::size_t offset) {
+    return e.run(stream_, load, {memory.data() + offset, 37 * 4, 1, logits_type::fp32});
+  };
+  const std::size_t end = 4096 + 3 * 1024 + 96;
+  expect_refused(run_at(end - 4), errc::invalid_argument, "overlap the KV pool");
+  RADIXKV_ASSERT_OK(run_at(end));
+  RADIXKV_ASSERT_OK(e.synchronize());
+}
+
+TEST_F(cuda_executor_input, rows_that_end_a_byte_behind_where_a_plane_begins) {
+  memory_layout l = layout_;
+  l.blocks = 2;
+  l.planes = {{.offset = 0, .block_stride = 12, .bytes_per_token = 3}};
+  const std::size_t row = 37 * 4;
+  device_array<std::byte> memory(row + 24);
+  memory.fill(7);
+  const step_plan load{.copies = {}, .logits = {{logits_direction::load, 0, 0}}};
+  const logits_rows_view rows{memory.data(), 37 * 4, 1, logits_type::fp32};
+  void* base = memory.data() + row - 1;
+  cuda_executor into = cuda_executor::borrow(l, {&base, 1}).value();
+  expect_refused(into.run(stream_, load, rows), errc::invalid_argument, "overlap the KV pool");
+  base = memory.data() + row;
+  cuda_executor behind = cuda_executor::borrow(l, {&base, 1}).value();
+  RADIXKV_ASSERT_OK(behind.run(stream_, load, rows));
+  RADIXKV_ASSERT_OK(behind.synchronize());
+}
+
 TEST_F(cuda_executor_input, another_devices_stream) {
   int devices = 0;
   RADIXKV_ASSERT_CUDA(cudaGetDeviceCount(&devices));
@@ -182,6 +228,12 @@ TEST_F(cuda_executor_input, options) {
   expect_refused(executor_.make_graph_plan({.depth = 0}), errc::invalid_argument, "depth 0");
   expect_refused(executor_.make_graph_plan({.copy_waves = 65}), errc::invalid_argument, "[1, 64]");
   expect_refused(executor_.launch(stream_, nullptr), errc::invalid_argument, "null graph");
+}
+
+// What the runtime refuses is the caller's error and nobody's last one (TearDown looks).
+TEST_F(cuda_executor_input, a_pool_that_no_device_has_memory_for) {
+  expect_refused(cuda_executor::create(small_layout(max_blocks)), errc::out_of_memory,
+                 "device memory for the KV pool");
 }
 
 TEST_F(cuda_executor_input, layouts) {

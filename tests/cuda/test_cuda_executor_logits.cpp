@@ -126,6 +126,26 @@ TEST(cuda_executor_logits, a_slot_takes_no_more_batches_than_it_holds) {
   }
 }
 
+TEST(cuda_executor_logits, batches_that_exceed_a_slot_by_a_row_need_two) {
+  std::mt19937 random(37);
+  const memory_layout l = small_layout();
+  executor_pair pair = executor_pair::make(l, random, {.staging_slots = 1, .slot_operations = 16});
+  batch_pair batches(l, logits_type::fp32, random);
+  test_stream stream;
+  using enum logits_direction;
+  const auto plan_of = [](std::int32_t last) {  // batches of 9 rows and of last + 1
+    return step_plan{.copies = {},
+                     .logits = {{store, 0, 0}, {store, 1, 8}, {load, 0, 0}, {load, 1, last}}};
+  };
+  expect_refused(pair.device.run(stream, plan_of(7), batches.device()), errc::invalid_argument,
+                 "needs 2 staging slots, the executor has 1");
+  RADIXKV_ASSERT_OK(pair.device.run(stream, plan_of(6), batches.device()));
+  RADIXKV_ASSERT_OK(pair.host.run(plan_of(6), batches.host()));
+  pair.expect_equal_pools();
+  expect_equal_stores(pair);
+  batches.expect_equal();
+}
+
 TEST(cuda_executor_logits, of_one_row_the_stride_is_not_used) {
   std::mt19937 random(33);
   const memory_layout l = small_layout();

@@ -1,11 +1,12 @@
 // Failures of the CUDA runtime at every single call of the device index: an error value, and a call
 // that is repeated goes on to the same result.
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string_view>
 
-#include "radixkv/cuda_index.h"
+#include "radixkv/cuda_index_feed.h"
 #include "tests/cuda/executor_test.h"
 #include "tests/cuda/fault_injection.h"
 #include "tests/support/alloc_failure.h"
@@ -98,6 +99,24 @@ TEST(cuda_index_faults, every_call_of_the_index_may_fail) {
     clean = failed ? 0 : clean + 1;
   }
   EXPECT_EQ(index.check_invariants(), "");
+}
+
+TEST(cuda_index_faults, a_feed_that_cannot_ask_says_what_had_retired) {
+  const auto index = std::make_shared<cuda_index>(
+      cuda_index::create({.blocks = 8, .block_tokens = 4, .max_prompts = 1, .max_prompt_tokens = 8})
+          .value());
+  cuda_index_feed feed(index, 8);
+  test_stream stream;
+  ASSERT_TRUE(feed.on_publish(0, no_block, "", std::vector<token_id>(4, 3)));
+  RADIXKV_ASSERT_OK(index->update(stream));
+  ASSERT_EQ(feed.retired(), 1u);
+  for (std::int64_t n = 0, failed = 1; failed != 0; ++n) {
+    ASSERT_LT(n, 100);
+    fail_cuda_call(n);
+    EXPECT_EQ(feed.retired(), 1u) << n;
+    failed = cuda_call_failed();
+    fail_cuda_call(-1);
+  }
 }
 
 // A search that fails in the midst has work in flight, on memory that all searches share: the next

@@ -266,6 +266,22 @@ TEST(cuda_index_feed, ids_follow_what_is_published) {
   EXPECT_GT(changed, 100);
 }
 
+TEST(cuda_index_feed, the_name_asked_for_longest_ago_is_forgotten) {
+  fed_cache fed(2);
+  cuda_index_feed& feed = *fed.feed;
+  const auto publish_and_drop = [&](block_id block, const char* name) {
+    ASSERT_TRUE(feed.on_publish(block, no_block, name, tokens(block_tokens, 1)));
+    ASSERT_EQ(feed.on_drop(block), 1u);
+  };
+  publish_and_drop(0, "older");
+  publish_and_drop(1, "newer");
+  EXPECT_EQ(feed.namespace_id("older"), 0);  // asked for again, so the other one is the older now
+  publish_and_drop(2, "third");
+  EXPECT_EQ(feed.namespace_id("older"), 0);
+  EXPECT_EQ(feed.namespace_id("newer"), cuda_index_feed::unpublished);
+  EXPECT_EQ(feed.namespace_id("third"), 2);
+}
+
 TEST(cuda_index_feed, tickets_never_fall) {
   fed_cache fed;
   constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();

@@ -34,6 +34,7 @@ TEST(cuda_index_retired, nothing_retires_under_a_match_that_has_not_run) {
       ASSERT_TRUE(reached.ok()) << reached.error().message;
       retired = *reached;
     }
+    ASSERT_EQ(cudaGetLastError(), cudaSuccess);  // that a match was not done is no error
     ASSERT_EQ(come_to, round + 1);
     match.check(hits);
   }

@@ -132,6 +132,8 @@ TEST(cuda_page_tables, bad_input_changes_nothing) {
   expect_refused(tables.set(0, table, 81), errc::invalid_argument, "tokens 81 is not in [0, 80]");
   expect_refused(tables.set(0, table, 5, 3), errc::invalid_argument, "unchanged 3");
   expect_refused(tables.set(0, std::vector<block_id>{-1}, 1), errc::invalid_argument, "block -1");
+  expect_refused(tables.set(0, std::vector<block_id>{1 << 30}, 1), errc::invalid_argument,
+                 "block 1073741824 is not in [0, 1073741823]");
   device_array<std::int32_t> out(64);
   const std::vector<std::int32_t> chosen{0};
   RADIXKV_ASSERT_OK(tables.dense(stream, chosen, out.data(), 4, 4, -1));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <numeric>
 
 #include "radixkv/cuda_topk_cache.h"
@@ -154,6 +155,13 @@ TEST(cuda_topk_cache, bad_input_enqueues_nothing) {
   expect_refused(create([](auto& o) { o.vocabulary = 8; }), errc::invalid_argument, "k 12");
   expect_refused(create([](auto& o) { o.max_rows = 0; }), errc::invalid_argument, "max_rows 0");
   expect_refused(create([](auto& o) { o.staging_slots = 5000; }), errc::invalid_argument, "5000");
+  expect_refused(create([](auto& o) {
+                   o.slots = std::numeric_limits<std::int32_t>::max();
+                   o.vocabulary = 1000;
+                   o.k = 256;  // 2 TB
+                 }),
+                 errc::out_of_memory, "device memory for the top values");
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 
   cuda_topk_cache cache = cuda_topk_cache::create(small_options()).value();
   test_stream stream;

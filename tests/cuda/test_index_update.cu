@@ -10,6 +10,13 @@
 namespace radixkv::testing {
 namespace {
 
+// Whether a slot is as in a table that never held anything.
+template <class Entry>
+bool is_cleared(const Entry& entry) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(&entry);
+  return std::all_of(bytes, bytes + sizeof entry, [](unsigned char b) { return b == 0xff; });
+}
+
 // Random adds (deeper, beside, anew) and removals of leaves on the mirror and on a plain model.
 class random_changes {
  public:
@@ -61,7 +68,10 @@ class random_changes {
     const auto slots = table.blocks();
     std::size_t found = 0;
     for (const kernels::block_entry& entry : slots) {
-      if (entry.block < 0) continue;
+      if (entry.block < 0) {
+        ASSERT_TRUE(is_cleared(entry));
+        continue;
+      }
       ++found;
       ASSERT_EQ(entry.parent, parents_[static_cast<std::size_t>(entry.block)]);
       ASSERT_EQ(entry.key, key_of(entry.block));
@@ -81,7 +91,10 @@ class random_changes {
     }
     const auto group_slots = table.groups();
     for (const kernels::group_entry& entry : group_slots) {
-      if (entry.blocks[0] < 0) continue;
+      if (entry.blocks[0] < 0) {
+        ASSERT_TRUE(is_cleared(entry));
+        continue;
+      }
       --groups;
       const auto path = path_of(entry.blocks[3]);
       ASSERT_EQ(entry.key, key_of(entry.blocks[3]));
@@ -191,6 +204,35 @@ TEST(index_update, skips_and_counts_what_is_out_of_range) {
   table.apply(delta, stream, rejected.data());
   EXPECT_EQ(rejected.download()[0], 5u);
   EXPECT_EQ(table.blocks()[63].block, 2);
+}
+
+// Warps that read the slot over the bus take whole lines of each array.
+TEST(index_update, staged_arrays_begin_at_lines_of_their_own) {
+  detail::index_delta delta;
+  delta.block_slots = {1, 2, 3};
+  delta.block_entries.resize(3);
+  delta.group_slots = {4, 5, 6, 7, 8};
+  delta.group_entries.resize(5);
+  delta.token_blocks = {0, 1, 2, 3, 4, 5, 6};
+  delta.tokens.resize(7);
+  kernels::prefix_table table;
+  table.block_tokens = 1;
+  const std::size_t bytes = detail::whole_slot_bytes(delta);
+  alignas(128) std::byte slot[2048];
+  ASSERT_LE(bytes, sizeof slot);
+  detail::delta_cursor cursor;
+  const auto a = detail::fill_chunk(delta, table, cursor, {slot, bytes});
+  EXPECT_TRUE(cursor.done(delta));
+  for (const auto& [array, size] : {std::pair<const void*, std::size_t>{a.block_slots, 3 * 4},
+                                    {a.block_entries, 3 * sizeof(kernels::block_entry)},
+                                    {a.group_slots, 5 * 4},
+                                    {a.group_entries, 5 * sizeof(kernels::group_entry)},
+                                    {a.token_blocks, 7 * 4},
+                                    {a.tokens, 7 * 4}}) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(array) % 128, 0u);
+    EXPECT_GE(static_cast<const std::byte*>(array), slot);
+    EXPECT_LE(static_cast<const std::byte*>(array) + size, slot + bytes);
+  }
 }
 
 TEST(index_update, refuses_bad_arguments) {

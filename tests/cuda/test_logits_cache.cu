@@ -195,6 +195,16 @@ TEST(logits_cache, slots_out_of_range_are_left_alone_and_counted) {
   run_and_compare(rows, store, slots, 3, 100, false, 4);
 }
 
+TEST(logits_cache, a_slot_out_of_range_counts_once_however_wide_its_row) {
+  std::mt19937 random(5);
+  constexpr std::uint32_t vocabulary = 40000;  // several thread blocks a row
+  matrix rows(element_type::fp32, 2, vocabulary, 0), store(element_type::fp32, 1, vocabulary, 0);
+  fill(rows, random);
+  fill(store, random);
+  run_and_compare(rows, store, {1, 0}, 1, vocabulary, true, 1);
+  run_and_compare(rows, store, {0, -2}, 1, vocabulary, false, 1);
+}
+
 TEST(logits_cache, more_rows_than_the_grid_is_high) {
   std::mt19937 random(4);
   constexpr std::size_t count = 66000;
