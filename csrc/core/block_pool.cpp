@@ -1,7 +1,6 @@
 #include "csrc/core/block_pool.h"
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "csrc/core/block_runs.h"
@@ -37,18 +36,19 @@ bool block_pool::allocate(std::span<block_id> out) noexcept {
   std::int64_t left = std::min(n, freed_);
   freed_ -= left;
   block_id* to = out.data();
+  const block_id* const end = to + n;
   while (left > 0) {
     run& top = stack_[runs_ - 1];
     const auto take = static_cast<std::int32_t>(std::min<std::int64_t>(left, top.count));
-    std::iota(to, to + take, top.first);
+    write_ascending(to, static_cast<std::size_t>(take), end, top.first);
     to += take;
     left -= take;
     top.first += take;
     top.count -= take;
     if (top.count == 0) --runs_;
   }
-  std::iota(to, out.data() + n, static_cast<block_id>(fresh_));
-  fresh_ += out.data() + n - to;
+  write_ascending(to, static_cast<std::size_t>(end - to), end, static_cast<block_id>(fresh_));
+  fresh_ += end - to;
   return true;
 }
 

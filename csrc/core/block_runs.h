@@ -40,6 +40,29 @@ namespace radixkv::detail {
 #endif
 }
 
+// Writes n ids, first, first + 1 …, at `to`; up to 15 behind them, but none at `end`, may be
+// overwritten. Runs are mostly short and of any length, so that an exact end costs more than what
+// it saves: a branch that is not foreseen.
+inline void write_ascending(block_id* to, std::size_t n, const block_id* end,
+                            block_id first) noexcept {
+  std::size_t i = 0;
+#if defined(__SSE2__)
+  const auto room = static_cast<std::size_t>(end - to);
+  const __m128i four = _mm_set1_epi32(4);
+  __m128i x = _mm_add_epi32(_mm_set1_epi32(first), _mm_setr_epi32(0, 1, 2, 3));
+  for (; i < n && i + 16 <= room; i += 16) {
+    auto* const at = reinterpret_cast<__m128i*>(to + i);
+    for (int k = 0; k < 4; ++k) {
+      _mm_storeu_si128(at + k, x);
+      x = _mm_add_epi32(x, four);
+    }
+  }
+#else
+  (void)end;
+#endif
+  for (; i < n; ++i) to[i] = first + static_cast<block_id>(i);
+}
+
 // How many ids from the first on follow one another. REQUIRES: !ids.empty().
 [[nodiscard]] inline std::size_t ascending(std::span<const block_id> ids) noexcept {
   const std::size_t n = ids.size();

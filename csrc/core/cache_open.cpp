@@ -7,6 +7,7 @@
 #include "csrc/core/cache_core.h"
 #include "csrc/core/no_memory.h"
 #include "csrc/core/plan_room.h"
+#include "csrc/core/row_lines.h"
 #include "csrc/core/stage_timer.h"
 #include "csrc/core/step_count.h"
 #include "csrc/core/token_ops.h"
@@ -209,6 +210,13 @@ void cache_core::write_rows(const sequence_state& s, std::int64_t first,
   count_tokens(tokens.size());
   auto block = static_cast<std::size_t>(first / b);
   auto offset = static_cast<std::size_t>(first % b);
+  if (b == line_tokens && offset == 0) {
+    const std::size_t whole = tokens.size() / line_tokens;
+    const std::size_t written = write_lines(tree_.row(0), std::span(s.table).subspan(block, whole),
+                                            tokens.data(), streams_rows_);
+    tokens = tokens.subspan(written * line_tokens);
+    block += written;
+  }
   while (!tokens.empty()) {
     // Blocks with consecutive ids have consecutive rows: one copy.
     const std::size_t left =

@@ -1,13 +1,17 @@
 // The pool against plain sets of holders.
 #include <algorithm>
+#include <array>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "csrc/core/block_pool.h"
 #include "csrc/core/block_runs.h"
+#include "csrc/core/row_lines.h"
 
 namespace radixkv::detail {
 namespace {
@@ -243,6 +247,44 @@ TEST(block_runs, are_found_in_any_list) {
     }
     EXPECT_EQ(ascending(ids), plain(ids));
     EXPECT_EQ(ascending_to_end(ids), plain_to_end(ids));
+  }
+}
+
+TEST(block_runs, are_written_up_to_their_end) {
+  for (std::size_t n = 0; n < 50; ++n) {
+    for (std::size_t behind = 0; behind < 40; ++behind) {
+      constexpr block_id untouched = -7;
+      std::vector<block_id> ids(n + behind + 20, untouched);
+      write_ascending(ids.data(), n, ids.data() + n + behind, 1000);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(ids[i], 1000 + static_cast<block_id>(i)) << n;
+      for (std::size_t i = n + behind; i < ids.size(); ++i) ASSERT_EQ(ids[i], untouched) << n;
+    }
+  }
+}
+
+TEST(row_lines, are_those_of_the_tokens_and_no_others) {
+  std::mt19937 random(4);
+  constexpr std::uint32_t blocks = 64;
+  struct alignas(64) line {
+    std::array<std::uint32_t, line_tokens> words;
+  };
+  for (int round = 0; round < 200; ++round) {
+    std::vector<line> rows(blocks, line{});
+    std::vector<line> expected(blocks, line{});
+    std::vector<block_id> ids(blocks);
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), random);
+    ids.resize(random() % blocks);
+    std::vector<token_id> tokens(1 + ids.size() * line_tokens);  // read from an odd address on
+    for (token_id& t : tokens) t = static_cast<token_id>(random());
+    const std::size_t written =
+        write_lines(rows.data()->words.data(), ids, tokens.data() + 1, round % 2 == 0);
+    EXPECT_TRUE(written == ids.size() || written == 0);
+    for (std::size_t i = 0; i < written; ++i) {
+      std::copy_n(tokens.data() + 1 + i * line_tokens, line_tokens,
+                  expected[static_cast<std::size_t>(ids[i])].words.data());
+    }
+    for (std::size_t b = 0; b < blocks; ++b) EXPECT_EQ(rows[b].words, expected[b].words) << b;
   }
 }
 
