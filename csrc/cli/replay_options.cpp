@@ -1,4 +1,5 @@
 // Checks what was typed after `radixkv replay`.
+#include <algorithm>
 #include <iterator>
 #include <optional>
 #include <string>
@@ -23,7 +24,11 @@ result<std::vector<std::string>> policies(const std::string& text) {
   if (text == "all") return policy_names();
   result<std::vector<std::string>> names = split_list(text);
   if (!names) return named("--policy", names.error());
-  for (const std::string& name : *names) {
+  for (auto at = names->begin(); at != names->end(); ++at) {
+    const std::string& name = *at;
+    if (std::find(names->begin(), at, name) != at) {
+      return error{errc::invalid_argument, "--policy: " + printable(name) + " stands twice"};
+    }
     if (name == "belady") continue;  // offline: no policy of a cache
     if (name == "all") {
       return error{errc::invalid_argument, "--policy: all stands alone, not in a list"};
@@ -43,6 +48,11 @@ result<std::vector<capacity>> capacities(const std::string& text) {
   for (const std::string& part : *parts) {
     result<capacity> one = parse_capacity(part);
     if (!one) return named("--capacity-tokens", one.error());
+    for (const capacity& other : all) {
+      if (one->unlimited != other.unlimited || one->tokens != other.tokens) continue;
+      return error{errc::invalid_argument, "--capacity-tokens: " + printable(part) + " is " +
+                                               printable(other.text) + " again"};
+    }
     all.push_back(*one);
   }
   return all;
