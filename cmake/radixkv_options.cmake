@@ -41,7 +41,7 @@ endfunction()
 
 # With RADIXKV_JOIN_SOURCES the target's sources are compiled in so many pieces: most of the time is headers,
 # and templates that every source instantiates anew. More than one, so that two processors are busy to the
-# end. The release build sees each source alone.
+# end. The benchmarks' build, and one without a preset, see each source alone.
 function(radixkv_join_sources target pieces)
   if(RADIXKV_JOIN_SOURCES)
     get_target_property(sources ${target} SOURCES)
