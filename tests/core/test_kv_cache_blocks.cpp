@@ -257,6 +257,57 @@ TEST(kv_cache_blocks, a_failed_plan_publishes_nothing) {
   EXPECT_EQ(cache.check_invariants(), "");
 }
 
+// What a plan was to load lies in the store as before.
+TEST(kv_cache_blocks, a_failed_load_forgets_no_logits) {
+  kv_cache cache = make(16, 4, 2);
+  step_plan plan;
+  sequence first = cache.open(counting(0, 8), {}, plan).value();
+  ASSERT_TRUE(first.mark_filled(8).ok());
+  ASSERT_NE(first.commit_logits(8, 0, plan)->slot, no_slot);
+  plan.clear();
+  sequence again = cache.open(counting(0, 8), {}, plan).value();
+  ASSERT_TRUE(again.load_logits(0, plan).ok());
+  cache.report_failure(plan);
+  EXPECT_NE(cache.match(counting(0, 8)).slot, no_slot);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+// Room that was made stays, also where a block of it has to be copied meanwhile.
+TEST(kv_cache_blocks, to_reserve_less_takes_no_room_back) {
+  kv_cache cache = make(32, 4, 2);
+  step_plan plan;
+  sequence s = cache.open(counting(0, 6), {}, plan).value();
+  ASSERT_TRUE(s.mark_filled(6).ok() && s.commit_logits(6, 0, plan).ok());
+  ASSERT_TRUE(s.reserve(9, plan).ok() && s.reserve(2, plan).ok());
+  ASSERT_TRUE(s.accept(counting(50, 4)).ok());
+  ASSERT_TRUE(s.truncate(6).ok() && s.reserve(9, plan).ok());
+  const sequence borrows = cache.open(counting(0, 6), {}, plan).value();
+  ASSERT_EQ(borrows.cached_tokens(), 6);
+  plan.clear();
+  ASSERT_TRUE(s.reserve(2, plan).ok());
+  EXPECT_EQ(plan.copies.size(), 1u);
+  EXPECT_TRUE(s.accept(counting(50, 9)).ok());
+}
+
+TEST(kv_cache_blocks, a_borrowed_tail_is_copied_once) {
+  kv_cache cache = make(16, 4, 2);
+  step_plan plan;
+  sequence first = cache.open(counting(0, 6), {}, plan).value();
+  ASSERT_TRUE(first.mark_filled(6).ok());
+  ASSERT_TRUE(first.commit_logits(6, 0, plan).ok());
+  first.release();
+  plan.clear();
+  sequence s = cache.open(counting(0, 6), {}, plan).value();
+  ASSERT_EQ(s.cached_tokens(), 6);
+  ASSERT_TRUE(plan.copies.empty());
+  for (const std::size_t copies : {1u, 0u}) {
+    plan.clear();
+    ASSERT_TRUE(s.append(counting(90, 1), plan).ok());
+    EXPECT_EQ(plan.copies.size(), copies);
+    ASSERT_TRUE(s.mark_filled(s.tokens()).ok());
+  }
+}
+
 // A sequence whose third block is to be filled by a copy from what is cached.
 sequence open_with_copy(kv_cache& cache, step_plan& plan) {
   auto t = counting(0, 12);
@@ -358,6 +409,22 @@ TEST(kv_cache_blocks, sequences_may_outlive_the_cache) {
   }
   ASSERT_TRUE(s.mark_filled(8).ok());
   EXPECT_TRUE(s.commit().ok());
+}
+
+// A request that published the same beside the one that said so uses the path as well.
+TEST(kv_cache_blocks, an_end_is_over_when_another_has_published_the_same) {
+  kv_cache cache = make(16);
+  step_plan plan;
+  sequence first = cache.open(counting(0, 8), {}, plan).value();
+  sequence second = cache.open(counting(0, 8), {}, plan).value();
+  ASSERT_TRUE(first.mark_filled(8).ok() && first.commit().ok() && first.ended().ok());
+  first.release();
+  publish(cache, counting(100, 8));
+  ASSERT_TRUE(second.mark_filled(8).ok() && second.commit().ok());
+  second.release();
+  EXPECT_EQ(cache.evict(1), 1);
+  EXPECT_EQ(cache.match(counting(0, 8)).tokens, 8);  // what was published in between went first
+  EXPECT_EQ(cache.check_invariants(), "");
 }
 
 }  // namespace

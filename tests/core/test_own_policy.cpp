@@ -33,11 +33,15 @@ class forwarding : public eviction_policy {
   void on_split(node_id upper, node_id lower) override { to_->on_split(upper, lower); }
   void on_trim(node_id n, std::uint32_t blocks) override { to_->on_trim(n, blocks); }
   void on_remove(node_id n, bool evicted) override { to_->on_remove(n, evicted); }
-  void on_pin(node_id n) override { to_->on_pin(n); }
+  void on_pin(node_id n) override {
+    ++pins_;
+    to_->on_pin(n);
+  }
   void on_unpin(node_id n) override { to_->on_unpin(n); }
   void on_request(const request_info& request) override {
     if (hashed_ > 0 && request.prompt_tokens >= hashed_) hashes_seen_ += request.path_hashes.size();
     output_tokens_ = request.output_tokens;
+    prompt_tokens_ = request.prompt_tokens;
     to_->on_request(request);
   }
   victim next_victim() override { return to_->next_victim(); }
@@ -49,6 +53,8 @@ class forwarding : public eviction_policy {
   bool throws_ = false;
   std::size_t hashes_seen_ = 0;
   std::uint32_t output_tokens_ = 0;  // of the last request
+  std::uint32_t prompt_tokens_ = 0;
+  int pins_ = 0;
 
  private:
   std::unique_ptr<eviction_policy> to_ = std::move(make_policy("lru").value());
@@ -60,6 +66,28 @@ cache_options small() {
   o.block_tokens = 4;
   o.min_prefix_tokens = 1;
   return o;
+}
+
+// A fork is a request of its own, whose prompt is what it was forked with.
+TEST(own_policy, is_told_of_forks) {
+  cache_options o = small();
+  forwarding* made = nullptr;
+  o.policy_factory = [&] {
+    auto policy = std::make_unique<forwarding>();
+    made = policy.get();
+    return policy;
+  };
+  kv_cache cache = kv_cache::create(o).value();
+  step_plan plan;
+  sequence s = cache.open(counting(0, 5), {}, plan).value();
+  ASSERT_TRUE(s.append(counting(5, 3), plan).ok() && s.mark_filled(8).ok() && s.commit().ok());
+  const int pins = made->pins_;
+  sequence child = s.fork().value();
+  EXPECT_EQ(made->pins_, pins + 1);
+  child.release();
+  EXPECT_EQ(made->prompt_tokens_, 8u);
+  s.release();
+  EXPECT_EQ(made->prompt_tokens_, 5u);
 }
 
 TEST(own_policy, decides_what_goes_and_is_asked_for_nothing_else) {
