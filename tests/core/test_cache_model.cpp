@@ -1,6 +1,8 @@
 // The façade against a model, with random options and operations.
 #include <cstdlib>
 #include <random>
+#include <string>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -17,10 +19,10 @@ struct sums {
   std::int64_t logits = 0;
 };
 
-void run_seed(unsigned seed, model_size size, int steps, sums& sum) {
+void run_seed(unsigned seed, model_size size, bool watched, int steps, sums& sum) {
   std::mt19937 random(seed);
-  cache_model model([&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); },
-                    size);
+  cache_model model([&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); }, size,
+                    watched);
   for (int i = 0; i < steps; ++i) {
     ASSERT_EQ(model.step(), "") << "seed " << seed << ", step " << i;
     if (i % 8 != 0) continue;
@@ -44,14 +46,15 @@ void run_seed(unsigned seed, model_size size, int steps, sums& sum) {
   sum.counted.stayed += c.stayed;
 }
 
-class cache_model_sizes : public ::testing::TestWithParam<model_size> {};
+class cache_model_sizes : public ::testing::TestWithParam<std::pair<model_size, bool>> {};
 
 TEST_P(cache_model_sizes, random_operations_keep_every_token_and_invariant) {
   const char* more = std::getenv("RADIXKV_MODEL_SEEDS");
-  const int seeds = more ? std::atoi(more) : 60;
+  const int seeds = more ? std::atoi(more) : GetParam().first == model_size::wide ? 10 : 60;
   sums sum;
   for (int seed = 0; seed < seeds; ++seed) {
-    run_seed(static_cast<unsigned>(seed), GetParam(), 2000, sum);
+    const auto [size, watched] = GetParam();
+    run_seed(static_cast<unsigned>(seed), size, watched, 2000, sum);
     if (HasFatalFailure()) return;
   }
   // Everything that is interesting did happen.
@@ -68,10 +71,18 @@ TEST_P(cache_model_sizes, random_operations_keep_every_token_and_invariant) {
   EXPECT_GT(sum.counted.stayed, 1000);
 }
 
+std::string name_of(const ::testing::TestParamInfo<std::pair<model_size, bool>>& info) {
+  constexpr const char* sizes[] = {"mixed", "tiny", "wide"};
+  return sizes[static_cast<int>(info.param.first)] +
+         std::string(info.param.second ? "_watched" : "");
+}
+
 INSTANTIATE_TEST_SUITE_P(all, cache_model_sizes,
-                         ::testing::Values(model_size::mixed, model_size::tiny), [](const auto& p) {
-                           return p.param == model_size::tiny ? "tiny" : "mixed";
-                         });
+                         ::testing::Values(std::pair(model_size::mixed, false),
+                                           std::pair(model_size::tiny, false),
+                                           std::pair(model_size::tiny, true),
+                                           std::pair(model_size::wide, true)),
+                         name_of);
 
 }  // namespace
 }  // namespace radixkv::testing

@@ -45,8 +45,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using radixkv::testing::cache_model;
   using radixkv::testing::model_size;
   byte_source bytes(std::span(data, size));
-  const model_size pool = bytes.below(2) == 0 ? model_size::tiny : model_size::mixed;
-  cache_model model([&](std::uint32_t n) { return bytes.below(n); }, pool);
+  constexpr model_size pools[] = {model_size::tiny, model_size::mixed, model_size::wide};
+  const std::uint32_t kind = bytes.below(6);
+  cache_model model([&](std::uint32_t n) { return bytes.below(n); }, pools[kind % 3], kind >= 3);
   for (int i = 0; !bytes.empty(); ++i) {
     check(model.step());
     if (i % 16 != 0) continue;

@@ -92,8 +92,12 @@ void report(const arguments& a, const model_counts& c, std::int64_t caches, doub
 // Empty, or what was wrong.
 std::string run_cache(std::uint64_t seed, int check_every, model_counts& sum) {
   generator random(seed);
-  const model_size size = random.below(8) == 0 ? model_size::mixed : model_size::tiny;
-  cache_model model([&](std::uint32_t n) { return random.below(n); }, size);
+  const std::uint32_t pool = random.below(16);
+  const model_size size = pool < 2    ? model_size::mixed
+                          : pool == 2 ? model_size::wide
+                                      : model_size::tiny;
+  const bool watched = random.below(4) == 0;
+  cache_model model([&](std::uint32_t n) { return random.below(n); }, size, watched);
   const auto at = [&](int step, const std::string& wrong) {
     return "cache seed " + std::to_string(seed) + ", step " + std::to_string(step) + ": " + wrong;
   };

@@ -11,7 +11,8 @@ import sys
 def main(folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for pool, name in ((0, "tiny"), (1, "mixed")):
+    pools = ("tiny", "mixed", "wide", "tiny_watched", "mixed_watched", "wide_watched")
+    for pool, name in enumerate(pools):
         for size in (64, 512, 2048):
             for most in (16, 256):
                 source = random.Random(f"{name} {size} {most}")

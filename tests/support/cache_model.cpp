@@ -15,8 +15,17 @@ std::string model_violation(const char* file, int line, const char* what) {
          ": does not hold: " + what;
 }
 
-cache_options cache_model::random_options(const chooser& below, model_size size) {
-  const bool tiny = size == model_size::tiny;
+namespace {
+
+std::uint64_t seed_of(std::string_view space) {
+  return static_cast<std::uint64_t>(std::ranges::find(model_spaces, space) - model_spaces) + 1;
+}
+
+}  // namespace
+
+cache_options cache_model::random_options(bool watched) {
+  const chooser& below = below_;
+  const bool tiny = size_ != model_size::mixed;
   cache_options o;
   o.block_tokens = 1u << below(tiny ? 3 : 6);
   o.blocks = (tiny ? 2 : 20) + below(tiny ? 120 : 200);
@@ -32,18 +41,30 @@ cache_options cache_model::random_options(const chooser& below, model_size size)
   o.policy = policies[below(10)];
   if (const char* policy = std::getenv("RADIXKV_TEST_POLICY")) o.policy = policy;
   o.clock = [ticks = 0.0]() mutable { return ticks += 0.01; };
+  if (size_ == model_size::wide) {
+    o.blocks += 600 + below(1280);
+    o.max_sequence_hints = 1000;
+  }
+  if (!watched) return o;
+  listener_ = std::make_shared<model_listener>(&seed_of);
+  if (below(4) == 0) listener_->refuse_every(1 + below(10));
+  o.listener = listener_;
+  o.low_watermark = below(6) / 10.0;
+  o.high_watermark = o.low_watermark + below(5) / 10.0;
+  o.on_pressure = [this](const pressure_event& e) { pressure_ = e.level; };
+  o.prefault = below(8) == 0;
   return o;
 }
 
-cache_model::cache_model(chooser below, model_size size)
+cache_model::cache_model(chooser below, model_size size, bool watched)
     : below_(std::move(below)),
-      options_(random_options(below_, size)),
       size_(size),
+      options_(random_options(watched)),
       longest_prompt_(std::min(static_cast<std::size_t>(options_.blocks) * options_.block_tokens,
-                               std::size_t{size == model_size::tiny ? 40u : 500u})),
+                               std::size_t{size == model_size::mixed ? 500u : 40u})),
       inject_(below_(2) == 0),
       cache_(kv_cache::create(options_).value()),
-      memory_(options_, below_(size == model_size::tiny ? 4 : 2) == 0) {}
+      memory_(options_, below_(size == model_size::mixed ? 2 : 4) == 0) {}
 
 std::vector<token_id> cache_model::prompt() {
   std::vector<token_id> t;
@@ -117,7 +138,8 @@ void cache_model::resynchronise() {
 std::string cache_model::check_figures() {
   const cache_statistics s = call().statistics();
   MODEL_CHECK(s.sequences == static_cast<std::int64_t>(open_.size()));
-  MODEL_CHECK(s.blocks == options_.blocks && s.blocks_free + s.blocks_used == s.blocks);
+  MODEL_CHECK(s.blocks == options_.blocks &&
+              s.blocks_free + s.blocks_retiring + s.blocks_used == s.blocks);
   MODEL_CHECK(s.blocks_cached <= s.blocks_used && s.blocks_shared <= s.blocks_used);
   MODEL_CHECK(s.cached_tokens <= s.blocks_cached * options_.block_tokens);
   MODEL_CHECK(s.cached_tokens >= s.blocks_cached);
@@ -134,6 +156,18 @@ std::string cache_model::check_figures() {
   MODEL_CHECK(call().for_each_prefix(count).ok());
   MODEL_CHECK(prefixes == s.cached_prefixes);
   MODEL_CHECK(call().dump(5)->empty() == (s.namespaces == 0));
+  return listener_ ? check_watched(s) : std::string();
+}
+
+// What the listener and on_pressure were told is what there is.
+std::string cache_model::check_watched(const cache_statistics& s) {
+  MODEL_CALL(listener_->check(memory_));
+  const auto below = [&](double mark) {
+    return static_cast<double>(s.blocks_free) < mark * static_cast<double>(s.blocks);
+  };
+  MODEL_CHECK(pressure_ == (below(options_.low_watermark)    ? pressure::high
+                            : below(options_.high_watermark) ? pressure::low
+                                                             : pressure::none));
   return {};
 }
 
@@ -145,6 +179,7 @@ std::string cache_model::check_contents() {
 
 std::string cache_model::step() {
   if (!exact_ && ++passed_ % 64 == 0) resynchronise();
+  if (listener_ && below_(8) == 0) below_(2) == 0 ? listener_->publish() : listener_->retire();
   const std::uint32_t what = below_(20);
   if (what == 16) return hint();
   if (what < 8 || open_.empty()) return pass();
@@ -169,13 +204,27 @@ std::string cache_model::finish() {
   MODEL_CHECK(s.sequences == 0 && s.blocks_used == s.blocks_cached);
   call().clear();
   s = cache_.statistics();
-  MODEL_CHECK(s.blocks_free == s.blocks && s.nodes == 0 && s.cached_tokens == 0);
+  MODEL_CHECK(given_up() == s.blocks && s.nodes == 0 && s.cached_tokens == 0);
   MODEL_CHECK(s.namespaces == 0 && s.logits_used == 0 && s.sequence_hints == 0);
   pins_.clear();
   announced_.clear();
   s = cache_.statistics();
   MODEL_CHECK(s.announcements == 0 && s.pinned_prefixes == 0);
+  if (listener_) MODEL_CALL(finish_watched());
   return cache_.check_invariants();
+}
+
+// All that was dropped retires, and a request that needs every block is served.
+std::string cache_model::finish_watched() {
+  listener_->publish();
+  listener_->retire();
+  const std::vector<token_id> all(static_cast<std::size_t>(options_.blocks) *
+                                  options_.block_tokens);
+  step_plan plan;
+  MODEL_CHECK(call().open(all, "", plan).ok());
+  const cache_statistics s = cache_.statistics();
+  MODEL_CHECK(s.blocks_free == s.blocks && listener_->dropped() == 0);
+  return check_watched(s);
 }
 
 }  // namespace radixkv::testing

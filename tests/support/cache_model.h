@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "radixkv/kv_cache.h"
+#include "tests/support/model_listener.h"
 #include "tests/support/model_memory.h"
 #include "tests/support/published_prefixes.h"
 
@@ -28,7 +30,8 @@ struct model_counts {
 
 enum class model_size : std::uint8_t {
   mixed,  // blocks of up to 32 tokens, pools of up to 220 blocks
-  tiny    // blocks of up to 4 tokens, pools of up to 121 blocks: millions of operations
+  tiny,   // blocks of up to 4 tokens, pools of up to 121 blocks: millions of operations
+  wide    // the same blocks, pools of up to 2,000: tables grow, a node has many hints
 };
 
 class cache_model {
@@ -36,8 +39,8 @@ class cache_model {
   // `below(n)` gives a number in [0, n), n ≥ 1: a random generator's or a fuzzer's.
   using chooser = std::function<std::uint32_t(std::uint32_t)>;
 
-  // Makes a small cache with random options.
-  explicit cache_model(chooser below, model_size size = model_size::mixed);
+  // Makes a small cache with random options. `watched`: it has a listener, and tells of pressure.
+  explicit cache_model(chooser below, model_size size = model_size::mixed, bool watched = false);
   cache_model(const cache_model&) = delete;
   cache_model& operator=(const cache_model&) = delete;
 
@@ -68,12 +71,14 @@ class cache_model {
     std::vector<token_id> accepted;
   };
 
-  [[nodiscard]] static cache_options random_options(const chooser& below, model_size size);
+  [[nodiscard]] cache_options random_options(bool watched);
 
   // cache_model.cpp
   [[nodiscard]] std::vector<token_id> prompt();
   [[nodiscard]] std::string check(const open_sequence& s);
   [[nodiscard]] std::string check_figures();
+  [[nodiscard]] std::string check_watched(const cache_statistics& s);
+  [[nodiscard]] std::string finish_watched();
   [[nodiscard]] bool exact();
   void resynchronise();
   kv_cache& call() {
@@ -115,17 +120,27 @@ class cache_model {
                                         std::span<const token_id> tokens, std::size_t space);
   [[nodiscard]] std::string evict();
   [[nodiscard]] std::string misuse();
+  [[nodiscard]] std::string misuse_of_hints(open_sequence& s);
 
   // cache_model_hints.cpp: what callers say beforehand
   [[nodiscard]] std::string hint();
   [[nodiscard]] std::string hint(open_sequence& s);
   [[nodiscard]] std::string check_pins();
+  // Blocks that are free, or will be when the listener has retired them.
+  [[nodiscard]] std::int64_t given_up() const {
+    const cache_statistics s = cache_.statistics();
+    return s.blocks_free + s.blocks_retiring;
+  }
+  // Whether a request may be refused because blocks have to retire first.
+  [[nodiscard]] bool retiring() const { return cache_.statistics().blocks_retiring > 0; }
   // Whether a request of the space may be refused for its quota.
   [[nodiscard]] bool limited(std::size_t space) const { return quota_ && space == quota_space; }
 
   chooser below_;
-  cache_options options_;
   model_size size_;
+  std::shared_ptr<model_listener> listener_;  // null: nobody watches
+  pressure pressure_ = pressure::none;        // as it was told last
+  cache_options options_;
   std::size_t longest_prompt_;
   bool inject_;  // plans may fail
   kv_cache cache_;

@@ -1,4 +1,8 @@
 // Hints of the model: announcements, prefixes that stay, quotas, and what is said of sequences.
+#include <array>
+#include <cstddef>
+#include <limits>
+
 #include "tests/support/cache_model.h"
 
 namespace radixkv::testing {
@@ -69,6 +73,38 @@ std::string cache_model::hint(open_sequence& s) {
       MODEL_CHECK(taken(call(s).ended()));
       return {};
   }
+}
+
+// Hints that must be refused and change nothing, and calls with ranges that do not fit.
+std::string cache_model::misuse_of_hints(open_sequence& s) {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto refused = [](const auto& r, errc code = errc::invalid_argument) {
+    return !r.ok() && r.error().code == code && !r.error().message.empty();
+  };
+  const cache_statistics before = cache_.statistics();
+  MODEL_CHECK(refused(call().announce({}, "")) && refused(call().pin_prefix({}, "")));
+  MODEL_CHECK(refused(call().set_quota("", -1)));
+  MODEL_CHECK(refused(call().set_quota("", max_blocks + 1)));
+  MODEL_CHECK(refused(call(s).set_priority(-1, 1, 1)) && refused(call(s).set_priority(0, 0, 1)));
+  MODEL_CHECK(refused(call(s).set_priority(0, 1, 101)));
+  MODEL_CHECK(refused(call(s).set_ttl(0)) && refused(call(s).set_ttl(nan)));
+  MODEL_CHECK(refused(call(s).expect_return(nan, 1)) && refused(call(s).expect_return(1.1, 1)));
+  MODEL_CHECK(refused(call(s).expect_return(0.5, -1)));
+  std::array<token_id, 1> out{};
+  MODEL_CHECK(refused(s.handle.read_tokens(s.handle.tokens(), out)));
+  MODEL_CHECK(refused(s.handle.read_tokens(-1, out)));
+  const std::array<open_request, 2> requests{{{s.tokens, ""}, {s.tokens, ""}}};
+  std::array<prefix_match, 2> found;
+  const std::array<std::span<block_id>, 1> tables;
+  MODEL_CHECK(refused(call().match_batch(requests, std::span(found).first(1))));
+  MODEL_CHECK(refused(call().match_batch(requests, found, tables)));
+  const std::array<std::byte, 3> no_weights{};
+  MODEL_CHECK(!call().load_policy(no_weights).ok());
+  const cache_statistics after = cache_.statistics();
+  MODEL_CHECK(after.announcements == before.announcements &&
+              after.pinned_prefixes == before.pinned_prefixes &&
+              after.sequence_hints == before.sequence_hints && after.nodes == before.nodes);
+  return check(s);
 }
 
 // What pins hold is cached.

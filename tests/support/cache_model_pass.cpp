@@ -33,6 +33,9 @@ std::string cache_model::pass() {
 
 std::string cache_model::run_plan(const step_plan& plan, bool& ran) {
   const auto operations = static_cast<std::uint32_t>(plan.copies.size() + plan.logits.size());
+  for (const block_copy& c : plan.copies) {
+    MODEL_CHECK(!listener_ || !listener_->names(c.destination));
+  }
   const bool fail = inject_ && operations > 0 && below_(16) == 0;
   ran = memory_.run(plan, fail ? below_(operations) : -1).ok();
   MODEL_CHECK(ran != fail);
@@ -105,10 +108,10 @@ std::string cache_model::plan_open() {
     MODEL_CHECK(s.error().code == errc::out_of_blocks ||
                 (limited(space) && s.error().code == errc::invalid_argument));
     MODEL_CHECK(plan_.copies.size() == copies);
-    MODEL_CHECK(cache_.statistics().evicted_blocks == evicted);
-    MODEL_CHECK(!open_.empty() || !pins_.empty() || limited(space));
+    MODEL_CHECK(cache_.statistics().evicted_blocks == evicted || retiring());
+    MODEL_CHECK(!open_.empty() || !pins_.empty() || limited(space) || retiring());
     MODEL_CHECK(static_cast<std::int64_t>(open_.size()) == options_.max_sequences ||
-                limited(space) || !call().can_allocate(blocks));
+                limited(space) || retiring() || !call().can_allocate(blocks));
     return below_(2) == 0 && !open_.empty() ? close(any()) : std::string();
   }
   return adopt(std::move(*s), std::move(t), space, expected);
@@ -155,7 +158,7 @@ std::string cache_model::plan_growth(open_sequence& s) {
     MODEL_CHECK(before + n > options_.blocks * b
                     ? grown.error().code == errc::invalid_argument
                     : grown.error().code == errc::out_of_blocks &&
-                          (limited(s.space) ||
+                          (limited(s.space) || retiring() ||
                            !call().can_allocate((before + n + b - 1) / b - filled / b)));
     return {};
   }
@@ -183,6 +186,10 @@ std::string cache_model::compute(const work& w) {
   if (w.decode) --to;
   if (!w.decode && to > filled && below_(8) == 0) {
     to = filled + below_(static_cast<std::uint32_t>(to - filled) + 1);
+  }
+  for (std::int64_t at = filled; listener_ && at < to; ++at) {
+    const auto block = static_cast<std::size_t>(at / options_.block_tokens);
+    MODEL_CHECK(!listener_->names(s.handle.block_table()[block]));
   }
   memory_.write(s.handle.block_table(), filled,
                 std::span(s.hashes).subspan(static_cast<std::size_t>(filled),

@@ -131,6 +131,10 @@ std::string cache_model::check_match(const prefix_match& m, std::span<const bloc
   const auto whole = static_cast<std::size_t>(m.blocks) * options_.block_tokens;
   MODEL_CHECK(memory_.holds(table, 0, std::span(hashes_).first(whole)));
   counts_.checked_tokens += static_cast<std::int64_t>(whole);
+  if (listener_ && listener_->takes_all()) {
+    const auto offered = [this](block_id b) { return listener_->offers(b); };
+    MODEL_CHECK(std::ranges::all_of(table.first(static_cast<std::size_t>(m.blocks)), offered));
+  }
   if (m.slot != no_slot) {
     MODEL_CHECK(m.tokens == static_cast<std::int64_t>(tokens.size()));
     MODEL_CHECK(memory_.store_holds(m.slot, h));
@@ -151,7 +155,7 @@ std::string cache_model::match() {
 }
 
 std::string cache_model::match_batch() {
-  std::vector<std::vector<token_id>> prompts(1 + below_(size_ == model_size::tiny ? 4 : 80));
+  std::vector<std::vector<token_id>> prompts(1 + below_(size_ == model_size::mixed ? 80 : 4));
   std::vector<open_request> requests;
   std::vector<std::size_t> spaces;
   std::vector<std::vector<block_id>> ids;
@@ -171,10 +175,10 @@ std::string cache_model::match_batch() {
 }
 
 std::string cache_model::evict() {
-  const std::int64_t before = cache_.statistics().blocks_free;
+  const std::int64_t before = given_up();
   if (below_(32) == 0) {
     const std::int64_t freed = call().clear();
-    MODEL_CHECK(freed == cache_.statistics().blocks_free - before);
+    MODEL_CHECK(freed == given_up() - before);
     if (open_.empty()) MODEL_CHECK(cache_.statistics().nodes == 0);
     MODEL_CHECK(!call().can_allocate(before + freed + 1));
     resynchronise();
@@ -182,7 +186,7 @@ std::string cache_model::evict() {
   }
   const std::int64_t n = below_(10);
   const std::int64_t freed = call().evict(n);
-  MODEL_CHECK(freed >= 0 && freed <= n && freed == cache_.statistics().blocks_free - before);
+  MODEL_CHECK(freed >= 0 && freed <= n && freed == given_up() - before);
   MODEL_CHECK(freed == n || !call().can_allocate(before + freed + 1));
   return {};
 }
@@ -195,6 +199,7 @@ std::string cache_model::misuse() {
   const auto refused = [](const status& st, errc code) {
     return !st && st.error().code == code && !st.error().message.empty();
   };
+  if (listener_ && below_(4) == 0) return misuse_of_hints(s);
   step_plan plan;
   switch (below_(9)) {
     case 0: {
