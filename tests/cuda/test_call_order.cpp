@@ -181,6 +181,7 @@ TEST(call_order, a_store_of_top_logits_waits_for_one_that_failed) {
       RADIXKV_ASSERT_OK(cache.synchronize());
       if (!launch) continue;
       turns = 40;
+      EXPECT_NE(s.error().message.find("enqueued: 0 of 1 launches"), std::string::npos);
       RADIXKV_ASSERT_OK(next);
       failing.synchronize();
       ++launches;

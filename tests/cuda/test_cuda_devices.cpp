@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "kernels/plan_fetch.h"
 #include "radixkv/cuda_page_tables.h"
 #include "radixkv/cuda_topk_cache.h"
 #include "tests/cuda/index_pair.h"
@@ -110,13 +111,30 @@ TEST_F(cuda_devices, page_tables_refuse_another_ones_stream) {
   EXPECT_EQ(out.download(), (std::vector<std::int32_t>{5, -1}));
 }
 
+// A launch that the runtime refuses is this call's error, and nobody's last one.
+TEST_F(cuda_devices, a_refused_launch_leaves_no_error_behind) {
+  const other_device other;
+  device_array<std::uint64_t> memory(64);
+  memory.fill(0);
+  kernels::plan_fetch_arguments a;
+  a.ring = a.plan = reinterpret_cast<std::byte*>(memory.data());
+  a.depth = 1;
+  a.replays = a.replays_pinned = memory.data() + 32;
+  EXPECT_NE(kernels::plan_fetch(other.stream(), a), cudaSuccess);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
 // Objects of device 0, used and destroyed while device 1 is current, by a thread whose next launch
-// would go to device 0 if one of their calls left it there.
+// would go to device 0 if one of their calls left it there. Nor do they leave the thread in another
+// mode of capture.
 TEST_F(cuda_devices, every_call_leaves_the_callers_device_current) {
   const auto stays = [](const char* call) {
     int now = -1;
     require_cuda(cudaGetDevice(&now));
     EXPECT_EQ(now, 1) << call;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+    require_cuda(cudaThreadExchangeStreamCaptureMode(&mode));
+    EXPECT_EQ(mode, cudaStreamCaptureModeGlobal) << call;
     require_cuda(cudaSetDevice(1));
   };
   test_stream stream;

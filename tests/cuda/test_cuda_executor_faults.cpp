@@ -1,5 +1,6 @@
 // Failures of the CUDA runtime at every single call: an error value, nothing leaked, nothing torn.
 #include <cstdlib>
+#include <string>
 
 #include "radixkv/cuda_executor.h"
 #include "radixkv/cuda_page_tables.h"
@@ -151,6 +152,59 @@ TEST(cuda_executor_faults, an_unrecorded_run_blocks_until_synchronised) {
   RADIXKV_ASSERT_OK(pair.device.run(stream, plan));
   RADIXKV_ASSERT_OK(pair.host.run(plan));
   pair.expect_equal_pools();
+}
+
+TEST(cuda_executor_faults, moves_that_were_enqueued_are_counted_without_the_rows_between) {
+  cuda_executor e = cuda_executor::create(small_layout()).value();
+  test_stream stream;
+  const device_array<float> rows(std::vector<float>(9 * 37, 1.0f));
+  using enum logits_direction;
+  const step_plan plan{.copies = {}, .logits = {{store, 0, 0}, {store, 1, 8}, {load, 0, 3}}};
+  std::vector<std::string> seen;
+  for (std::int64_t n = 0, done = 0; done == 0; ++n) {
+    ASSERT_LT(n, 60);
+    fail_cuda_call(n);
+    const status s = e.run(stream, plan, {rows.data(), 37 * 4, 9, logits_type::fp32});
+    done = !cuda_call_failed();
+    const bool launch = !done && std::string(failed_cuda_call()) == "cudaLaunchKernelExC";
+    fail_cuda_call(-1);
+    (void)cudaGetLastError();
+    RADIXKV_ASSERT_OK(e.synchronize());
+    if (launch) seen.push_back(s.error().message.substr(s.error().message.find("enqueued")));
+  }
+  EXPECT_EQ(seen, (std::vector<std::string>{"enqueued: 0 of 0 copies, 0 of 3 logits moves",
+                                            "enqueued: 0 of 0 copies, 2 of 3 logits moves"}));
+}
+
+// A graph that holds the fetch of a plan counts replays, whatever else it lacks: no second one may.
+TEST(cuda_executor_faults, a_graph_plan_that_was_captured_in_part_is_captured_no_more) {
+  cuda_executor e = cuda_executor::create(small_layout()).value();
+  test_stream stream;
+  const auto capture = [&](graph_plan& plan) {
+    RADIXKV_EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    status s = plan.capture(stream);
+    fail_cuda_call(-1);
+    cudaGraph_t graph = nullptr;
+    (void)cudaStreamEndCapture(stream, &graph);
+    if (graph != nullptr) RADIXKV_EXPECT_CUDA(cudaGraphDestroy(graph));
+    (void)cudaGetLastError();
+    return s;
+  };
+  int launches = 0;
+  for (std::int64_t n = 0; n < 60; ++n) {
+    graph_plan plan = e.make_graph_plan({.copy_waves = 3}).value();
+    fail_cuda_call(n);
+    const status first = capture(plan);
+    if (first.ok()) break;
+    launches += std::string(failed_cuda_call()) == "cudaLaunchKernelExC";
+    const status again = capture(plan);
+    if (launches < 2) {
+      EXPECT_TRUE(again.ok()) << n;
+    } else {
+      expect_refused(again, errc::invalid_argument, "part of a graph already");
+    }
+  }
+  EXPECT_EQ(launches, 4);  // the fetch and the waves
 }
 
 TEST(cuda_executor_faults, graph_plans_fail_at_every_call) {

@@ -1,4 +1,5 @@
 // find_shared of the device index, against comparing every pair of prompts.
+#include "csrc/cuda/device_memory.h"
 #include "tests/cuda/index_pair.h"
 
 namespace radixkv::testing {
@@ -57,6 +58,31 @@ TEST(cuda_index_shared, what_others_left_as_last_error_fails_nothing) {
   RADIXKV_ASSERT_OK(made->synchronize());
   EXPECT_EQ(representatives.download(), (std::vector<std::int32_t>{0, 0}));
   EXPECT_EQ(shared.download(), (std::vector<std::int32_t>{0, 1}));
+}
+
+// A search behind everything else; its results are read where no copy waits for them.
+TEST(cuda_index_shared, synchronize_waits_for_a_search) {
+  cuda_index_options options = small_options();
+  options.find_shared = true;
+  index_pair pair(options.blocks, options, 9);
+  test_stream stream;
+  device_array<token_id> prompts(tokens(2 * block_tokens, 5));
+  device_array<std::int64_t> offsets(std::vector<std::int64_t>{0, block_tokens, 2 * block_tokens});
+  device_array<std::int32_t> matched(std::vector<std::int32_t>{0, 0});
+  device_array<block_id> table(std::vector<block_id>{no_block, no_block});
+  const detail::pinned_buffer memory = detail::allocate_pinned("results", 16).value();
+  auto* const results = reinterpret_cast<std::int32_t*>(memory.get());
+  RADIXKV_ASSERT_OK(pair.index.find_shared(stream,
+                                           {.tokens = prompts.data(),
+                                            .offsets = offsets.data(),
+                                            .prompts = 2,
+                                            .token_count = 2 * block_tokens,
+                                            .matched_blocks = matched.data(),
+                                            .block_table = table.data()},
+                                           {results, results + 2}));
+  RADIXKV_ASSERT_OK(pair.index.synchronize());
+  EXPECT_EQ(std::vector<std::int32_t>(results, results + 4),
+            (std::vector<std::int32_t>{0, 0, 0, 1}));
 }
 
 TEST(cuda_index_shared, find_shared_refuses_what_it_was_not_made_for) {

@@ -154,6 +154,33 @@ TEST(cuda_page_tables, bad_input_changes_nothing) {
                  "1 rows were set and not updated");
 }
 
+// More bytes in a batch's rows than in a slot's changes, in every slot of the ring at once.
+TEST(cuda_page_tables, slots_hold_whole_batches_where_changes_are_few) {
+  constexpr std::uint32_t many = 256, slots = 3;
+  cuda_page_tables tables = cuda_page_tables::create({.rows = slots,
+                                                      .row_blocks = 1,
+                                                      .block_tokens = 1,
+                                                      .max_batch = many,
+                                                      .staging_slots = slots,
+                                                      .slot_changes = 1})
+                                .value();
+  test_stream stream;
+  device_array<std::int32_t> out(slots * many);
+  std::vector<std::int32_t> wanted;
+  for (std::int32_t row = 0; row < static_cast<std::int32_t>(slots); ++row) {
+    RADIXKV_ASSERT_OK(tables.set(row, std::vector<block_id>{10 + row}, 1));
+    wanted.insert(wanted.end(), many, 10 + row);
+  }
+  RADIXKV_ASSERT_OK(tables.update(stream));
+  RADIXKV_ASSERT_OK(tables.synchronize());
+  for (std::size_t row = 0; row < slots; ++row) {
+    const std::vector<std::int32_t> chosen(many, static_cast<std::int32_t>(row));
+    RADIXKV_ASSERT_OK(tables.dense(stream, chosen, out.data() + row * many, 1, 1, -1));
+  }
+  RADIXKV_ASSERT_OK(tables.synchronize());
+  EXPECT_EQ(out.download(), wanted);
+}
+
 // A batch whose blocks int32 cannot count is refused by csr alone, which says so.
 TEST(cuda_page_tables, csr_names_what_it_cannot_count) {
   cuda_page_tables tables =

@@ -249,6 +249,13 @@ TEST(index_update, refuses_bad_arguments) {
   EXPECT_EQ(cudaErrorMisalignedAddress, kernels::index_update(stream, a));
   a.block_slot_count = 0;
   a.block_entries = nullptr;
+  const device_array<std::int32_t> blocks(1);
+  a.token_block_count = 1;
+  a.token_blocks = blocks.data();
+  a.tokens = slots.data() + 1;  // read 16 bytes at a time where blocks have as many
+  EXPECT_EQ(cudaErrorMisalignedAddress, kernels::index_update(stream, a));
+  a.token_block_count = 0;
+  a.tokens = nullptr;
   a.table.block_tokens = 3;
   EXPECT_EQ(cudaErrorInvalidValue, kernels::index_update(stream, a));
 }

@@ -93,6 +93,29 @@ TEST(prefix_match_collisions, prompts_of_many_tiles) { check_depth(200, {8, 10, 
 // the others have asked whether any is left.
 TEST(prefix_match_collisions, prompts_of_later_warps) { check_depth(200, {8, 10, 11}, 32); }
 
+// Nothing but the namespace tells them apart, and hashes do not: a tenant is given no block of
+// another one's, however equal their prompts.
+TEST(prefix_match_collisions, equal_prompts_of_other_namespaces) {
+  if (is_broken) GTEST_SKIP() << "only the check of parents matters here";
+  const test_stream stream;
+  constexpr std::int32_t namespaces = 40;
+  for (const std::uint32_t block_tokens : {4u, 16u, 32u}) {
+    for (const std::size_t depth : {1, 3, 40}) {  // short ones, and one that is matched by tiles
+      std::mt19937_64 random(depth);
+      const auto prompt = random_tokens(random, block_tokens * depth);
+      device_index index(static_cast<std::int32_t>(namespaces * depth), block_tokens, 6);
+      prompt_batch batch;
+      for (std::int32_t n = 0; n < namespaces; ++n) {
+        if (n % 2 == 0) index.insert(prompt, n);
+        batch.add(prompt, n);
+      }
+      index.upload(stream);
+      EXPECT_EQ(match_and_compare(index, batch, stream), "")
+          << block_tokens << " tokens, " << depth << " blocks";
+    }
+  }
+}
+
 TEST(prefix_match_collisions, every_block_size) {
   const test_stream stream;
   for (const std::uint32_t block_tokens : {1, 4, 32, 256, 512, 1024}) {
