@@ -148,18 +148,49 @@ TEST_F(cuda_executor_graph, what_does_not_fit_is_refused) {
 }
 
 TEST_F(cuda_executor_graph, another_thread_may_run_plans_during_a_global_capture) {
-  graph_plan plan = pair_.device.make_graph_plan().value();
+  executor_pair pair = executor_pair::make(layout_, random_, {.staging_slots = 2});
+  graph_plan plan = pair.device.make_graph_plan().value();
   test_stream capturing, stream;
+  // The ring has gone round: whether a slot is free has to be asked, which ends other captures.
+  for (int i = 0; i < 2; ++i) {
+    RADIXKV_ASSERT_OK(pair.host.run({.copies = {{0, 1, 1}}, .logits = {}}));
+    RADIXKV_ASSERT_OK(pair.device.run(stream, {.copies = {{0, 1, 1}}, .logits = {}}));
+  }
+  RADIXKV_ASSERT_OK(pair.device.synchronize());
   RADIXKV_ASSERT_CUDA(cudaStreamBeginCapture(capturing, cudaStreamCaptureModeGlobal));
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 2; ++i) {
     const step_plan step = random_copies(layout_, 3, random_);
-    RADIXKV_ASSERT_OK(pair_.host.run(step));
-    RADIXKV_ASSERT_OK(pair_.device.run(stream, step));
+    RADIXKV_ASSERT_OK(pair.host.run(step));
+    RADIXKV_ASSERT_OK(pair.device.run(stream, step));
   }
   RADIXKV_ASSERT_OK(plan.capture(capturing));
   cudaGraph_t graph = nullptr;
   RADIXKV_ASSERT_CUDA(cudaStreamEndCapture(capturing, &graph));
   RADIXKV_ASSERT_CUDA(cudaGraphDestroy(graph));
+  pair.expect_equal_pools();
+}
+
+TEST_F(cuda_executor_graph, the_row_behind_the_captured_ones_is_refused) {
+  graph_plan plan = pair_.device.make_graph_plan().value();
+  const device_array<float> rows(std::vector<float>(3 * 37, 1.0f));
+  const plan_graph graph(plan, {rows.data(), 37 * 4, 3, logits_type::fp32});
+  const auto store = [](std::int32_t row) {
+    return step_plan{.copies = {}, .logits = {{logits_direction::store, 0, row}}};
+  };
+  expect_refused(plan.prepare(store(3)), errc::invalid_argument, "logits row 3, the limit is 2");
+  RADIXKV_ASSERT_OK(plan.prepare(store(2)));
+}
+
+TEST_F(cuda_executor_graph, nothing_is_numbered_before_the_capture) {
+  graph_plan plan = pair_.device.make_graph_plan().value();
+  test_stream stream;
+  plan.skip();
+  EXPECT_EQ(plan.numbered(), 0u);
+  const plan_graph graph(plan);
+  const step_plan step = random_copies(layout_, 3, random_);
+  RADIXKV_ASSERT_OK(pair_.host.run(step));
+  RADIXKV_ASSERT_OK(plan.prepare(step));
+  RADIXKV_ASSERT_OK(pair_.device.launch(stream, graph));
   pair_.expect_equal_pools();
 }
 

@@ -119,6 +119,38 @@ TEST(cuda_index, an_update_larger_than_the_staging_goes_on_where_it_stopped) {
   }
 }
 
+// An update that staging cut short goes on, on another stream: what was enqueued on the first one
+// is part of it.
+TEST(cuda_index, an_update_may_go_on_on_another_stream) {
+  cuda_index_options options = small_options();
+  options.blocks = 40'000;
+  match_memory memory;
+  std::int64_t hits = 0;
+  int busy = 0;
+  for (std::uint32_t round = 0; round < 3; ++round) {
+    index_pair pair(options.blocks, options, 20 + round);
+    test_stream updates[2], stream;
+    for (int turn = 0; turn < 2; ++turn) {  // a table is written for the first time, and again
+      for (int i = 0; i < 3000; ++i) pair.add();
+      int on = 0;
+      for (status s = pair.index.update(updates[0]); !s; s = pair.index.update(updates[on])) {
+        expect_refused(s, errc::busy, "update again");
+        ++busy;
+        on = 1;
+      }
+      pair.update(updates[on]);
+      pending_match match(pair, 60, stream, memory);
+      match.finish(pair);
+      match.check(hits);
+    }
+  }
+  EXPECT_GT(hits, 0);
+  const char* mode = std::getenv("CUDASIM_ASYNC");
+  if (mode != nullptr && std::string(mode) == "lazy") {
+    EXPECT_GT(busy, 0);
+  }
+}
+
 TEST(cuda_index, a_captured_stream_is_refused_and_stays_captured) {
   cuda_index_options options = small_options();
   options.find_shared = true;

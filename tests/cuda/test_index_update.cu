@@ -204,6 +204,13 @@ TEST(index_update, skips_and_counts_what_is_out_of_range) {
   table.apply(delta, stream, rejected.data());
   EXPECT_EQ(rejected.download()[0], 5u);
   EXPECT_EQ(table.blocks()[63].block, 2);
+  // Blocks of fewer than 16 bytes are written token by token.
+  device_table small(10, 2);
+  detail::index_delta tokens;
+  tokens.token_blocks = {10, 9, -1};
+  tokens.tokens.assign(6, 7);
+  small.apply(tokens, stream, rejected.data());
+  EXPECT_EQ(rejected.download()[0], 7u);
 }
 
 // Warps that read the slot over the bus take whole lines of each array.

@@ -304,6 +304,10 @@ TEST(prefix_match, offsets_outside_of_the_batch) {
   RADIXKV_ASSERT_CUDA(kernels::prefix_match(stream, on_device.arguments(index)));
   stream.synchronize();
   EXPECT_EQ(on_device.matched.download(), (std::vector<std::int32_t>{4, 0}));
+  on_device.offsets.upload(std::vector<std::int64_t>{-64, 0, 64});
+  RADIXKV_ASSERT_CUDA(kernels::prefix_match(stream, on_device.arguments(index)));
+  stream.synchronize();
+  EXPECT_EQ(on_device.matched.download(), (std::vector<std::int32_t>{0, 4}));
 }
 
 }  // namespace
