@@ -451,6 +451,84 @@ TEST_P(hints_retention, a_clock_may_begin_anywhere) {
   EXPECT_LE(cached(t), 4);
 }
 
+// The next block to go is of a path, whose rest stays.
+#define EXPECT_NEXT(path)                           \
+  do {                                              \
+    const std::int64_t before = cached(path);       \
+    EXPECT_EQ(cache_->evict(1), 1);                 \
+    EXPECT_EQ(cached(path), before - block_tokens); \
+  } while (false)
+
+TEST_P(hints_retention, what_was_said_last_of_a_sequence_counts) {
+  const auto p = counting(0, 8), q = counting(100, 8);
+  sequence s = published(p);
+  ASSERT_TRUE(s.ended().ok() && s.expect_return(1, 100).ok());
+  s.release();
+  published(q).release();
+  EXPECT_NEXT(q);
+  cache_->clear();
+
+  // Two ranges that end with the same block: the one said again comes last.
+  sequence first = published(p);
+  ASSERT_TRUE(first.set_priority(0, 8, 1).ok() && first.set_priority(6, 2, 5).ok());
+  ASSERT_TRUE(first.set_priority(0, 8, 2).ok());
+  first.release();
+  sequence second = published(q);
+  ASSERT_TRUE(second.set_priority(0, 8, 3).ok());
+  second.release();
+  EXPECT_NEXT(p);
+  cache_->clear();
+
+  // What was held is let go of, and no more than that.
+  published(q).release();
+  sequence third = published(p);
+  ASSERT_TRUE(third.set_priority(4, 4, 3).ok() && third.set_priority(4, 4, -1).ok());
+  third.release();
+  EXPECT_NEXT(p);
+  EXPECT_NEXT(q);
+}
+
+TEST_P(hints_retention, a_shorter_range_keeps_its_priority_below_a_longer_one) {
+  const auto p = counting(0, 8), q = counting(100, 8);
+  sequence s = published(p);
+  ASSERT_TRUE(s.set_priority(0, 4, 5).ok() && s.set_priority(0, 8, 1).ok());
+  s.release();
+  sequence other = published(q);
+  ASSERT_TRUE(other.set_priority(0, 8, 3).ok());
+  other.release();
+  EXPECT_NEXT(p);
+  EXPECT_NEXT(q);
+  EXPECT_NEXT(q);
+  EXPECT_EQ(cached(p), 4);
+}
+
+TEST_P(hints_retention, a_range_behind_the_path_holds_nothing_of_it) {
+  const auto p = counting(0, 8), q = counting(100, 8);
+  sequence s = published(p);
+  ASSERT_TRUE(s.set_priority(8, 4, 5).ok());
+  s.release();
+  sequence other = published(q);
+  ASSERT_TRUE(other.set_priority(0, 8, 1).ok());
+  other.release();
+  EXPECT_NEXT(p);
+  EXPECT_NEXT(p);
+}
+
+// Of equal priorities what was used again goes last.
+TEST_P(hints_retention, use_renews_a_priority) {
+  const auto p = counting(0, 4), q = counting(100, 4);
+  for (const auto& path : {p, q}) {
+    sequence s = published(path);
+    ASSERT_TRUE(s.set_priority(0, 4, 1).ok());
+    s.release();
+  }
+  published(p).release();
+  EXPECT_NEXT(q);
+  EXPECT_EQ(cached(p), 4);
+}
+
+#undef EXPECT_NEXT
+
 INSTANTIATE_TEST_SUITE_P(policies, hints_retention, hint_policies);
 
 }  // namespace

@@ -257,6 +257,23 @@ TEST(kv_cache_blocks, a_failed_plan_publishes_nothing) {
   EXPECT_EQ(cache.check_invariants(), "");
 }
 
+// A limit on prefixes holds as soon as one more is published, whoever is still open.
+TEST(kv_cache_blocks, a_commit_keeps_the_limit_on_prefixes) {
+  cache_options o;
+  o.blocks = 32;
+  o.block_tokens = 4;
+  o.policy = "lru";
+  o.max_prefixes = 2;
+  kv_cache cache = kv_cache::create(o).value();
+  publish(cache, counting(0, 8));
+  publish(cache, counting(100, 8));
+  step_plan plan;
+  sequence open = cache.open(counting(200, 8), {}, plan).value();
+  ASSERT_TRUE(open.mark_filled(8).ok() && open.commit().ok());
+  EXPECT_EQ(cache.statistics().cached_prefixes, 2);
+  EXPECT_EQ(cache.match(counting(0, 8)).tokens, 0);
+}
+
 // What a plan was to load lies in the store as before.
 TEST(kv_cache_blocks, a_failed_load_forgets_no_logits) {
   kv_cache cache = make(16, 4, 2);

@@ -42,9 +42,15 @@ class forwarding : public eviction_policy {
     if (hashed_ > 0 && request.prompt_tokens >= hashed_) hashes_seen_ += request.path_hashes.size();
     output_tokens_ = request.output_tokens;
     prompt_tokens_ = request.prompt_tokens;
+    matched_blocks_ = request.matched_blocks;
     to_->on_request(request);
   }
   victim next_victim() override { return to_->next_victim(); }
+  policy_statistics statistics() const noexcept override {
+    policy_statistics s;
+    s.requests = 77;
+    return s;
+  }
   std::size_t bytes() const noexcept override { return to_->bytes(); }
   std::string check() const override { return to_->check(); }
 
@@ -54,6 +60,7 @@ class forwarding : public eviction_policy {
   std::size_t hashes_seen_ = 0;
   std::uint32_t output_tokens_ = 0;  // of the last request
   std::uint32_t prompt_tokens_ = 0;
+  std::uint32_t matched_blocks_ = 0;
   int pins_ = 0;
 
  private:
@@ -88,6 +95,23 @@ TEST(own_policy, is_told_of_forks) {
   EXPECT_EQ(made->prompt_tokens_, 8u);
   s.release();
   EXPECT_EQ(made->prompt_tokens_, 5u);
+}
+
+// All that was cached of a prompt counts, though its last token is computed again.
+TEST(own_policy, is_told_what_was_matched) {
+  cache_options o = small();
+  forwarding* made = nullptr;
+  o.policy_factory = [&] {
+    auto policy = std::make_unique<forwarding>();
+    made = policy.get();
+    return policy;
+  };
+  kv_cache cache = kv_cache::create(o).value();
+  publish(cache, counting(0, 8));
+  EXPECT_EQ(made->matched_blocks_, 0u);
+  publish(cache, counting(0, 8));
+  EXPECT_EQ(made->matched_blocks_, 2u);
+  EXPECT_EQ(cache.statistics().policy.requests, 77);
 }
 
 TEST(own_policy, decides_what_goes_and_is_asked_for_nothing_else) {
