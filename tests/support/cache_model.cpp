@@ -42,6 +42,7 @@ cache_options cache_model::random_options(bool watched) {
   if (const char* policy = std::getenv("RADIXKV_TEST_POLICY")) o.policy = policy;
   o.clock = [ticks = 0.0]() mutable { return ticks += 0.01; };
   if (size_ == model_size::wide) {
+    o.block_tokens = 4;  // so that few prompts are the same
     o.blocks += 600 + below(1280);
     o.max_sequence_hints = 1000;
   }
@@ -74,7 +75,8 @@ std::vector<token_id> cache_model::prompt() {
   }
   if (t.empty() || below_(3) != 0) {
     for (std::uint32_t n = 1 + below_(options_.block_tokens * 4); n > 0; --n) {
-      t.push_back(below_(8) == 0 ? below_(published_prefixes::alphabet) : below_(2));
+      const bool any = size_ == model_size::wide || below_(8) == 0;
+      t.push_back(any ? below_(published_prefixes::alphabet) : below_(2));
     }
   }
   if (t.size() > longest_prompt_) t.resize(longest_prompt_);
@@ -186,7 +188,8 @@ std::string cache_model::step() {
   if (what > 16) return hint(any());
   switch (what) {
     case 8:
-      return evict();
+      // A wide cache fills up.
+      return size_ == model_size::wide && below_(16) != 0 ? match() : evict();
     case 9:
       return match();
     case 10:

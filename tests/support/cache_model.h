@@ -31,7 +31,7 @@ struct model_counts {
 enum class model_size : std::uint8_t {
   mixed,  // blocks of up to 32 tokens, pools of up to 220 blocks
   tiny,   // blocks of up to 4 tokens, pools of up to 121 blocks: millions of operations
-  wide    // the same blocks, pools of up to 2,000: tables grow, a node has many hints
+  wide    // blocks of 4 tokens, pools of up to 2,000: tables grow
 };
 
 class cache_model {

@@ -176,7 +176,7 @@ std::string cache_model::match_batch() {
 
 std::string cache_model::evict() {
   const std::int64_t before = given_up();
-  if (below_(32) == 0) {
+  if (below_(size_ == model_size::wide ? 1000 : 32) == 0) {
     const std::int64_t freed = call().clear();
     MODEL_CHECK(freed == given_up() - before);
     if (open_.empty()) MODEL_CHECK(cache_.statistics().nodes == 0);
