@@ -65,6 +65,38 @@ TEST(mark_table, nodes_cannot_be_chosen_to_share_a_bucket) {
   EXPECT_LE(dearest([](node_id n) { return (n * 0x9e3779b97f4a7c15ull >> 32) % 8192 == 0; }), 16u);
 }
 
+// Nor may he who knows how ids are hashed with the secret of another table.
+TEST(mark_table, each_has_a_secret_of_its_own) {
+  constexpr std::size_t marks = 1'000;
+  constexpr std::uint64_t buckets = 2'048;
+  const auto first_secret = [] {
+    const fixed_secrets secrets(7);
+    return random_secret();
+  };
+  std::vector<node_id> nodes;
+  for (node_id n = 0; nodes.size() < marks; ++n) {
+    if (mix(n, first_secret()) % buckets == 0) nodes.push_back(n);
+  }
+  const auto dearest = [&](std::uint64_t seed) {
+    const fixed_secrets secrets(seed);
+    mark_table table;
+    for (const node_id n : nodes) {
+      table.reserve_one();
+      table.lay(table.take_slot(), n, 1);
+    }
+    std::uint64_t most = 0;
+    for (const node_id n : nodes) {
+      const std::uint64_t before = steps_of_thread().marks;
+      EXPECT_NE(table.one_of_many_on(n), no_index);
+      most = std::max(most, steps_of_thread().marks - before);
+    }
+    return most;
+  };
+  EXPECT_GE(dearest(7), marks - 1);  // they do share one where its secret is known
+  EXPECT_LE(dearest(8), 16u);
+  EXPECT_LE(dearest(9), 16u);
+}
+
 #else
 
 TEST(mark_table, counts_steps) { GTEST_SKIP() << "built without RADIXKV_DEBUG_CHECKS"; }
