@@ -99,7 +99,13 @@ void Block::checkBarrier(int id_) {
     }
     ++w.syncClock;
   }
-  if (launch->hooks) raceBarrier(*this, members);
+  if (launch->hooks) {
+    // Nobody waits for warps that have exited: what they did is done.
+    uint32_t exited = 0;
+    for (uint32_t i = 0; i < nWarps && b.count == 0; ++i)
+      if (!warps[i].live) exited |= 1u << i;
+    raceBarrier(*this, members | exited);
+  }
   if (launch->weak) launch->weak->barrier(*this, members);
   b = BlockBarrier{};
 }
