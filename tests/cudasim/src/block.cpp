@@ -50,6 +50,7 @@ void Block::arrive(Warp& w, uint32_t mask, const Instr& in) {
   b.pending = true;
   b.count = in.b == kNoRow ? 0 : w.src<uint32_t>(in.b)[first];
   b.arrived[w.index] |= mask;
+  if (launch->hooks) raceArrive(*this, w.index, id_);
   if (in.u1 >= 2) {  // bar.red
     uint32_t p = w.predVal(in.c);
     if (in.u2) p = ~p;
@@ -76,13 +77,14 @@ void Block::checkBarrier(int id_) {
     }
     if (n < b.count) return;
   }
-  uint32_t members = 0;
+  uint32_t members = 0, waited = 0;
   for (uint32_t i = 0; i < nWarps; ++i) {
     if (!b.arrived[i]) continue;
     members |= 1u << i;
     Warp& w = warps[i];
     for (auto& g : w.groups) {
       if (g.st != St::Bar || g.bar != id_) continue;
+      waited |= 1u << i;
       const Instr& in = g.frame->code->ins[g.pc];
       if (in.u1 >= 2) {
         uint8_t* r = g.frame->regs + in.d;
@@ -104,7 +106,7 @@ void Block::checkBarrier(int id_) {
     uint32_t exited = 0;
     for (uint32_t i = 0; i < nWarps && b.count == 0; ++i)
       if (!warps[i].live) exited |= 1u << i;
-    raceBarrier(*this, members | exited);
+    raceBarrier(*this, id_, waited, exited);
   }
   if (launch->weak) launch->weak->barrier(*this, members);
   b = BlockBarrier{};
