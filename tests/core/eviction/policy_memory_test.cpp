@@ -1,5 +1,7 @@
 // Policies under memory that runs out: nothing throws, every block stays evictable.
 #include <algorithm>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <random>
 #include <utility>
@@ -7,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "csrc/core/eviction/lru.h"
 #include "csrc/core/eviction/reuse_index.h"
 #include "radixkv/eviction_policy.h"
 #include "tests/core/eviction/random_load.h"
@@ -89,10 +92,10 @@ class short_of_memory final : public eviction_policy {
 
 class every_policy : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(every_policy, outlives_refused_allocations) {
+void outlive_refused_allocations(const std::function<std::unique_ptr<eviction_policy>()>& make) {
   int refused = 0;
   for (const std::uint32_t one_in : {1u, 3u, 20u}) {
-    short_of_memory policy(std::move(make_policy(GetParam())).value(), one_in);
+    short_of_memory policy(make(), one_in);
     sim_tree tree(policy, 3000, 16);
     const std::uint32_t chunk = policy.path_hash_tokens(16) / 16;
     random_paths paths(21 + one_in, 3, 80);
@@ -125,6 +128,17 @@ TEST_P(every_policy, outlives_refused_allocations) {
     EXPECT_EQ(tree.failure(), "");
   }
   EXPECT_GT(refused, 0);
+}
+
+TEST_P(every_policy, outlives_refused_allocations) {
+  outlive_refused_allocations([] { return std::move(make_policy(GetParam())).value(); });
+}
+
+// Nor is a leaf lost where there is no memory to number anew what has been used.
+TEST(lru, numbers_anew_without_memory) {
+  for (const std::uint32_t limit : {3u, 20u, 500u}) {
+    outlive_refused_allocations([=] { return std::make_unique<detail::lru_policy>(limit); });
+  }
 }
 
 // The bytes that are remembered, by the capacity of every array, never exceed their limit.
