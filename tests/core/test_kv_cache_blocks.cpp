@@ -4,9 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
-#include <random>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -239,28 +237,6 @@ TEST(kv_cache_blocks, tells_when_watermarks_are_crossed) {
   EXPECT_EQ(seen, (std::vector{pressure::low, pressure::high, pressure::low, pressure::none}));
 }
 
-TEST(kv_cache_blocks, a_failed_plan_publishes_nothing) {
-  kv_cache cache = make(16, 4, 2);
-  publish(cache, counting(0, 8));
-  auto t = counting(0, 8);
-  t[6] = 99;
-  step_plan plan;
-  sequence s = cache.open(t, {}, plan).value();
-  ASSERT_EQ(plan.copies.size(), 1u);
-  cache.report_failure(plan);
-  ASSERT_TRUE(s.mark_filled(8).ok());
-  EXPECT_EQ(s.commit().error().code, errc::released);
-  EXPECT_EQ(cache.match(t).tokens, 6);
-
-  sequence ok = cache.open(counting(50, 8), {}, plan).value();
-  ASSERT_TRUE(ok.mark_filled(8).ok());
-  step_plan after;
-  ASSERT_NE(ok.commit_logits(8, 0, after)->slot, no_slot);
-  cache.report_failure(after);
-  EXPECT_EQ(cache.match(counting(50, 8)).slot, no_slot);
-  EXPECT_EQ(cache.check_invariants(), "");
-}
-
 // A limit on prefixes holds as soon as one more is published, whoever is still open.
 TEST(kv_cache_blocks, a_commit_keeps_the_limit_on_prefixes) {
   cache_options o;
@@ -276,21 +252,6 @@ TEST(kv_cache_blocks, a_commit_keeps_the_limit_on_prefixes) {
   ASSERT_TRUE(open.mark_filled(8).ok() && open.commit().ok());
   EXPECT_EQ(cache.statistics().cached_prefixes, 2);
   EXPECT_EQ(cache.match(counting(0, 8)).tokens, 0);
-}
-
-// What a plan was to load lies in the store as before.
-TEST(kv_cache_blocks, a_failed_load_forgets_no_logits) {
-  kv_cache cache = make(16, 4, 2);
-  step_plan plan;
-  sequence first = cache.open(counting(0, 8), {}, plan).value();
-  ASSERT_TRUE(first.mark_filled(8).ok());
-  ASSERT_NE(first.commit_logits(8, 0, plan)->slot, no_slot);
-  plan.clear();
-  sequence again = cache.open(counting(0, 8), {}, plan).value();
-  ASSERT_TRUE(again.load_logits(0, plan).ok());
-  cache.report_failure(plan);
-  EXPECT_NE(cache.match(counting(0, 8)).slot, no_slot);
-  EXPECT_EQ(cache.check_invariants(), "");
 }
 
 // Room that was made stays, also where a block of it has to be copied meanwhile.
@@ -329,98 +290,6 @@ TEST(kv_cache_blocks, a_borrowed_tail_is_copied_once) {
   }
 }
 
-// A sequence whose third block is to be filled by a copy from what is cached.
-sequence open_with_copy(kv_cache& cache, step_plan& plan) {
-  auto t = counting(0, 12);
-  t[10] = 99;
-  sequence s = cache.open(t, {}, plan).value();
-  EXPECT_EQ(plan.copies.size(), 1u);
-  EXPECT_EQ(plan.copies.back().destination, s.block_table()[2]);
-  return s;
-}
-
-// Reports are looked at when a sequence's turn comes: whatever it does before it commits, the plan
-// that failed has been its own.
-TEST(kv_cache_blocks, what_a_failed_plan_was_to_fill_stays_unpublished) {
-  const auto refused = [](sequence& s) {
-    EXPECT_TRUE(s.mark_filled(s.tokens()).ok());
-    return !s.commit().ok() && s.commit().error().code == errc::released;
-  };
-  kv_cache cache = make(16, 4);
-  publish(cache, counting(0, 12));
-  step_plan plan, later, strange;
-  strange.copies = {{0, 15, 1}};
-  {
-    sequence s = open_with_copy(cache, plan);
-    cache.report_failure(plan);
-    EXPECT_EQ(s.commit(8).error().code, errc::released);
-    sequence child = s.fork().value();
-    // The child copies what the plan was to fill to a block of its own.
-    ASSERT_TRUE(child.reserve(2, later).ok());
-    ASSERT_EQ(later.copies.size(), 1u);
-    EXPECT_TRUE(refused(child)) << "a fork has the same blocks";
-    s.release();
-    EXPECT_TRUE(refused(child));
-  }
-  plan.clear();
-  {
-    sequence s = open_with_copy(cache, plan);
-    sequence child = s.fork().value();
-    cache.report_failure(plan);
-    ASSERT_TRUE(child.reserve(2, later).ok());  // gives up the block that was reported
-    EXPECT_TRUE(refused(child)) << "it was copied from";
-    EXPECT_TRUE(refused(s));
-  }
-  plan.clear();
-  {
-    sequence s = open_with_copy(cache, plan);
-    cache.report_failure(plan);
-    sequence child = s.fork().value();
-    ASSERT_TRUE(s.truncate(8).ok());
-    EXPECT_TRUE(refused(child));
-    cache.report_failure(strange);
-    EXPECT_TRUE(refused(s)) << "the block has gone, but it was this sequence's";
-  }
-  plan.clear();
-  {
-    sequence s = open_with_copy(cache, plan);
-    cache.report_failure(plan);
-    ASSERT_TRUE(s.append(counting(200, 8), later).ok());
-    cache.report_failure(strange);
-    EXPECT_TRUE(refused(s)) << "blocks that came later change nothing";
-  }
-  EXPECT_EQ(cache.match(counting(0, 12)).tokens, 12);
-  EXPECT_EQ(cache.check_invariants(), "");
-}
-
-TEST(kv_cache_blocks, who_takes_a_block_later_has_not_failed) {
-  kv_cache cache = make(5, 4);
-  publish(cache, counting(0, 12));
-  step_plan plan, later;
-  {
-    const sequence s = open_with_copy(cache, plan);
-    cache.report_failure(plan);
-  }
-  const block_id reported = plan.copies[0].destination;
-  sequence next = cache.open(counting(300, 4), {}, later).value();
-  ASSERT_TRUE(next.reserve(4, later).ok());
-  ASSERT_TRUE(next.block_table()[0] == reported || next.block_table()[1] == reported);
-  // Nor has its fork, nor has either where nothing of a plan is anybody's.
-  sequence child = next.fork().value();
-  step_plan strange;
-  strange.copies = {{0, no_block, 1}, {0, 5, 1}, {0, max_blocks - 1, 1}, {0, -7, 1}};
-  cache.report_failure(strange);
-  ASSERT_TRUE(next.mark_filled(4).ok());
-  EXPECT_TRUE(next.commit().ok() && child.mark_filled(4).ok() && child.commit().ok());
-  child.release();
-  // But a plan that names what it holds now is taken for its own.
-  ASSERT_TRUE(next.append(counting(400, 4), later).ok() && next.mark_filled(8).ok());
-  strange.copies = {{0, next.block_table()[1], 1}};
-  cache.report_failure(strange);
-  EXPECT_EQ(next.commit().error().code, errc::released);
-  EXPECT_EQ(cache.check_invariants(), "");
-}
-
 TEST(kv_cache_blocks, sequences_may_outlive_the_cache) {
   step_plan plan;
   sequence s;
@@ -446,68 +315,6 @@ TEST(kv_cache_blocks, an_end_is_over_when_another_has_published_the_same) {
   EXPECT_EQ(cache.evict(1), 1);
   EXPECT_EQ(cache.match(counting(0, 8)).tokens, 8);  // what was published in between went first
   EXPECT_EQ(cache.check_invariants(), "");
-}
-
-// Tokens are those that were given, wherever in a block they begin and end, and however the ids of
-// its blocks lie: the pool is full of holes that other sequences have left.
-TEST(kv_cache_blocks, tokens_are_written_from_any_place_in_a_block_on) {
-  struct held {
-    sequence handle;
-    std::vector<token_id> tokens;
-  };
-  constexpr std::int64_t beyond_caches = 1 << 22;  // rows are written otherwise there
-  for (const auto& [block, blocks] : {std::pair<std::uint32_t, std::int64_t>(1, 4000),
-                                      {4, 1000},
-                                      {8, 500},
-                                      {16, 250},
-                                      {16, beyond_caches},
-                                      {32, 120},
-                                      {64, 60},
-                                      {64, beyond_caches / 4}}) {
-    std::mt19937 random(block);
-    const auto any = [&](std::uint32_t most) {
-      std::vector<token_id> t(1 + random() % most);
-      for (token_id& x : t) x = static_cast<token_id>(random() >> 1);
-      return t;
-    };
-    kv_cache cache = make(blocks, block);
-    std::vector<held> open;
-    step_plan plan;
-    int unaligned = 0;
-    for (int step = 0; step < 4000; ++step) {
-      plan.clear();
-      if (open.size() < 12 && random() % 2 == 0) {
-        std::vector<token_id> t = any(150);
-        if (result<sequence> s = cache.open(t, {}, plan)) {
-          open.push_back({std::move(*s), std::move(t)});
-        }
-      } else if (!open.empty()) {
-        held& h = open[random() % open.size()];
-        const std::size_t before = h.tokens.size();
-        if (random() % 4 == 0 && before > 1) {
-          h.tokens.resize(1 + random() % (before - 1));
-          const auto left = static_cast<std::int64_t>(h.tokens.size());
-          ASSERT_TRUE(h.handle.truncate(left).ok());
-        } else {
-          const std::vector<token_id> t = any(100);
-          if (h.handle.append(t, plan)) {
-            h.tokens.insert(h.tokens.end(), t.begin(), t.end());
-            unaligned += before % block != 0 && t.size() > block;
-          }
-        }
-        if (random() % 8 == 0) {
-          std::swap(h, open.back());
-          open.pop_back();
-        }
-      }
-      for (const held& h : open) {
-        std::vector<token_id> read(h.tokens.size());
-        ASSERT_TRUE(h.handle.read_tokens(0, read).ok());
-        ASSERT_EQ(read, h.tokens) << blocks << " blocks of " << block << ", step " << step;
-      }
-    }
-    EXPECT_GT(unaligned, block == 1 ? -1 : 50);
-  }
 }
 
 }  // namespace
