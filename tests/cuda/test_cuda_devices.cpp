@@ -47,6 +47,7 @@ class cuda_devices : public ::testing::Test {
     if (devices < 2 && !simulated) GTEST_SKIP() << "one device";
     ASSERT_GE(devices, 2);
   }
+  void TearDown() override { require_cuda(cudaSetDevice(0)); }  // also after a failure
 };
 
 constexpr const char* foreign = "a stream of device 1, not 0";

@@ -134,6 +134,7 @@ TEST(cuda_index, an_update_may_go_on_on_another_stream) {
       for (int i = 0; i < 3000; ++i) pair.add();
       int on = 0;
       for (status s = pair.index.update(updates[0]); !s; s = pair.index.update(updates[on])) {
+        ASSERT_EQ(s.error().code, errc::busy) << s.error().message;
         expect_refused(s, errc::busy, "update again");
         ++busy;
         on = 1;
