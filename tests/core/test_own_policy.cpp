@@ -75,16 +75,21 @@ cache_options small() {
   return o;
 }
 
-// A fork is a request of its own, whose prompt is what it was forked with.
-TEST(own_policy, is_told_of_forks) {
+// Those of a cache with a forwarding policy, which becomes `made`.
+cache_options with_forwarding(forwarding*& made) {
   cache_options o = small();
-  forwarding* made = nullptr;
-  o.policy_factory = [&] {
+  o.policy_factory = [&made] {
     auto policy = std::make_unique<forwarding>();
     made = policy.get();
     return policy;
   };
-  kv_cache cache = kv_cache::create(o).value();
+  return o;
+}
+
+// A fork is a request of its own, whose prompt is what it was forked with.
+TEST(own_policy, is_told_of_forks) {
+  forwarding* made = nullptr;
+  kv_cache cache = kv_cache::create(with_forwarding(made)).value();
   step_plan plan;
   sequence s = cache.open(counting(0, 5), {}, plan).value();
   ASSERT_TRUE(s.append(counting(5, 3), plan).ok() && s.mark_filled(8).ok() && s.commit().ok());
@@ -99,14 +104,8 @@ TEST(own_policy, is_told_of_forks) {
 
 // All that was cached of a prompt counts, though its last token is computed again.
 TEST(own_policy, is_told_what_was_matched) {
-  cache_options o = small();
   forwarding* made = nullptr;
-  o.policy_factory = [&] {
-    auto policy = std::make_unique<forwarding>();
-    made = policy.get();
-    return policy;
-  };
-  kv_cache cache = kv_cache::create(o).value();
+  kv_cache cache = kv_cache::create(with_forwarding(made)).value();
   publish(cache, counting(0, 8));
   EXPECT_EQ(made->matched_blocks_, 0u);
   publish(cache, counting(0, 8));
@@ -137,14 +136,8 @@ TEST(own_policy, decides_what_goes_and_is_asked_for_nothing_else) {
 }
 
 TEST(own_policy, hears_how_many_tokens_were_generated_however_many_are_said) {
-  cache_options o = small();
   forwarding* made = nullptr;
-  o.policy_factory = [&] {
-    auto policy = std::make_unique<forwarding>();
-    made = policy.get();
-    return policy;
-  };
-  kv_cache cache = kv_cache::create(o).value();
+  kv_cache cache = kv_cache::create(with_forwarding(made)).value();
   constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   constexpr auto longest = static_cast<std::uint32_t>(max_sequence_tokens);
   const std::pair<std::int64_t, std::uint32_t> cases[] = {{5, 8},

@@ -38,31 +38,43 @@ TEST(mark_table, a_mark_parts_few_others) {
   }
 }
 
+// Marks that are looked at, at most, to find that of one of these nodes, in a table with this
+// seed's secret that has one on each.
+std::uint64_t dearest(std::uint64_t seed, const std::vector<node_id>& nodes) {
+  const fixed_secrets secrets(seed);
+  mark_table table;
+  for (const node_id n : nodes) {
+    table.reserve_one();
+    table.lay(table.take_slot(), n, 1);
+  }
+  std::uint64_t most = 0;
+  for (const node_id n : nodes) {
+    const std::uint64_t before = steps_of_thread().marks;
+    EXPECT_NE(table.one_of_many_on(n), no_index);
+    most = std::max(most, steps_of_thread().marks - before);
+  }
+  return most;
+}
+
+template <typename Chosen>
+std::vector<node_id> first_nodes(std::size_t count, Chosen&& chosen) {
+  std::vector<node_id> nodes;
+  for (node_id n = 0; nodes.size() < count; ++n) {
+    if (chosen(n)) nodes.push_back(n);
+  }
+  return nodes;
+}
+
 // Whoever has a million nodes, and knows how ids are hashed, may choose those to be announced. They
 // lie in one bucket of 8,192 where ids alone say which.
 TEST(mark_table, nodes_cannot_be_chosen_to_share_a_bucket) {
   constexpr std::size_t marks = 4'000;
-  const auto dearest = [](auto&& chosen) {
-    const fixed_secrets secrets(7);
-    mark_table table;
-    std::vector<node_id> nodes;
-    for (node_id n = 0; nodes.size() < marks; ++n) {
-      if (chosen(n)) nodes.push_back(n);
-    }
-    for (const node_id n : nodes) {
-      table.reserve_one();
-      table.lay(table.take_slot(), n, 1);
-    }
-    std::uint64_t most = 0;
-    for (const node_id n : nodes) {
-      const std::uint64_t before = steps_of_thread().marks;
-      EXPECT_NE(table.one_of_many_on(n), no_index);
-      most = std::max(most, steps_of_thread().marks - before);
-    }
-    return most;
-  };
-  EXPECT_LE(dearest([](node_id n) { return n % 64 == 0; }), 16u);
-  EXPECT_LE(dearest([](node_id n) { return (n * 0x9e3779b97f4a7c15ull >> 32) % 8192 == 0; }), 16u);
+  EXPECT_LE(dearest(7, first_nodes(marks, [](node_id n) { return n % 64 == 0; })), 16u);
+  EXPECT_LE(dearest(7, first_nodes(marks,
+                                   [](node_id n) {
+                                     return (n * 0x9e3779b97f4a7c15ull >> 32) % 8192 == 0;
+                                   })),
+            16u);
 }
 
 // Nor may he who knows how ids are hashed with the secret of another table.
@@ -73,28 +85,11 @@ TEST(mark_table, each_has_a_secret_of_its_own) {
     const fixed_secrets secrets(7);
     return random_secret();
   };
-  std::vector<node_id> nodes;
-  for (node_id n = 0; nodes.size() < marks; ++n) {
-    if (mix(n, first_secret()) % buckets == 0) nodes.push_back(n);
-  }
-  const auto dearest = [&](std::uint64_t seed) {
-    const fixed_secrets secrets(seed);
-    mark_table table;
-    for (const node_id n : nodes) {
-      table.reserve_one();
-      table.lay(table.take_slot(), n, 1);
-    }
-    std::uint64_t most = 0;
-    for (const node_id n : nodes) {
-      const std::uint64_t before = steps_of_thread().marks;
-      EXPECT_NE(table.one_of_many_on(n), no_index);
-      most = std::max(most, steps_of_thread().marks - before);
-    }
-    return most;
-  };
-  EXPECT_GE(dearest(7), marks - 1);  // they do share one where its secret is known
-  EXPECT_LE(dearest(8), 16u);
-  EXPECT_LE(dearest(9), 16u);
+  const std::vector<node_id> nodes =
+      first_nodes(marks, [&](node_id n) { return mix(n, first_secret()) % buckets == 0; });
+  EXPECT_GE(dearest(7, nodes), marks - 1);  // they do share one where its secret is known
+  EXPECT_LE(dearest(8, nodes), 16u);
+  EXPECT_LE(dearest(9, nodes), 16u);
 }
 
 #else
