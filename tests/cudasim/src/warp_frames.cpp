@@ -14,8 +14,9 @@ void Warp::init(Block* b, uint32_t idx) {
   uint32_t n = uint32_t(std::min<uint64_t>(kLanes, threads - uint64_t(idx) * kLanes));
   full = live = n == kLanes ? kAll : (1u << n) - 1;
   groups.clear();
-  frames.clear();
+  // The block before leaves its frames: to clear their registers took most of a short block's time.
   freeFrames.clear();
+  for (Frame& f : frames) freeFrames.push_back(&f);
   cpAsync.clear();
   cpGroup.fill(0);
   clusterPhase.fill(0);
