@@ -255,7 +255,7 @@ std::uint64_t tiles_in(const plane& p, std::uint32_t block_tokens) {
 
 cudaError_t check(const block_copy_arguments& a) {
   if (a.planes == nullptr || a.plane_count == 0 || a.items == nullptr || a.block_count <= 0 ||
-      a.block_tokens == 0) {
+      a.block_tokens == 0 || a.item_count > max_launch_count) {
     return cudaErrorInvalidValue;
   }
   if (a.plane_count > max_parameter_planes && a.device_planes == nullptr) {

@@ -49,9 +49,9 @@ struct block_copy_arguments {
 // Enqueues all copies on `stream` as one launch; never synchronises, allocates nothing, may be
 // captured. Any base, stride and length works; accesses are 16 bytes wide except at the ends of
 // segments that are not 16-byte aligned.
-// Errors, before anything is launched: cudaErrorInvalidValue (null pointer, no block, more than
-// 524,280 planes, a plane with no segment, no bytes or a segment of 2³⁰ bytes or more),
-// cudaErrorMisalignedAddress (items, counters or device planes). Nothing to copy is success.
+// Errors, before anything is launched: cudaErrorInvalidValue (null pointer, no block, 2³¹ items or
+// more, more than 524,280 planes, a plane with no segment, no bytes or a segment of 2³⁰ bytes or
+// more), cudaErrorMisalignedAddress (items, counters or device planes). Nothing to copy is success.
 [[nodiscard]] cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& arguments);
 
 // Loads what block_copy launches for so many planes on the current device, so that its launches

@@ -3,11 +3,16 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include <cuda_runtime.h>
 
 namespace radixkv::kernels {
+
+// Rows, items or deltas of one launch, at most: as many as there are ids for, and few enough that a
+// loop which advances by a grid does not wrap.
+inline constexpr std::uint32_t max_launch_count = INT32_MAX;
 
 // Launches `kernel` on `stream` and returns the launch's own error. A refused launch leaves no
 // last-error behind that a later, unrelated check would pick up; an error of earlier asynchronous

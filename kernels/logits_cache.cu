@@ -91,8 +91,8 @@ bool overlap(const void* a, std::uint64_t a_bytes, const void* b, std::uint64_t 
 
 cudaError_t check(const logits_arguments& a) {
   if (a.rows == nullptr || a.store == nullptr || a.slots == nullptr || a.slot_count <= 0 ||
-      a.vocabulary == 0 || a.vocabulary > max_vocabulary || !known(a.row_type) ||
-      !known(a.slot_type) || a.row_stride < std::int64_t{a.vocabulary} ||
+      a.vocabulary == 0 || a.vocabulary > max_vocabulary || a.row_count > max_launch_count ||
+      !known(a.row_type) || !known(a.slot_type) || a.row_stride < std::int64_t{a.vocabulary} ||
       a.slot_stride < std::int64_t{a.vocabulary}) {
     return cudaErrorInvalidValue;
   }

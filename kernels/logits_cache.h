@@ -45,8 +45,8 @@ struct logits_arguments {
 // stay NaNs (their payload survives only where both types are equal); infinities survive.
 // Any alignment of rows that their elements have works; accesses are wide all the same.
 // Errors, before anything is launched: cudaErrorInvalidValue (null pointer, vocabulary 0 or above
-// max_vocabulary, a stride below the vocabulary, no slot, an unknown type, rows that overlap the
-// store), cudaErrorMisalignedAddress. No rows is success.
+// max_vocabulary, 2³¹ rows or more, a stride below the vocabulary, no slot, an unknown type, rows
+// that overlap the store), cudaErrorMisalignedAddress. No rows is success.
 [[nodiscard]] cudaError_t logits_scatter(cudaStream_t stream, const logits_arguments& arguments);
 [[nodiscard]] cudaError_t logits_gather(cudaStream_t stream, const logits_arguments& arguments);
 

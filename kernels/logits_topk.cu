@@ -276,8 +276,9 @@ slicing slice(std::uint32_t row_count, std::uint32_t vocabulary) {
 cudaError_t check(const logits_topk_arguments& a) {
   if (a.rows == nullptr || a.values == nullptr || a.ids == nullptr || a.log_sum_exp == nullptr ||
       a.vocabulary == 0 || a.vocabulary > max_vocabulary || a.k == 0 || a.k > max_top_k ||
-      a.k > a.vocabulary || a.row_stride < std::int64_t{a.vocabulary} ||
-      a.row_type > element_type::bf16 || a.slot_count <= 0 ||
+      a.k > a.vocabulary || a.row_count > max_launch_count ||
+      a.row_stride < std::int64_t{a.vocabulary} || a.row_type > element_type::bf16 ||
+      a.slot_count <= 0 ||
       (a.slots == nullptr && a.row_count > static_cast<std::uint32_t>(a.slot_count))) {
     return cudaErrorInvalidValue;
   }

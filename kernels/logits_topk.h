@@ -43,8 +43,8 @@ struct logits_topk_arguments {
 // +∞ and no NaN, −∞ if it holds nothing else. Every row costs the same within a factor of three,
 // whatever it holds and in whichever order. Enqueues at most two launches on `stream`; never
 // synchronises, allocates nothing, may be captured. Errors, before anything is launched:
-// cudaErrorInvalidValue (null pointer, k or vocabulary out of range, a stride below the vocabulary,
-// an unknown type, fewer slots than rows without `slots`, scratch too small),
+// cudaErrorInvalidValue (null pointer, k or vocabulary out of range, 2³¹ rows or more, a stride
+// below the vocabulary, an unknown type, fewer slots than rows without `slots`, scratch too small),
 // cudaErrorMisalignedAddress. No rows is success.
 [[nodiscard]] cudaError_t logits_topk(cudaStream_t stream, const logits_topk_arguments& arguments);
 

@@ -138,9 +138,9 @@ cudaError_t check(const page_table_store& s) {
 
 cudaError_t check(const page_table_store& s, const page_table_batch& b) {
   if (const cudaError_t error = check(s); error != cudaSuccess) return error;
-  if (b.rows == nullptr && b.count > static_cast<std::uint32_t>(s.store_rows)) {
-    return cudaErrorInvalidValue;
-  }
+  const auto limit =
+      b.rows == nullptr ? static_cast<std::uint32_t>(s.store_rows) : max_launch_count;
+  if (b.count > limit) return cudaErrorInvalidValue;
   return is_aligned(b.rows, 4) ? cudaSuccess : cudaErrorMisalignedAddress;
 }
 
@@ -150,7 +150,7 @@ cudaError_t page_table_update(cudaStream_t stream, const page_table_store& store
                               const page_table_delta* deltas, std::uint32_t delta_count,
                               const std::uint32_t* device_delta_count, std::uint32_t* rejected) {
   if (const cudaError_t error = check(store); error != cudaSuccess) return error;
-  if (deltas == nullptr) return cudaErrorInvalidValue;
+  if (deltas == nullptr || delta_count > max_launch_count) return cudaErrorInvalidValue;
   if (!is_aligned(deltas, alignof(page_table_delta)) || !is_aligned(device_delta_count, 4) ||
       !is_aligned(rejected, 4)) {
     return cudaErrorMisalignedAddress;

@@ -77,9 +77,9 @@ struct page_table_csr_arguments {
 
 // All launchers: enqueue on `stream`, never synchronise, allocate nothing, may be captured. Errors,
 // before anything is launched: cudaErrorInvalidValue (null pointer, nothing in the store, scratch
-// too small, a stride below max_blocks, a store whose tables can exceed int32),
-// cudaErrorMisalignedAddress. An empty update or dense batch is success; an empty CSR batch writes
-// indptr[0] = 0.
+// too small, a stride below max_blocks, 2³¹ deltas or sequences or more, a store whose tables can
+// exceed int32), cudaErrorMisalignedAddress. An empty update or dense batch is success; an empty
+// CSR batch writes indptr[0] = 0.
 
 // Loads what these launch on the current device; see kernels/launch.h. CUB's kernels of
 // page_table_csr are loaded by a call with no sequence.
