@@ -4,7 +4,7 @@
 // lengths balance. Planes sit in the kernel's parameters: from memory they would cost traffic.
 
 #include <algorithm>
-#include <type_traits>
+#include <utility>
 
 #include "kernels/block_copy.h"
 #include "kernels/launch.h"
@@ -253,28 +253,9 @@ std::uint64_t tiles_in(const plane& p, std::uint32_t block_tokens) {
   return std::uint64_t{p.inner_count} * tiles_of<raw_access>(bytes, 0);
 }
 
-cudaError_t check(const block_copy_arguments& a) {
-  if (a.planes == nullptr || a.plane_count == 0 || a.items == nullptr || a.block_count <= 0 ||
-      a.block_tokens == 0 || a.item_count > max_launch_count) {
-    return cudaErrorInvalidValue;
-  }
-  if (a.plane_count > max_parameter_planes && a.device_planes == nullptr) {
-    return cudaErrorInvalidValue;
-  }
-  if (!is_aligned(a.items, alignof(block_copy_item)) ||
-      !is_aligned(a.device_item_count, alignof(std::uint32_t)) ||
-      !is_aligned(a.rejected, alignof(std::uint32_t)) ||
-      !is_aligned(a.device_planes, alignof(plane))) {
-    return cudaErrorMisalignedAddress;
-  }
-  for (std::uint32_t i = 0; i < a.plane_count; ++i) {
-    const plane& p = a.planes[i];
-    if (p.base == nullptr || p.inner_count == 0 || p.bytes_per_token == 0 ||
-        std::uint64_t{p.bytes_per_token} * a.block_tokens >= (std::uint64_t{1} << 30)) {
-      return cudaErrorInvalidValue;
-    }
-  }
-  return cudaSuccess;
+bool is_valid(const plane& p, std::uint32_t block_tokens) {
+  return p.base != nullptr && p.inner_count != 0 && p.bytes_per_token != 0 &&
+         std::uint64_t{p.bytes_per_token} * block_tokens < (std::uint64_t{1} << 30);
 }
 
 bool is_aligned_plane(const plane& p) {
@@ -283,74 +264,103 @@ bool is_aligned_plane(const plane& p) {
          (p.inner_count == 1 || p.inner_stride % sector_bytes == 0);
 }
 
-// What a number of planes is launched with: visit(capacity of the parameters), 0 for none.
-template <class Visit>
-cudaError_t with_capacity(std::uint32_t plane_count, Visit visit) {
-  if (plane_count <= 32) return visit(std::integral_constant<std::uint32_t, 32>{});
-  if (plane_count <= 120) return visit(std::integral_constant<std::uint32_t, 120>{});
-  if (plane_count <= 384) return visit(std::integral_constant<std::uint32_t, 384>{});
-  if (plane_count <= max_parameter_planes) {
-    return visit(std::integral_constant<std::uint32_t, max_parameter_planes>{});
-  }
-  return visit(std::integral_constant<std::uint32_t, 0>{});
+struct planes_kernel {
+  const void* kernel;
+  std::uint32_t capacity;  // planes that its parameters hold; 0: it reads them from memory
+};
+
+template <class Planes>
+planes_kernel kernel_for(bool aligned, std::uint32_t capacity) {
+  const auto kernel = aligned ? block_copy_kernel<Planes, true> : block_copy_kernel<Planes, false>;
+  return {reinterpret_cast<const void*>(kernel), capacity};
+}
+template <std::uint32_t Capacity>
+planes_kernel kernel_for(bool aligned) {
+  static_assert(sizeof(parameter_planes<Capacity>) == Capacity * sizeof(plane));
+  return kernel_for<parameter_planes<Capacity>>(aligned, Capacity);
 }
 
-template <std::uint32_t Capacity>
-using planes_of = std::conditional_t<Capacity == 0, memory_planes, parameter_planes<Capacity>>;
+planes_kernel kernel_for(std::size_t plane_count, bool aligned) {
+  if (plane_count <= 32) return kernel_for<32>(aligned);
+  if (plane_count <= 120) return kernel_for<120>(aligned);
+  if (plane_count <= 384) return kernel_for<384>(aligned);
+  if (plane_count <= max_parameter_planes) return kernel_for<max_parameter_planes>(aligned);
+  return kernel_for<memory_planes>(aligned, 0);
+}
+
+cudaError_t check(const block_copy_arguments& a) {
+  if (a.items == nullptr || a.item_count > max_launch_count) return cudaErrorInvalidValue;
+  if (!is_aligned(a.items, alignof(block_copy_item)) ||
+      !is_aligned(a.device_item_count, alignof(std::uint32_t)) ||
+      !is_aligned(a.rejected, alignof(std::uint32_t))) {
+    return cudaErrorMisalignedAddress;
+  }
+  return cudaSuccess;
+}
 
 }  // namespace
 
-cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& a) {
+cudaError_t block_copy_planes::set(std::span<const plane> planes, std::int32_t block_count,
+                                   std::uint32_t block_tokens, const plane* device_planes) {
+  if (planes.empty() || planes.size() > std::size_t{max_grid_y} * warps || block_count <= 0 ||
+      block_tokens == 0 || (planes.size() > max_parameter_planes && device_planes == nullptr) ||
+      !std::ranges::all_of(planes, [=](const plane& p) { return is_valid(p, block_tokens); })) {
+    return cudaErrorInvalidValue;
+  }
+  if (!is_aligned(device_planes, alignof(plane))) return cudaErrorMisalignedAddress;
+  const planes_kernel chosen =
+      kernel_for(planes.size(), std::ranges::all_of(planes, is_aligned_plane));
+  std::vector<plane> parameters(chosen.capacity);
+  if (chosen.capacity > 0) std::ranges::copy(planes, parameters.begin());
+  kernel_ = chosen.kernel;
+  parameters_ = std::move(parameters);
+  device_planes_ = device_planes;
+  plane_count_ = static_cast<std::uint32_t>(planes.size());
+  block_count_ = block_count;
+  block_tokens_ = block_tokens;
+  tiles_ = 1;
+  for (const plane& p : planes) tiles_ = std::max(tiles_, tiles_in(p, block_tokens));
+  return cudaSuccess;
+}
+
+cudaError_t block_copy_planes::load() const {
+  return kernel_ == nullptr ? cudaErrorInvalidValue : load_untyped(kernel_);
+}
+
+cudaError_t block_copy(cudaStream_t stream, const block_copy_planes& planes,
+                       const block_copy_arguments& a) {
+  if (planes.kernel_ == nullptr) return cudaErrorInvalidValue;
   if (const cudaError_t error = check(a); error != cudaSuccess) return error;
   if (a.item_count == 0) return cudaSuccess;
 
-  std::uint64_t tiles = 1;
-  for (std::uint32_t i = 0; i < a.plane_count; ++i) {
-    tiles = std::max(tiles, tiles_in(a.planes[i], a.block_tokens));
-  }
-  copy_scope scope{a.items,       a.device_item_count, a.rejected,     a.item_count,
-                   a.plane_count, a.block_count,       a.block_tokens, 0};
+  const std::uint32_t plane_count = planes.plane_count_;
+  copy_scope scope{a.items,     a.device_item_count, a.rejected,           a.item_count,
+                   plane_count, planes.block_count_, planes.block_tokens_, 0};
   // Where there is plenty to do a warp takes two tiles, which halves the work of setting out.
-  const std::uint64_t work = tiles * a.plane_count * a.item_count;
-  const std::uint64_t wanted_warps = work >= plenty_of_tiles ? (tiles + 1) / 2 : tiles;
+  const std::uint64_t work = std::min(planes.tiles_, plenty_of_tiles) * plane_count * a.item_count;
+  const std::uint64_t wanted_warps =
+      work >= plenty_of_tiles ? (planes.tiles_ + 1) / 2 : planes.tiles_;
   while ((1u << scope.log2_plane_warps) < std::min<std::uint64_t>(wanted_warps, warps)) {
     ++scope.log2_plane_warps;
   }
   const auto groups = [&] {
     const std::uint32_t group = warps >> scope.log2_plane_warps;
-    return a.plane_count / group + (a.plane_count % group != 0);
+    return plane_count / group + (plane_count % group != 0);
   };
   // Fewer warps for each plane where a grid has no room for so many groups.
   while (groups() > max_grid_y && scope.log2_plane_warps > 0) --scope.log2_plane_warps;
   dim3 grid;
   grid.y = groups();
-  if (grid.y > max_grid_y) return cudaErrorInvalidValue;
   grid.z = static_cast<unsigned>(
       std::min<std::uint64_t>((wanted_warps + warps - 1) / warps, max_grid_z));
   grid.x = std::clamp(a.max_thread_blocks / (grid.y * grid.z), 1u, a.item_count);
 
-  const bool all_aligned = std::all_of(a.planes, a.planes + a.plane_count, is_aligned_plane);
-  return with_capacity(
-      a.plane_count, [&]<std::uint32_t Capacity>(std::integral_constant<std::uint32_t, Capacity>) {
-        planes_of<Capacity> planes;
-        if constexpr (Capacity == 0) {
-          planes.all = a.device_planes;
-        } else {
-          std::copy_n(a.planes, a.plane_count, planes.all);
-        }
-        return launch(stream,
-                      all_aligned ? block_copy_kernel<planes_of<Capacity>, true>
-                                  : block_copy_kernel<planes_of<Capacity>, false>,
-                      grid, dim3(warps * warp_lanes), 0, scope, planes);
-      });
-}
-
-cudaError_t load_block_copy(std::uint32_t plane_count) {
-  return with_capacity(plane_count,
-                       []<std::uint32_t Capacity>(std::integral_constant<std::uint32_t, Capacity>) {
-                         return load(block_copy_kernel<planes_of<Capacity>, true>,
-                                     block_copy_kernel<planes_of<Capacity>, false>);
-                       });
+  memory_planes from_memory{planes.device_planes_};
+  void* const where = planes.parameters_.empty()
+                          ? static_cast<void*>(&from_memory)
+                          : const_cast<plane*>(planes.parameters_.data());  // only read
+  void* parameters[] = {&scope, where};
+  return launch_untyped(stream, planes.kernel_, grid, dim3(warps * warp_lanes), 0, parameters);
 }
 
 }  // namespace radixkv::kernels

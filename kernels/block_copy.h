@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include <cuda_runtime.h>
 
@@ -20,15 +22,39 @@ struct block_copy_item {
 // Planes that travel in the launch's parameters; more are read from device memory.
 inline constexpr std::uint32_t max_parameter_planes = 1000;
 
+struct block_copy_arguments;
+
+// The planes of a pool, checked, and what each launch wants to know of them, worked out once. Read
+// by any number of threads; not written by launches.
+class block_copy_planes {
+ public:
+  // Copies `planes`, one or more in host memory. Block ids are 0 … block_count − 1, `block_tokens`
+  // the tokens of a whole block. device_planes: the same planes in device memory, used, and needed,
+  // only above max_parameter_planes; they have to live as long as launches use them.
+  // Errors, which change nothing: cudaErrorInvalidValue (no plane, more than 524,280, no block, a
+  // plane without a base, with no segment, no bytes or a segment of 2³⁰ bytes or more),
+  // cudaErrorMisalignedAddress (device planes). May throw std::bad_alloc.
+  [[nodiscard]] cudaError_t set(std::span<const plane> planes, std::int32_t block_count,
+                                std::uint32_t block_tokens, const plane* device_planes = nullptr);
+
+  // Loads what block_copy launches for these planes on the current device, so that its launches
+  // never wait; see kernels/launch.h.
+  [[nodiscard]] cudaError_t load() const;
+
+ private:
+  friend cudaError_t block_copy(cudaStream_t, const block_copy_planes&,
+                                const block_copy_arguments&);
+
+  const void* kernel_ = nullptr;   // null: nothing is set
+  std::vector<plane> parameters_;  // as many as the kernel's parameters hold, or none
+  const plane* device_planes_ = nullptr;
+  std::uint32_t plane_count_ = 0;
+  std::int32_t block_count_ = 0;
+  std::uint32_t block_tokens_ = 0;
+  std::uint64_t tiles_ = 0;  // warp tiles of a whole block in the plane that has most
+};
+
 struct block_copy_arguments {
-  const plane* planes = nullptr;  // host memory, read during the call; `plane_count` of them
-  // The same planes in device memory: used, and needed, only above max_parameter_planes.
-  const plane* device_planes = nullptr;
-  std::uint32_t plane_count = 0;
-
-  std::int32_t block_count = 0;    // block ids are 0 … block_count - 1
-  std::uint32_t block_tokens = 0;  // tokens of a whole block
-
   // Device (or pinned) memory. The copies of one launch must be independent: no destination is the
   // source or destination of another. Chains are cut by the caller into launches in stream order.
   const block_copy_item* items = nullptr;
@@ -49,13 +75,9 @@ struct block_copy_arguments {
 // Enqueues all copies on `stream` as one launch; never synchronises, allocates nothing, may be
 // captured. Any base, stride and length works; accesses are 16 bytes wide except at the ends of
 // segments that are not 16-byte aligned.
-// Errors, before anything is launched: cudaErrorInvalidValue (null pointer, no block, 2³¹ items or
-// more, more than 524,280 planes, a plane with no segment, no bytes or a segment of 2³⁰ bytes or
-// more), cudaErrorMisalignedAddress (items, counters or device planes). Nothing to copy is success.
-[[nodiscard]] cudaError_t block_copy(cudaStream_t stream, const block_copy_arguments& arguments);
-
-// Loads what block_copy launches for so many planes on the current device, so that its launches
-// never wait; see kernels/launch.h. The same for the other kernels' load functions.
-[[nodiscard]] cudaError_t load_block_copy(std::uint32_t plane_count);
+// Errors, before anything is launched: cudaErrorInvalidValue (planes that are not set, no items,
+// 2³¹ of them or more), cudaErrorMisalignedAddress (items or counters). Nothing to copy is success.
+[[nodiscard]] cudaError_t block_copy(cudaStream_t stream, const block_copy_planes& planes,
+                                     const block_copy_arguments& arguments);
 
 }  // namespace radixkv::kernels

@@ -74,14 +74,12 @@ copy_set make_copy_set(const benchmark::State& state) {
 
 void block_copy_kernel(benchmark::State& state) {
   const copy_set set = make_copy_set(state);
+  kernels::block_copy_planes planes;
+  require(planes.set(set.planes, set.blocks, set.block_tokens), "block_copy_planes::set");
   kernels::block_copy_arguments a;
-  a.planes = set.planes.data();
-  a.plane_count = static_cast<std::uint32_t>(set.planes.size());
-  a.block_count = set.blocks;
-  a.block_tokens = set.block_tokens;
   a.items = set.device_items.data();
   a.item_count = static_cast<std::uint32_t>(set.items.size());
-  measure(state, set.bytes, [&](cudaStream_t s) { return kernels::block_copy(s, a); });
+  measure(state, set.bytes, [&](cudaStream_t s) { return kernels::block_copy(s, planes, a); });
 }
 
 void block_copy_cub(benchmark::State& state) {

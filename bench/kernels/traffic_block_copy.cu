@@ -52,16 +52,15 @@ traffic_result run(const copy_shape& s) {
   bench_memory<block_copy_item> device_items(items.size());
   device_items.upload(items.data(), items.size());
 
+  kernels::block_copy_planes copied;
   kernels::block_copy_arguments a;
-  a.planes = planes.data();
-  a.plane_count = s.planes;
-  a.block_count = blocks;
-  a.block_tokens = s.block_tokens;
   a.items = device_items.data();
   a.item_count = static_cast<std::uint32_t>(items.size());
   traffic_result result;
   result.bytes_minimal = bytes;
-  if (const cudaError_t error = kernels::block_copy(nullptr, a); error != cudaSuccess) {
+  cudaError_t error = copied.set(planes, blocks, s.block_tokens);
+  if (error == cudaSuccess) error = kernels::block_copy(nullptr, copied, a);
+  if (error != cudaSuccess) {
     result.error = cudaGetErrorString(error);
     return result;
   }

@@ -79,8 +79,14 @@ status cuda_state::create(const memory_layout& layout, const std::span<void* con
       return device_error("uploading the table of planes", e);
     }
   }
-  for (const cudaError_t e : {kernels::load_block_copy(static_cast<std::uint32_t>(planes_.size())),
-                              kernels::load_logits_cache(), kernels::load_plan_fetch()}) {
+  if (const cudaError_t e = copied_planes_.set(
+          planes_, static_cast<std::int32_t>(layout_.blocks), layout_.block_tokens,
+          reinterpret_cast<const kernels::plane*>(device_planes_.get()));
+      e != cudaSuccess) {
+    return device_error("preparing copies of blocks", e);
+  }
+  for (const cudaError_t e :
+       {copied_planes_.load(), kernels::load_logits_cache(), kernels::load_plan_fetch()}) {
     if (e != cudaSuccess) return device_error("loading the executor's kernels", e);
   }
   if (const cudaError_t e = cudaStreamSynchronize(cudaStreamLegacy); e != cudaSuccess) {

@@ -100,6 +100,7 @@ class cuda_state {
   device_buffer logits_;
   std::uint64_t logits_stride_ = 0;
   std::vector<kernels::plane> planes_;
+  kernels::block_copy_planes copied_planes_;  // the same, as launches take them
   device_buffer device_planes_;  // only of layouts with more planes than fit a launch's parameters
 
   std::mutex mutex_;  // guards what follows

@@ -192,15 +192,10 @@ status cuda_state::synchronize() noexcept {
 cudaError_t cuda_state::copy_blocks(cudaStream_t stream, const kernels::block_copy_item* items,
                                     std::uint32_t count, const std::uint32_t* device_count) const {
   kernels::block_copy_arguments a;
-  a.planes = planes_.data();
-  a.device_planes = reinterpret_cast<const kernels::plane*>(device_planes_.get());
-  a.plane_count = static_cast<std::uint32_t>(planes_.size());
-  a.block_count = static_cast<std::int32_t>(layout_.blocks);
-  a.block_tokens = layout_.block_tokens;
   a.items = items;
   a.item_count = count;
   a.device_item_count = device_count;
-  return kernels::block_copy(stream, a);
+  return kernels::block_copy(stream, copied_planes_, a);
 }
 
 }  // namespace radixkv::detail

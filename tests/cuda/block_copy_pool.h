@@ -85,13 +85,12 @@ std::vector<block_copy_item> random_items(const pool& pool, std::size_t count, R
   return items;
 }
 
-inline block_copy_arguments arguments_of(const pool& pool, const std::vector<plane>& planes) {
-  block_copy_arguments a;
-  a.planes = planes.data();
-  a.plane_count = static_cast<std::uint32_t>(planes.size());
-  a.block_count = pool.blocks;
-  a.block_tokens = pool.block_tokens;
-  return a;
+inline block_copy_planes planes_of(std::span<const plane> planes, std::int32_t block_count,
+                                   std::uint32_t block_tokens,
+                                   const plane* device_planes = nullptr) {
+  block_copy_planes all;
+  radixkv::testing::require_cuda(all.set(planes, block_count, block_tokens, device_planes));
+  return all;
 }
 
 inline std::vector<plane> placed(const pool& pool, std::byte* memory) {
@@ -106,13 +105,16 @@ inline void run_and_compare(pool& pool, const std::vector<block_copy_item>& item
   device_array<std::byte> memory(pool.mirror);
   device_array<block_copy_item> device_items(items);
   const std::vector<plane> planes = placed(pool, memory.data());
-  block_copy_arguments a = arguments_of(pool, planes);
+  device_array<plane> device_planes(planes);
+  block_copy_arguments a;
   a.items = device_items.data();
   a.item_count = static_cast<std::uint32_t>(items.size());
   a.max_thread_blocks = max_thread_blocks;
-  device_array<plane> device_planes(planes);
-  if (a.plane_count > max_parameter_planes) a.device_planes = device_planes.data();
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(
+      block_copy(stream,
+                 planes_of(planes, pool.blocks, pool.block_tokens,
+                           planes.size() > max_parameter_planes ? device_planes.data() : nullptr),
+                 a));
   stream.synchronize();
   copy_on_host(pool, items);
   const std::vector<std::byte> got = memory.download();

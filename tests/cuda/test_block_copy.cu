@@ -125,13 +125,9 @@ TEST(block_copy, beyond_4_gib_of_addresses) {
   RADIXKV_ASSERT_CUDA(cudaDeviceSynchronize());
   device_array<block_copy_item> items(std::vector<block_copy_item>{{source, destination, 16}});
   block_copy_arguments a;
-  a.planes = &p;
-  a.plane_count = 1;
-  a.block_count = blocks;
-  a.block_tokens = 16;
   a.items = items.data();
   a.item_count = 1;
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(block_copy(stream, planes_of(std::span(&p, 1), blocks, 16), a));
   stream.synchronize();
   std::vector<std::byte> got(bytes);
   for (std::uint32_t i = 0; i < 2; ++i) {
@@ -153,11 +149,11 @@ TEST(block_copy, rejects_items_out_of_range_and_copies_the_others) {
   device_array<block_copy_item> device_items(items);
   device_array<std::uint32_t> rejected(std::vector<std::uint32_t>{0});
   const std::vector<plane> planes = placed(p, memory.data());
-  block_copy_arguments a = arguments_of(p, planes);
+  block_copy_arguments a;
   a.items = device_items.data();
   a.item_count = static_cast<std::uint32_t>(items.size());
   a.rejected = rejected.data();
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(block_copy(stream, planes_of(planes, p.blocks, p.block_tokens), a));
   stream.synchronize();
   copy_on_host(p, std::vector<block_copy_item>{items.front(), items.back()});
   EXPECT_EQ(memory.download(), p.mirror);
@@ -173,14 +169,14 @@ TEST(block_copy, captured_graph_replays_with_other_items_and_counts) {
   device_array<block_copy_item> items(std::vector<block_copy_item>(32));
   device_array<std::uint32_t> count(std::vector<std::uint32_t>{0});
   const std::vector<plane> planes = placed(p, memory.data());
-  block_copy_arguments a = arguments_of(p, planes);
+  block_copy_arguments a;
   a.items = items.data();
   a.item_count = 32;
   a.device_item_count = count.data();
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   RADIXKV_ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(block_copy(stream, planes_of(planes, p.blocks, p.block_tokens), a));
   RADIXKV_ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
   RADIXKV_ASSERT_CUDA(cudaGraphInstantiate(&executable, graph, 0));
   for (const std::size_t n : {5, 0, 32, 1, 17}) {
@@ -205,37 +201,88 @@ TEST(block_copy, captured_graph_replays_with_other_items_and_counts) {
   RADIXKV_ASSERT_CUDA(cudaGraphDestroy(graph));
 }
 
+TEST(block_copy, bad_planes_are_refused_and_change_nothing) {
+  device_array<std::byte> memory(1024);
+  const plane good{memory.data(), 512, 512, 1, 32};
+  plane p = good;
+  block_copy_planes planes;
+  EXPECT_EQ(planes.load(), cudaErrorInvalidValue);
+  struct arguments {
+    std::uint32_t count = 1;
+    std::int32_t block_count = 2;
+    std::uint32_t block_tokens = 16;
+    const plane* device_planes = nullptr;
+  };
+  const auto set = [&](const arguments& a) {
+    return planes.set(std::vector(a.count, p), a.block_count, a.block_tokens, a.device_planes);
+  };
+  const auto refused = [&](auto change, cudaError_t error) {
+    arguments bad;
+    p = good;
+    change(bad);
+    EXPECT_EQ(set(bad), error);
+  };
+  const auto refuse_all = [&] {
+    refused([](auto& b) { b.count = 0; }, cudaErrorInvalidValue);
+    refused([](auto& b) { b.block_count = 0; }, cudaErrorInvalidValue);
+    refused([](auto& b) { b.block_count = -1; }, cudaErrorInvalidValue);
+    refused([](auto& b) { b.block_tokens = 0; }, cudaErrorInvalidValue);
+    refused([](auto& b) { b.block_tokens = 1u << 25; }, cudaErrorInvalidValue);
+    refused([&](auto&) { p.base = nullptr; }, cudaErrorInvalidValue);
+    refused([&](auto&) { p.inner_count = 0; }, cudaErrorInvalidValue);
+    refused([&](auto&) { p.bytes_per_token = 0; }, cudaErrorInvalidValue);
+    refused([](auto& b) { b.count = max_parameter_planes + 1; }, cudaErrorInvalidValue);
+    refused(
+        [&](auto& b) {
+          b.count = 524'281;
+          b.device_planes = &p;
+        },
+        cudaErrorInvalidValue);
+    refused(
+        [&](auto& b) {
+          b.count = max_parameter_planes + 1;
+          b.device_planes = reinterpret_cast<const plane*>(memory.data() + 2);
+        },
+        cudaErrorMisalignedAddress);
+  };
+  refuse_all();
+  EXPECT_EQ(planes.load(), cudaErrorInvalidValue);  // still not set
+  p = good;
+  ASSERT_EQ(set({}), cudaSuccess);
+  EXPECT_EQ(planes.load(), cudaSuccess);
+  refuse_all();
+  std::vector<std::byte> wanted(1024, std::byte{1});
+  memory.upload(wanted);
+  device_array<block_copy_item> items(std::vector<block_copy_item>{{0, 1, 2}});
+  block_copy_arguments a;
+  a.items = items.data();
+  a.item_count = 1;
+  memory.upload(std::vector(64, std::byte{2}));
+  test_stream stream;
+  RADIXKV_ASSERT_CUDA(block_copy(stream, planes, a));  // as they were set
+  stream.synchronize();
+  for (const std::size_t at : {0, 512}) std::fill_n(wanted.begin() + at, 64, std::byte{2});
+  EXPECT_EQ(memory.download(), wanted);
+}
+
 TEST(block_copy, bad_arguments_are_refused_before_launch) {
   test_stream stream;
   device_array<std::byte> memory(1024);
   device_array<block_copy_item> items(std::vector<block_copy_item>{{0, 1, 1}});
-  const plane good{memory.data(), 512, 512, 1, 32};
-  plane p = good;
+  const plane p{memory.data(), 512, 512, 1, 32};
+  const block_copy_planes planes = planes_of(std::span(&p, 1), 2, 16);
   block_copy_arguments a;
-  a.planes = &p;
-  a.plane_count = 1;
-  a.block_count = 2;
-  a.block_tokens = 16;
   a.items = items.data();
   a.item_count = 1;
+  EXPECT_EQ(block_copy(stream, {}, a), cudaErrorInvalidValue);
   const auto refused = [&](auto change, cudaError_t error) {
     block_copy_arguments bad = a;
-    p = good;
     change(bad);
-    EXPECT_EQ(block_copy(stream, bad), error);
+    EXPECT_EQ(block_copy(stream, planes, bad), error);
     EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
   };
-  refused([](auto& b) { b.planes = nullptr; }, cudaErrorInvalidValue);
-  refused([](auto& b) { b.plane_count = 0; }, cudaErrorInvalidValue);
   refused([](auto& b) { b.items = nullptr; }, cudaErrorInvalidValue);
-  refused([](auto& b) { b.block_count = 0; }, cudaErrorInvalidValue);
-  refused([](auto& b) { b.block_count = -1; }, cudaErrorInvalidValue);
-  refused([](auto& b) { b.block_tokens = 0; }, cudaErrorInvalidValue);
-  refused([](auto& b) { b.block_tokens = 1u << 30; }, cudaErrorInvalidValue);
-  refused([&](auto&) { p.base = nullptr; }, cudaErrorInvalidValue);
-  refused([&](auto&) { p.inner_count = 0; }, cudaErrorInvalidValue);
-  refused([&](auto&) { p.bytes_per_token = 0; }, cudaErrorInvalidValue);
-  refused([](auto& b) { b.plane_count = max_parameter_planes + 1; }, cudaErrorInvalidValue);
+  refused([](auto& b) { b.item_count = 1u << 31; }, cudaErrorInvalidValue);
   const auto off = [](const void* q) {
     return reinterpret_cast<block_copy_item*>(reinterpret_cast<std::uintptr_t>(q) + 2);
   };
@@ -245,9 +292,8 @@ TEST(block_copy, bad_arguments_are_refused_before_launch) {
   refused(
       [&](auto& b) { b.device_item_count = reinterpret_cast<std::uint32_t*>(off(items.data())); },
       cudaErrorMisalignedAddress);
-  p = good;
   a.item_count = 0;
-  EXPECT_EQ(block_copy(stream, a), cudaSuccess);
+  EXPECT_EQ(block_copy(stream, planes, a), cudaSuccess);
 }
 
 }  // namespace

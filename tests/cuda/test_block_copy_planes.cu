@@ -50,15 +50,11 @@ TEST(block_copy_planes, as_many_as_a_layout_may_have_of_long_blocks) {
   device_array<std::uint32_t> rejected(std::vector<std::uint32_t>{0});
   test_stream stream;
   block_copy_arguments a;
-  a.planes = planes.data();
-  a.device_planes = device_planes.data();
-  a.plane_count = count;
-  a.block_count = 2;
-  a.block_tokens = block_tokens;
   a.items = items.data();
   a.item_count = 2;
   a.rejected = rejected.data();
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(
+      block_copy(stream, planes_of(planes, 2, block_tokens, device_planes.data()), a));
   stream.synchronize();
   std::copy_n(start.begin(), stride / 4, start.begin() + stride / 4);
   EXPECT_EQ(memory.download(), start);

@@ -85,15 +85,13 @@ TEST(launch_counts, items_of_a_copy) {
   device_array<std::uint32_t> rejected(std::vector<std::uint32_t>{0});
   const plane p{reinterpret_cast<std::byte*>(memory.data()), 16, 0, 1, 16};
   test_stream stream;
+  block_copy_planes planes;
+  RADIXKV_ASSERT_CUDA(planes.set(std::span(&p, 1), 2 * count, 1));
   block_copy_arguments a;
-  a.planes = &p;
-  a.plane_count = 1;
-  a.block_count = 2 * count;
-  a.block_tokens = 1;
   a.items = device_items.data();
   a.item_count = count;
   a.rejected = rejected.data();
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(block_copy(stream, planes, a));
   stream.synchronize();
   EXPECT_EQ(memory.download(), wanted);
   // A counter on the device may say how many there are, in a launch for as many as there may be.
@@ -103,7 +101,7 @@ TEST(launch_counts, items_of_a_copy) {
   device_array<std::uint32_t> three(std::vector<std::uint32_t>{3});
   a.item_count = max_launch_count;
   a.device_item_count = three.data();
-  RADIXKV_ASSERT_CUDA(block_copy(stream, a));
+  RADIXKV_ASSERT_CUDA(block_copy(stream, planes, a));
   stream.synchronize();
   EXPECT_EQ(memory.download(), wanted);
   EXPECT_EQ(rejected.download()[0], 0u);
@@ -204,15 +202,6 @@ TEST(launch_counts, more_than_there_are_ids_for) {
             cudaErrorInvalidValue);
   EXPECT_EQ(page_table_dense(stream, tables, {some.data(), too_many}, some.data(), 1, 1, -1),
             cudaErrorInvalidValue);
-  const plane p{reinterpret_cast<std::byte*>(floats.data()), 16, 0, 1, 16};
-  block_copy_arguments copy;
-  copy.planes = &p;
-  copy.plane_count = 1;
-  copy.block_count = 4;
-  copy.block_tokens = 1;
-  copy.items = reinterpret_cast<block_copy_item*>(some.data());
-  copy.item_count = too_many;
-  EXPECT_EQ(block_copy(stream, copy), cudaErrorInvalidValue);
   logits_arguments move;
   move.rows = floats.data() + 32;
   move.store = floats.data();  // before the rows, however many
