@@ -217,7 +217,7 @@ TEST(block_copy, bad_planes_are_refused_and_change_nothing) {
     return planes.set(std::vector(a.count, p), a.block_count, a.block_tokens, a.device_planes);
   };
   const auto refused = [&](auto change, cudaError_t error) {
-    arguments bad;
+    arguments bad{.block_count = 1, .block_tokens = 1};  // others than were set
     p = good;
     change(bad);
     EXPECT_EQ(set(bad), error);
@@ -248,6 +248,7 @@ TEST(block_copy, bad_planes_are_refused_and_change_nothing) {
   refuse_all();
   EXPECT_EQ(planes.load(), cudaErrorInvalidValue);  // still not set
   p = good;
+  EXPECT_EQ(set({.count = 524'280, .device_planes = &p}), cudaSuccess);
   ASSERT_EQ(set({}), cudaSuccess);
   EXPECT_EQ(planes.load(), cudaSuccess);
   refuse_all();

@@ -90,6 +90,27 @@ TEST(cuda_page_tables, random_sequences) {
   }
 }
 
+// Changes of a row between two updates add up, whichever comes first.
+TEST(cuda_page_tables, a_row_set_twice_sends_what_both_changed) {
+  cuda_page_tables tables = cuda_page_tables::create(options()).value();
+  test_stream stream;
+  device_array<std::int32_t> out(6);
+  std::vector<block_id> table{1, 2, 3, 4, 5, 6};
+  RADIXKV_ASSERT_OK(tables.set(2, table, 24));
+  RADIXKV_ASSERT_OK(tables.update(stream));
+  for (const auto& [first, second] : {std::pair{1, 4}, {4, 1}}) {
+    for (const auto block : {first, second}) {
+      table[static_cast<std::size_t>(block)] += 100;
+      RADIXKV_ASSERT_OK(tables.set(2, table, 24));
+    }
+    until_done([&] { return tables.update(stream); });
+    until_done(
+        [&] { return tables.dense(stream, std::vector<std::int32_t>{2}, out.data(), 6, 6, -1); });
+    RADIXKV_ASSERT_OK(tables.synchronize());
+    EXPECT_EQ(out.download(), std::vector<std::int32_t>(table.begin(), table.end()));
+  }
+}
+
 // CUB takes the thread's last error for its own.
 TEST(cuda_page_tables, what_others_left_as_last_error_fails_nothing) {
   leave_last_error();
