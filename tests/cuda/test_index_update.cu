@@ -213,35 +213,6 @@ TEST(index_update, skips_and_counts_what_is_out_of_range) {
   EXPECT_EQ(rejected.download()[0], 7u);
 }
 
-// Warps that read the slot over the bus take whole lines of each array.
-TEST(index_update, staged_arrays_begin_at_lines_of_their_own) {
-  detail::index_delta delta;
-  delta.block_slots = {1, 2, 3};
-  delta.block_entries.resize(3);
-  delta.group_slots = {4, 5, 6, 7, 8};
-  delta.group_entries.resize(5);
-  delta.token_blocks = {0, 1, 2, 3, 4, 5, 6};
-  delta.tokens.resize(7);
-  kernels::prefix_table table;
-  table.block_tokens = 1;
-  const std::size_t bytes = detail::whole_slot_bytes(delta);
-  alignas(128) std::byte slot[2048];
-  ASSERT_LE(bytes, sizeof slot);
-  detail::delta_cursor cursor;
-  const auto a = detail::fill_chunk(delta, table, cursor, {slot, bytes});
-  EXPECT_TRUE(cursor.done(delta));
-  for (const auto& [array, size] : {std::pair<const void*, std::size_t>{a.block_slots, 3 * 4},
-                                    {a.block_entries, 3 * sizeof(kernels::block_entry)},
-                                    {a.group_slots, 5 * 4},
-                                    {a.group_entries, 5 * sizeof(kernels::group_entry)},
-                                    {a.token_blocks, 7 * 4},
-                                    {a.tokens, 7 * 4}}) {
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(array) % 128, 0u);
-    EXPECT_GE(static_cast<const std::byte*>(array), slot);
-    EXPECT_LE(static_cast<const std::byte*>(array) + size, slot + bytes);
-  }
-}
-
 TEST(index_update, refuses_bad_arguments) {
   const test_stream stream;
   device_table table(10, 16);
