@@ -153,7 +153,7 @@ class id_table {
       return none;
     }
     // The same of up to `group` hashes at once.
-    static constexpr std::size_t group = 8;
+    static constexpr std::size_t group = 2;
     void first_of(std::span<const std::uint32_t> hashes, std::uint32_t* ids) const noexcept;
 
    private:

@@ -102,7 +102,7 @@ match_cursor::outcome match_cursor::probe() noexcept {
     const auto reach =
         static_cast<std::uint32_t>(std::min<std::uint64_t>(tree_.block_tokens(), count_ - at_));
     leading_hashes first(tree_.hasher_, node_, tokens_ + at_, reach);
-    const node_id exact = tree_.sibling_that_begins_with(node_, first);
+    const node_id exact = tree_.sibling_on_path(node_, first, (count_ - at_) >> tree_.block_shift_);
     if (exact != no_node) {
       n = exact;
     } else {

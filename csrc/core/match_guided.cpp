@@ -17,13 +17,18 @@ match_cursor::outcome match_cursor::follow() noexcept {
   const std::uint32_t full = 1u << shift;
   const std::uint64_t whole = count_ >> shift;
   const std::uint32_t limit = tree_.block_limit_;
-  const path_scout::view view(tree_);
   std::uint64_t block = at_ >> shift;
-  node_id n = scout_.at(view, tokens_, shift, whole, block);
+  if (!path_scout::reaches(block, whole)) {
+    distrust_ = true;
+    stage_ = stage::look_up;
+    return outcome::more;
+  }
+  const path_scout::view view(tree_, tokens_, whole);
+  node_id n = scout_.at(view, block);
   if (n == no_node) {
     // It passed a long run, where path hashes start anew; or the path ends here.
     scout_.restart(view.nodes[node_].path_hash, block);
-    n = scout_.at(view, tokens_, shift, whole, block);
+    n = scout_.at(view, block);
     if (n == no_node) {
       distrust_ = true;
       stage_ = stage::look_up;
@@ -54,7 +59,7 @@ match_cursor::outcome match_cursor::follow() noexcept {
       up = &x;
       up_id = n;
       up_version = seen;
-      n = scout_.at(view, tokens_, shift, whole, block);
+      n = scout_.at(view, block);
       if (n != no_node) continue;
     }
     // Back to where a step begins.

@@ -25,13 +25,15 @@ struct path_hash_avx2 {
   [[gnu::target("avx2")]] static std::uint64_t extend(const path_hasher& hasher, std::uint64_t path,
                                                       const std::uint32_t* tokens,
                                                       std::uint64_t index,
-                                                      std::uint32_t* hashes) noexcept {
+                                                      path_hasher::group_hashes& hashes) noexcept {
     const auto* keys = reinterpret_cast<const __m256i*>(hasher.keys_.data());
     const __m256i k0 = _mm256_loadu_si256(keys);
     const __m256i k1 = _mm256_loadu_si256(keys + 1);
     for (std::size_t i = 0; i < path_hasher::group; ++i) {
       path += hasher.block_part(products(tokens + i * path_hasher::words, k0, k1), index + i);
-      hashes[i] = hasher.jump_hash(path);
+      if (i % path_hasher::window == path_hasher::window - 1) {
+        hashes[i / path_hasher::window] = hasher.jump_hash(path);
+      }
     }
     return path;
   }
@@ -40,16 +42,17 @@ struct path_hash_avx2 {
 #endif
 
 std::uint64_t path_hasher::extend(std::uint64_t path, const std::uint32_t* tokens, std::size_t n,
-                                  std::uint64_t index,
-                                  std::span<std::uint32_t> hashes) const noexcept {
+                                  std::uint64_t index, std::size_t count,
+                                  group_hashes& hashes) const noexcept {
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
-  if (n == words && hashes.size() == group && have_avx2) {
-    return path_hash_avx2::extend(*this, path, tokens, index, hashes.data());
+  if (n == words && count == group && have_avx2) {
+    return path_hash_avx2::extend(*this, path, tokens, index, hashes);
   }
 #endif
-  for (std::size_t i = 0; i < hashes.size(); ++i) {
-    path += block_part(digest(tokens + i * n, n), index + i);
-    hashes[i] = jump_hash(path);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint64_t block = index + i;
+    path += block_part(digest(tokens + i * n, n), block);
+    if (left_of_window(block) == 0) hashes[block % group / window] = jump_hash(path);
   }
   return path;
 }

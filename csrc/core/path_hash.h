@@ -45,13 +45,23 @@ class path_hasher {
     return fold_multiply(unique ^ keys_[13], keys_[14]);
   }
 
-  // Continues a path by hashes.size() ≤ group blocks of n tokens each, the first of which is number
-  // `index`: hashes[i] becomes the jump hash of the path with i + 1 of them. Returns the path hash
-  // with all.
+  // The blocks of a path go by windows of so many: the jump table knows hashes of paths up to a
+  // window's end.
+  static constexpr std::uint32_t window = 4;
+  static_assert((window & (window - 1)) == 0);
+  // Blocks of its window behind block `index`.
+  [[nodiscard]] static constexpr std::uint32_t left_of_window(std::uint64_t index) noexcept {
+    return static_cast<std::uint32_t>(~index % window);
+  }
+
+  // Continues a path by `count` blocks of n tokens each, the first of which is number `index`, all
+  // of one group: hashes[k] becomes the jump hash of the path up to the end of the group's window
+  // k, for each that ends among them. Returns the path hash with all.
   static constexpr std::size_t group = 8;
+  using group_hashes = std::array<std::uint32_t, group / window>;
   [[nodiscard]] std::uint64_t extend(std::uint64_t path, const std::uint32_t* tokens, std::size_t n,
-                                     std::uint64_t index,
-                                     std::span<std::uint32_t> hashes) const noexcept;
+                                     std::uint64_t index, std::size_t count,
+                                     group_hashes& hashes) const noexcept;
 
   // Places in tables take two rounds of mixing: one leaves keys in equal steps in clusters (mix.h).
   [[nodiscard]] std::uint32_t jump_hash(std::uint64_t path) const noexcept {

@@ -168,8 +168,9 @@ void radix_tree::fetch_for_split(node_id n, std::uint32_t count) const noexcept 
   const bool leaf = x.children == 0;
   const table_hashes h = leaf ? known_hashes(x) : table_hashes{};
   const std::uint32_t hashed = hashed_blocks(count);
+  const std::uint32_t last = std::min(total - 1, count + before_jump(x.first_block + count));
   if (total <= tree_node::inline_blocks) {
-    for (std::uint32_t i = hashed != 0 || h.child == 0 ? 0 : count; i <= count; ++i) {
+    for (std::uint32_t i = hashed != 0 || h.child == 0 ? 0 : count; i <= last; ++i) {
       detail::prefetch(row(static_cast<block_id>(x.list[i].load())));
     }
   } else {
@@ -181,10 +182,12 @@ void radix_tree::fetch_for_split(node_id n, std::uint32_t count) const noexcept 
     for (std::uint32_t i = 0; i < hashed; ++i) {
       detail::prefetch(row(static_cast<block_id>(first + i)));
     }
-    detail::prefetch(row(static_cast<block_id>(first + count)));
+    for (std::uint32_t i = count; i <= last; ++i) {
+      detail::prefetch(row(static_cast<block_id>(first + i)));
+    }
     detail::prefetch(lists_.at(x.list[0] + count));
   }
-  if (h.jump != 0) jump_table_.prefetch_slot(h.jump);
+  if (h.jump != 0 && count > before_jump(x.first_block)) jump_table_.prefetch_slot(h.jump);
   detail::prefetch(&nodes_[x.parent]);
   if (h.child != 0 && is_alone(x)) child_table_.prefetch_slot(h.child);
   detail::prefetch(&nodes_[free_node_ != no_node ? free_node_ : fresh_node_]);
@@ -205,7 +208,10 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const bool grouped = nodes_[up].children >= 2;
   const table_hashes old = hashes_of(n);
   if (grouped && is_alone(x)) child_table_.prefetch_slot(old.child);
-  jump_table_.prefetch_slot(old.jump);
+  // If not the new node, the old one has the block that the jump table knows it by.
+  const std::uint32_t middle = x.first_block + count;
+  const bool hands_over = count > before_jump(x.first_block);
+  if (hands_over) jump_table_.prefetch_slot(old.jump);
 
   // The new node first, which nobody knows of yet.
   write_guard writing_y(y.changes);
@@ -229,14 +235,14 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   y.path_hash = end_path(u);
   const std::uint32_t split_id = load_word(all + count);
   const std::uint32_t rest_tokens = x.tokens - y.tokens;
-  const bool jumps = rest_tokens >> block_shift_ != 0;
-  const std::uint32_t new_jump =
-      jumps ? hasher_.jump_hash(path_with(y.path_hash, split_id, x.first_block + count)) : 0;
+  const bool new_jump = hands_over && rest_tokens >> block_shift_ > before_jump(middle);
+  std::uint32_t jump = hands_over ? 0 : old.jump;  // of the lower half
+  if (new_jump) jump = hasher_.jump_hash(jump_path(y.path_hash, all + count, middle));
 
   write_guard writing_up(nodes_[up].child_changes);
   if (grouped) replace_sibling(up, n, u);  // reads x
   write_guard writing_x(x.changes);
-  jump_table_.replace(old.jump, n, u);
+  if (hands_over) jump_table_.replace(old.jump, n, u);
   if (!chunked) {
     for (std::uint32_t i = 0; i < rest; ++i) x.list[i] = x.list[count + i];
   } else {
@@ -255,7 +261,7 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
     }
   }
   x.tokens = rest_tokens;
-  x.first_block = x.first_block + count;
+  x.first_block = middle;
   x.parent = u;
   x.previous = no_node;
   x.next = no_node;
@@ -265,10 +271,10 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   evictable_in_leaves_ += std::int64_t{evictable_blocks(n)} - evictable_before;
 
   nodes_[up].child = nodes_[up].child ^ n ^ u;
-  if (jumps) register_jump(new_jump, n);
+  if (new_jump) register_jump(jump, n);
   if (x.children == 0) {
     const std::uint32_t token = load_word(row(static_cast<block_id>(split_id)));
-    know_hashes(x, {new_jump, hasher_.child_hash(u, token)});
+    know_hashes(x, {jump, hasher_.child_hash(u, token)});
   }
   if (policy_) policy_->on_split(u, n);
   return u;

@@ -17,9 +17,11 @@
 //    every ancestor. Pins are those of the node that they end in, also when it is split.
 //
 // Finding a child: the only child needs no look-up; else a table maps (parent, first token) to the
-// group of siblings. In bushy regions a second table maps the hash of the path up to and including
-// a node's first block to the node (path_hash.h), so that a reader can fetch nodes far ahead; what
-// it fetched is verified by parent and tokens.
+// group of siblings. In bushy regions a second table maps hashes of paths to nodes (path_hash.h),
+// so that a reader can fetch nodes far ahead; what it fetched is verified by parent and tokens. A
+// node is in that table if a window of blocks ends in its run (partial blocks aside), by the path
+// up to the first such end; nodes between two ends are parents of one that is. So a path's windows
+// take a slot each, on another page of memory each, and not its blocks.
 //
 // Thread-safety: one writer at a time (the cache's lock). match() may run in any thread meanwhile.
 #pragma once
@@ -271,10 +273,10 @@ class radix_tree final : public tree_view {
   // tree_children.cpp
   [[nodiscard]] found_child find_child(node_id parent, const std::uint32_t* tokens, std::uint32_t n,
                                        const sibling_trie::trail& trail = {}) const noexcept;
-  // The child whose first block is these tokens, if they are a whole block; no_node if the jump
-  // table names none, which does not mean that there is none.
-  [[nodiscard]] node_id sibling_that_begins_with(node_id parent,
-                                                 leading_hashes& tokens) const noexcept;
+  // The child that begins with `first`, of a prompt that goes on there with `whole` whole blocks;
+  // no_node if the jump table leads to none, which does not mean that there is none.
+  [[nodiscard]] node_id sibling_on_path(node_id parent, leading_hashes& first,
+                                        std::uint64_t whole) const noexcept;
   void link_child(node_id parent, node_id child);
   void add_to_group(node_id parent, node_id child);
   void replace_sibling(node_id parent, node_id from, node_id to) noexcept;
@@ -306,15 +308,33 @@ class radix_tree final : public tree_view {
   }
   [[nodiscard]] table_hashes hashes_of(node_id n) const noexcept;
   void register_leaf(node_id n) noexcept;
+  void unregister_jump(node_id n) noexcept;
   void register_jump(std::uint32_t hash, node_id n) noexcept;
   void settle_jumps() noexcept;
   std::uint32_t unregister_leaf(node_id n, node_id parent) noexcept;
   void remove_sibling(node_id parent, node_id child) noexcept;
 
-  // What the jump table knows n by: the hash of the path up to and including its first block.
-  [[nodiscard]] std::uint64_t jump_path(node_id n) const noexcept {
-    const tree_node& x = nodes_[n];
-    return path_with(nodes_[x.parent].path_hash, first_id(x), x.first_block);
+  // Blocks of a run from block `first` of a path on before the one that the jump table knows its
+  // node by: the end of a window; of a path's first run the first block, where most prompts part.
+  [[nodiscard]] static constexpr std::uint32_t before_jump(std::uint32_t first) noexcept {
+    return first == 0 ? 0 : path_hasher::left_of_window(first);
+  }
+  // Whether the jump table knows x.
+  [[nodiscard]] bool has_jump(const tree_node& x) const noexcept {
+    return x.tokens >> block_shift_ > before_jump(x.first_block);
+  }
+  // The hash `path` continued by the blocks of a run from block `first` on up to the one that the
+  // jump table knows its node by.
+  [[nodiscard]] std::uint64_t jump_path(std::uint64_t path, const std::uint32_t* ids,
+                                        std::uint32_t first) const noexcept {
+    for (std::uint32_t i = 0; i <= before_jump(first); ++i) {
+      path = path_with(path, load_word(ids + i), first + i);
+    }
+    return path;
+  }
+  // What the jump table knows x by. REQUIRES: it does.
+  [[nodiscard]] std::uint32_t jump_hash_of(const tree_node& x) const noexcept {
+    return hasher_.jump_hash(jump_path(nodes_[x.parent].path_hash, ids(x), x.first_block));
   }
   [[nodiscard]] std::uint64_t end_path(node_id n) const noexcept;
   // The hash `path` continued by whole block `id` at depth `index`.

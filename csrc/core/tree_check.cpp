@@ -52,7 +52,7 @@ std::string radix_tree::check() const {
     tokens += x.tokens;
     pinned += pinned_depth(n);
     evictable += evictable_blocks(n);
-    jumps += x.tokens >= block_tokens();
+    jumps += has_jump(x);
     for (const block_id b : tail(n, blocks(n))) {
       if (b < 0 || static_cast<std::uint32_t>(b) >= block_limit_) {
         return at_node("a block out of range", n);
@@ -60,8 +60,8 @@ std::string radix_tree::check() const {
       if (seen[static_cast<std::size_t>(b)]) return at_node("a block held twice", n);
       seen[static_cast<std::size_t>(b)] = true;
     }
-    if (x.tokens >= block_tokens()) {
-      id_table::probe p = jump_table_.find(hasher_.jump_hash(jump_path(n)));
+    if (has_jump(x)) {
+      id_table::probe p = jump_table_.find(jump_hash_of(x));
       node_id c = p.next();
       while (c != n && c != no_node) c = p.next();
       for (std::uint32_t i = 0; i < coming_; ++i) {
@@ -71,8 +71,7 @@ std::string radix_tree::check() const {
     }
     if (x.children == 0) {
       const table_hashes known = known_hashes(x);
-      const std::uint32_t jump =
-          x.tokens >= block_tokens() ? hasher_.jump_hash(jump_path(n)) : known.jump;
+      const std::uint32_t jump = has_jump(x) ? jump_hash_of(x) : 0;
       const std::uint32_t child = hasher_.child_hash(up, load_word(first_row(x)));
       if ((known.jump != 0 && known.jump != jump) ||
           (known.child != 0 && is_alone(x) && known.child != child)) {

@@ -24,16 +24,25 @@ radix_tree::found_child radix_tree::find_child(node_id parent, const std::uint32
   return {};
 }
 
-node_id radix_tree::sibling_that_begins_with(node_id parent,
-                                             leading_hashes& tokens) const noexcept {
-  const std::uint32_t n = tokens.count();
-  if (n != block_tokens()) return no_node;
+node_id radix_tree::sibling_on_path(node_id parent, leading_hashes& first,
+                                    std::uint64_t whole) const noexcept {
   const tree_node& x = nodes_[parent];
+  const std::uint32_t n = block_tokens();
   const std::uint32_t depth = x.first_block + blocks_of(x.tokens);
-  const std::uint64_t path = x.path_hash + hasher_.block_part(tokens.digest(n), depth);
-  const node_id c = jump_table_.read().first(hasher_.jump_hash(path));
+  const std::uint32_t more = before_jump(depth);
+  if (whole <= more) return no_node;
+  std::uint64_t path = x.path_hash + hasher_.block_part(first.digest(n), depth);
+  count_hashed(std::uint64_t{more} << block_shift_);
+  for (std::uint32_t i = 1; i <= more; ++i) {
+    path += hasher_.block_part(hasher_.digest(first.tokens() + std::size_t{i} * n, n), depth + i);
+  }
+  node_id c = jump_table_.read().first(hasher_.jump_hash(path));
+  for (std::uint32_t i = 0; c < max_nodes_ && i < more && nodes_[c].parent != parent; ++i) {
+    count_nodes();
+    c = nodes_[c].parent;
+  }
   if (c >= max_nodes_ || nodes_[c].parent != parent) return no_node;
-  return siblings_.common_with(c, tokens.tokens(), n) == n ? c : no_node;
+  return siblings_.common_with(c, first.tokens(), n) == n ? c : no_node;
 }
 
 // Whether a candidate of the child table is the group of that parent and first token.

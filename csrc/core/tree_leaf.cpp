@@ -6,22 +6,29 @@
 
 namespace radixkv::detail {
 
-// What the tables know n by. A node whose first block is partial cannot be jumped to.
+// What the tables know n by.
 radix_tree::table_hashes radix_tree::hashes_of(node_id n) const noexcept {
   const tree_node& x = nodes_[n];
   table_hashes h;
   if (x.children == 0) h = known_hashes(x);
-  if (h.jump == 0 && x.tokens >> block_shift_ != 0) h.jump = hasher_.jump_hash(jump_path(n));
+  if (h.jump == 0 && has_jump(x)) h.jump = jump_hash_of(x);
   if (h.child == 0 && is_alone(x)) h.child = child_hash_of(x);
   return h;
 }
 
-// Makes leaf n known to the jump table once its first block is whole, and n remember by what.
+// Makes leaf n known to the jump table if that is to know it, and n remember by what.
 void radix_tree::register_leaf(node_id n) noexcept {
   tree_node& x = nodes_[n];
   const table_hashes h = hashes_of(n);
   know_hashes(x, h);
-  if (x.tokens >> block_shift_ != 0) register_jump(h.jump, n);
+  if (has_jump(x)) register_jump(h.jump, n);
+}
+
+// REQUIRES: the jump table knows leaf n.
+inline void radix_tree::unregister_jump(node_id n) noexcept {
+  const tree_node& x = nodes_[n];
+  const std::uint32_t known = known_hashes(x).jump;
+  jump_table_.erase(known != 0 ? known : jump_hash_of(x), n);
 }
 
 // To wait for the slot now would be to wait for memory.
@@ -56,10 +63,7 @@ inline void radix_tree::remove_sibling(node_id parent, node_id child) noexcept {
 inline std::uint32_t radix_tree::unregister_leaf(node_id n, node_id parent) noexcept {
   settle();
   const tree_node& x = nodes_[n];
-  if (x.tokens >> block_shift_ != 0) {
-    const std::uint32_t known = known_hashes(x).jump;
-    jump_table_.erase(known != 0 ? known : hasher_.jump_hash(jump_path(n)), n);
-  }
+  if (has_jump(x)) unregister_jump(n);
   tree_node& up = nodes_[parent];
   write_guard writing(up.child_changes);
   const std::uint32_t left = up.children - 1;
@@ -90,6 +94,11 @@ node_id radix_tree::trim(node_id n, std::uint32_t count, bool evicted) {
   assert(!is_root(n) && x.children == 0 && count >= 1 && count <= total - pinned_blocks(n));
   evictable_in_leaves_ -= count;
   if (count < total) {
+    if (has_jump(x) && total - count <= before_jump(x.first_block)) {
+      settle();
+      unregister_jump(n);
+      know_hashes(x, {0, known_hashes(x).child});
+    }
     shorten_run(n, count);
     token_count_ -= tokens - x.tokens;
     if (policy_) policy_->on_trim(n, count);

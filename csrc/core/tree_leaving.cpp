@@ -35,7 +35,7 @@ inline void radix_tree::fetch_last_link(const leaving_nodes::entry& e) const noe
   const table_hashes now = hashes_of(e.node);
   know_hashes(x, now);
   if (is_alone(x)) child_table_.prefetch_slot(now.child);
-  jump_table_.prefetch_slot(now.jump);
+  if (now.jump != 0) jump_table_.prefetch_slot(now.jump);
 }
 
 // The middle one: the node is at hand. Gives its first block.
@@ -48,7 +48,7 @@ inline block_id radix_tree::fetch_middle_link(leaving_nodes::entry& e) const noe
   detail::prefetch(&nodes_[x.parent]);
   e.hashes = known_hashes(x);
   const bool alone = is_alone(x);
-  e.known = e.hashes.jump != 0 && (e.hashes.child != 0 || !alone);
+  e.known = (e.hashes.jump != 0 || !has_jump(x)) && (e.hashes.child != 0 || !alone);
   if (!alone) {
     siblings_.prefetch_erase(e.node, e.hashes.child);
     e.hashes.child = 0;
@@ -61,7 +61,11 @@ inline block_id radix_tree::fetch_middle_link(leaving_nodes::entry& e) const noe
     detail::prefetch(lists_.at(x.list[0] + blocks_of(x.tokens) - 1));
   }
   const auto b = static_cast<block_id>(first_id(x));
-  if (!e.known) detail::prefetch(row(b));
+  if (!e.known) {
+    for (std::uint32_t i = 0; i <= before_jump(x.first_block); ++i) {
+      detail::prefetch(row(b) + (std::size_t{i} << block_shift_));
+    }
+  }
   return b;
 }
 

@@ -13,6 +13,7 @@ void radix_tree::lengthen_tail(node_id n, block_id own, std::uint32_t tokens) {
   tree_node& x = nodes_[n];
   const std::uint32_t count = blocks_of(x.tokens);
   const std::uint32_t before = x.tokens;
+  const bool had_jump = has_jump(x);
   if (count <= tree_node::inline_blocks) {
     x.list[count - 1] = static_cast<std::uint32_t>(own);
   } else {
@@ -20,7 +21,7 @@ void radix_tree::lengthen_tail(node_id n, block_id own, std::uint32_t tokens) {
   }
   x.tokens = ((count - 1) << block_shift_) + tokens;
   token_count_ += x.tokens - before;
-  if (before >> block_shift_ == 0) register_leaf(n);
+  if (!had_jump && has_jump(x)) register_leaf(n);
 }
 
 tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mine,
@@ -112,11 +113,13 @@ tree_publication radix_tree::publish(tree_place at, std::span<const block_id> mi
   const std::uint64_t length = left;
   if (grew_own_tail && diverges == no_node && !is_root(at_node) && children(at_node) == 0 &&
       !pins(at_node).several() && done.place.blocks == blocks(at_node)) {
-    const std::uint32_t before = nodes_[at_node].tokens;
+    const tree_node& x = nodes_[at_node];
+    const std::uint32_t before = x.tokens;
+    const bool had_jump = has_jump(x);
     const std::uint32_t whole = blocks(at_node) << block_shift_;
     if (!append_run(at_node, rest, whole + static_cast<std::uint32_t>(length))) return fail();
-    token_count_ += nodes_[at_node].tokens - before;
-    if (before >> block_shift_ == 0) register_leaf(at_node);
+    token_count_ += x.tokens - before;
+    if (!had_jump && has_jump(x)) register_leaf(at_node);
     evictable_in_leaves_ += static_cast<std::int64_t>(rest.size());
     done.end = at_node;
     done.end_blocks = blocks(at_node);

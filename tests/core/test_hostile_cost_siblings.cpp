@@ -150,6 +150,54 @@ TEST(hostile_cost_siblings, that_part_in_several_ways) {
   }
 }
 
+// Below blocks that all of them share: there the hash of a prompt's next block alone leads to no
+// node (radix_tree.h), and a prompt that ends with it is searched for like others.
+TEST(hostile_cost_siblings, below_other_blocks) {
+  constexpr std::size_t siblings = 75'000;  // the tables are fullest there
+  constexpr std::size_t measured = 500;
+  constexpr std::size_t lengths[] = {16, 32, 64, 128};
+  for (const std::size_t depth : {1u, 2u, 3u}) {
+    const std::vector<token_id> shared(depth * block_tokens, 9);
+    kv_cache other = make_cache(static_cast<std::int64_t>(5 * siblings), "lru");
+    std::mt19937 random(9);
+    for (std::size_t i = 0; i < siblings; ++i) {
+      ASSERT_TRUE(publish(other, random_tokens(random, shared.size() + block_tokens)));
+    }
+    std::vector<cost> normal;
+    for (const std::size_t length : lengths) {
+      normal.push_back(
+          cost_of(other, as_long_as(prompts(measured, tokens(shared.size() + length)))));
+    }
+    const auto compare = [&](const std::string& name, const auto& make) {
+      const auto below = [&](std::size_t first, std::size_t n, std::size_t length) {
+        prompts all = make(first, n, length);
+        for (tokens& t : all) t.insert(t.begin(), shared.begin(), shared.end());
+        return all;
+      };
+      kv_cache one = make_cache(static_cast<std::int64_t>(2 * siblings), "lru");
+      for (const tokens& t : below(0, siblings, block_tokens)) ASSERT_TRUE(publish(one, t));
+      double match = 0;
+      double publish = 0;
+      for (std::size_t i = 0; i < std::size(lengths); ++i) {
+        const cost c = cost_of(one, below(std::size_t{1} << 24, measured, lengths[i]));
+        match = std::max(match, c.match / normal[i].match);
+        publish = std::max(publish, c.publish / normal[i].publish);
+      }
+      std::printf("%s below %zu blocks: at most %.2f times to match, %.2f to publish\n",
+                  name.c_str(), depth, match, publish);
+      EXPECT_LE(match, most_times) << name << " below " << depth;
+      EXPECT_LE(publish, most_times) << name << " below " << depth;
+    };
+    for (const std::uint32_t ways : {2u, 4u, 16u, 256u}) {
+      compare(std::to_string(ways) + " ways", [&](auto first, auto n, auto length) {
+        return siblings_parting_everywhere(first, n, length, ways);
+      });
+    }
+    compare("combs",
+            [](auto first, auto n, auto length) { return sibling_combs(first, n, length, true); });
+  }
+}
+
 // Sixteen requests at a time are opened before any of them commits, so that each commit finds more
 // siblings than its request has matched.
 TEST(hostile_cost_siblings, of_requests_that_are_opened_together) {
