@@ -257,6 +257,32 @@ TEST(logits_topk, slots_choose_where_results_go) {
   }
 }
 
+// Slices of a row are worked on apart.
+TEST(logits_topk, a_slot_out_of_range_counts_once_however_many_slices) {
+  constexpr std::uint32_t vocabulary = 128'257;
+  device_array<float> rows(std::vector<float>(vocabulary, 1)), values(1), sums(1);
+  device_array<std::int32_t> ids(1), slots(std::vector<std::int32_t>{1});
+  device_array<std::uint32_t> rejected(std::vector<std::uint32_t>{0});
+  device_array<std::byte> scratch(logits_topk_scratch_bytes(1, vocabulary, 1));
+  ASSERT_GT(scratch.size(), 0u);
+  test_stream stream;
+  logits_topk_arguments a;
+  a.rows = rows.data();
+  a.row_stride = a.vocabulary = vocabulary;
+  a.row_count = a.k = 1;
+  a.slots = slots.data();
+  a.slot_count = 1;
+  a.values = values.data();
+  a.ids = ids.data();
+  a.log_sum_exp = sums.data();
+  a.rejected = rejected.data();
+  a.scratch = scratch.data();
+  a.scratch_bytes = scratch.size();
+  RADIXKV_ASSERT_CUDA(logits_topk(stream, a));
+  stream.synchronize();
+  EXPECT_EQ(rejected.download()[0], 1u);
+}
+
 TEST(logits_topk, bad_arguments_are_refused_before_launch) {
   test_stream stream;
   device_array<float> rows(100000), values(64), sums(1);
