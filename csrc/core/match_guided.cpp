@@ -27,8 +27,7 @@ match_cursor::outcome match_cursor::follow() noexcept {
   node_id n = scout_.at(view, block);
   if (n == no_node) {
     // It passed a long run, where path hashes start anew; or the path ends here.
-    scout_.restart(view.nodes[node_].path_hash, block);
-    n = scout_.at(view, block);
+    if (scout_.restart(view.nodes[node_].path_hash, block)) n = scout_.at(view, block);
     if (n == no_node) {
       distrust_ = true;
       stage_ = stage::look_up;

@@ -44,8 +44,11 @@ class path_scout {
     std::uint64_t end;
   };
 
-  // Starts anew: the prompt's first `block` blocks have the path hash `path`.
-  void restart(std::uint64_t path, std::uint64_t block) noexcept {
+  // Starts anew: the prompt's first `block` blocks have the path hash `path`. False if it did so in
+  // the same window before: what its end did not lead to then it does not lead to now.
+  [[nodiscard]] bool restart(std::uint64_t path, std::uint64_t block) noexcept {
+    if (started_ && block / window == started_in_) return false;
+    started_in_ = block / window;
     // What a path that makes it start again and again looks at in vain is bounded: at first it
     // looks as far as it needs to name one node.
     ahead_ = started_ ? group + 1 : far;
@@ -54,6 +57,7 @@ class path_scout {
     next_ = block;
     done_.fill(block / group);
     named_ = 0;
+    return true;
   }
 
   // The path went through a run at whose end hashes start anew: what it knows leads nowhere.
@@ -193,6 +197,7 @@ class path_scout {
   std::uint64_t named_ = 0;  // blocks before it, from the one last asked for on, are named
   std::uint64_t ahead_ = far;
   bool started_ = false;
+  std::uint64_t started_in_ = 0;  // the window
   std::uint64_t path_ = 0;
   std::uint64_t next_ = 0;                    // blocks whose path hash is known
   std::array<std::uint64_t, stages> done_{};  // by stage: the first group that it has yet to see

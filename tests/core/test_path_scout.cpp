@@ -16,9 +16,19 @@ namespace {
 
 #if defined(RADIXKV_DEBUG_CHECKS)
 
+step_counts steps_of(kv_cache& cache, const tokens& prompt, std::size_t matches) {
+  const step_counts before = steps_of_thread();
+  EXPECT_EQ(cache.match(prompt).tokens, static_cast<std::int64_t>(matches));
+  step_counts steps;
+  steps.lookups = steps_of_thread().lookups - before.lookups;
+  steps.hashed = steps_of_thread().hashed - before.hashed;
+  return steps;
+}
+
 // What a match takes of a path of `blocks` blocks, which has branches after `first` blocks and then
-// after so many again and again.
-step_counts steps_of(std::size_t blocks, std::size_t first, const std::vector<std::size_t>& runs) {
+// after so many again and again, and of `others` blocks that are not in the tree.
+step_counts steps_of(std::size_t blocks, std::size_t first, const std::vector<std::size_t>& runs,
+                     std::size_t others = 0) {
   const detail::fixed_secrets fixed(5);
   std::mt19937 random(7);
   kv_cache cache = make_cache(static_cast<std::int64_t>(2 * blocks), "lru");
@@ -30,12 +40,10 @@ step_counts steps_of(std::size_t blocks, std::size_t first, const std::vector<st
     branch.insert(branch.end(), own.begin(), own.end());
     EXPECT_TRUE(publish(cache, branch));
   }
-  const step_counts before = steps_of_thread();
-  EXPECT_EQ(cache.match(path).tokens, static_cast<std::int64_t>(path.size()));
-  step_counts steps;
-  steps.lookups = steps_of_thread().lookups - before.lookups;
-  steps.hashed = steps_of_thread().hashed - before.hashed;
-  return steps;
+  tokens prompt = path;
+  const tokens foreign = random_tokens(random, others * block_tokens);
+  prompt.insert(prompt.end(), foreign.begin(), foreign.end());
+  return steps_of(cache, prompt, path.size());
 }
 
 TEST(path_scout, looks_up_windows_not_blocks) {
@@ -54,6 +62,18 @@ TEST(path_scout, looks_up_windows_not_blocks) {
         EXPECT_LE(steps.hashed, blocks) << what;
       }
     }
+  }
+}
+
+// Nodes behind the last window that ends on the prompt's way through the tree are found by no hash:
+// they are not looked for again and again.
+TEST(path_scout, starts_once_where_the_path_ends) {
+  // Blocks that it looks ahead in vain: a group for each stage and what is begun, and two anew.
+  constexpr std::size_t far =
+      (1 + 1 + detail::path_hasher::window + 1 + 2) * detail::path_hasher::group;
+  for (std::size_t blocks = 16; blocks < 24; ++blocks) {
+    const step_counts steps = steps_of(blocks, 1, {1}, 200);
+    EXPECT_LE(steps.hashed, blocks + far) << blocks << " blocks";
   }
 }
 
