@@ -77,6 +77,38 @@ TEST(path_scout, starts_once_where_the_path_ends) {
   }
 }
 
+// Among siblings whose first blocks part at every token, below `depth` blocks, the end of the
+// window leads to the sibling, also where the window is in several nodes; at the root the first
+// block does.
+TEST(path_scout, finds_siblings_by_the_end_of_their_window) {
+  constexpr std::size_t siblings = 2000;
+  for (const std::size_t depth : {0u, 1u, 2u, 3u}) {
+    const std::size_t length = depth == 0 ? 1 : detail::path_hasher::window;
+    for (std::size_t parts = 1; parts + depth <= length; ++parts) {
+      const detail::fixed_secrets fixed(5);
+      std::mt19937 random(7);
+      kv_cache cache = make_cache(static_cast<std::int64_t>(8 * siblings), "lru");
+      const tokens shared(depth * block_tokens, 9);
+      prompts all = siblings_parting_everywhere(0, siblings, length * block_tokens);
+      for (tokens& t : all) {
+        t.insert(t.begin(), shared.begin(), shared.end());
+        EXPECT_TRUE(publish(cache, t));
+      }
+      tokens& t = all[siblings / 2];
+      for (std::size_t i = 1; i < parts; ++i) {
+        tokens branch = t;
+        branch.resize((depth + i) * block_tokens);
+        const tokens own = random_tokens(random, block_tokens);
+        branch.insert(branch.end(), own.begin(), own.end());
+        EXPECT_TRUE(publish(cache, branch));
+      }
+      const step_counts steps = steps_of(cache, t, t.size());
+      // The group of siblings, what leads to one, and a branch of each further node.
+      EXPECT_LE(steps.lookups, 2 + (parts - 1)) << parts << " nodes below " << depth << " blocks";
+    }
+  }
+}
+
 #else
 
 TEST(path_scout, looks_up_windows_not_blocks) {
