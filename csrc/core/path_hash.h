@@ -46,7 +46,7 @@ class path_hasher {
   }
 
   // The blocks of a path go by windows of so many: the jump table knows hashes of paths up to a
-  // window's end.
+  // window's end (and up to the first block).
   static constexpr std::uint32_t window = 4;
   static_assert((window & (window - 1)) == 0);
   // Blocks of its window behind block `index`.

@@ -20,8 +20,9 @@
 // group of siblings. In bushy regions a second table maps hashes of paths to nodes (path_hash.h),
 // so that a reader can fetch nodes far ahead; what it fetched is verified by parent and tokens. A
 // node is in that table if a window of blocks ends in its run (partial blocks aside), by the path
-// up to the first such end; nodes between two ends are parents of one that is. So a path's windows
-// take a slot each, on another page of memory each, and not its blocks.
+// up to the first such end, or, of a path's first run, up to its first block. Nodes between two
+// ends are parents of one that is; those behind a path's last end are not in it. So a path's
+// windows take a slot each, on another page of memory each, and not its blocks.
 //
 // Thread-safety: one writer at a time (the cache's lock). match() may run in any thread meanwhile.
 #pragma once

@@ -2,7 +2,7 @@
 //
 // Victims lie anywhere in memory, and removing one takes a chain of cache misses: the node; its
 // parent, its chunk of ids and the slots of the tables, whose hashes the node remembers. Where it
-// does not (it was an inner node once), its first row comes in between. Leaves are named well
+// does not (it was an inner node once), its first rows come in between. Leaves are named well
 // before their turn, and each time one is named, one link of the chain is taken for it, the next
 // link for one that was named some leaves ago, and the last for one that was named still earlier:
 // no link waits for memory. All of it is a guess: a leaf may live on, or be gone.
@@ -62,6 +62,7 @@ inline block_id radix_tree::fetch_middle_link(leaving_nodes::entry& e) const noe
   }
   const auto b = static_cast<block_id>(first_id(x));
   if (!e.known) {
+    // Blocks of a run mostly have ids in a row.
     for (std::uint32_t i = 0; i <= before_jump(x.first_block); ++i) {
       detail::prefetch(row(b) + (std::size_t{i} << block_shift_));
     }
