@@ -206,11 +206,11 @@ node_id radix_tree::split(node_id n, std::uint32_t count) {
   const std::uint32_t evictable_before = evictable_blocks(n);
   tree_node& y = nodes_[u];
   const bool grouped = nodes_[up].children >= 2;
-  const table_hashes old = hashes_of(n);
-  if (grouped && is_alone(x)) child_table_.prefetch_slot(old.child);
   // If not the new node, the old one has the block that the jump table knows it by.
   const std::uint32_t middle = x.first_block + count;
   const bool hands_over = count > before_jump(x.first_block);
+  const table_hashes old = hashes_of(n, hands_over);
+  if (grouped && is_alone(x)) child_table_.prefetch_slot(old.child);
   if (hands_over) jump_table_.prefetch_slot(old.jump);
 
   // The new node first, which nobody knows of yet.

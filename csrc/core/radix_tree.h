@@ -307,7 +307,8 @@ class radix_tree final : public tree_view {
   static void know_hashes(const tree_node& leaf, table_hashes h) noexcept {
     leaf.path_hash = std::uint64_t{h.jump} << 32 | h.child;
   }
-  [[nodiscard]] table_hashes hashes_of(node_id n) const noexcept;
+  // With `jump`, that to the jump table, too, if it is not known.
+  [[nodiscard]] table_hashes hashes_of(node_id n, bool jump = true) const noexcept;
   void register_leaf(node_id n) noexcept;
   void unregister_jump(node_id n) noexcept;
   void register_jump(std::uint32_t hash, node_id n) noexcept;

@@ -7,11 +7,11 @@
 namespace radixkv::detail {
 
 // What the tables know n by.
-radix_tree::table_hashes radix_tree::hashes_of(node_id n) const noexcept {
+radix_tree::table_hashes radix_tree::hashes_of(node_id n, bool jump) const noexcept {
   const tree_node& x = nodes_[n];
   table_hashes h;
   if (x.children == 0) h = known_hashes(x);
-  if (h.jump == 0 && has_jump(x)) h.jump = jump_hash_of(x);
+  if (jump && h.jump == 0 && has_jump(x)) h.jump = jump_hash_of(x);
   if (h.child == 0 && is_alone(x)) h.child = child_hash_of(x);
   return h;
 }
