@@ -83,8 +83,9 @@ class path_scout {
  private:
   // Blocks that take a step together. Where the address of what is fetched has to be translated,
   // too, the processor goes on with few instructions until that is done: fetches of a kind follow
-  // one another closely, so that they wait together. Eight took 10 to 15 % less than one or four,
-  // sixteen as long as eight; all kinds at once are more than can be on the way.
+  // one another closely, so that they wait together. With a slot for each block eight took 10 to
+  // 15 % less than one or four, sixteen as long as eight; all kinds at once are more than can be on
+  // the way.
   static constexpr std::uint64_t group = path_hasher::group;
   static constexpr std::uint64_t window = path_hasher::window;
   static_assert(group / window == id_table::reader::group);
