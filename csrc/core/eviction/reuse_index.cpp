@@ -198,17 +198,23 @@ run_id reuse_index_policy::least_beyond() {
   return least_recent_of_all();
 }
 
-// The victim by recency. The log is in order of recency, children before their parents.
-run_id reuse_index_policy::least_recent() {
-  settle_release();
+// The first victim by recency among so many entries from oldest_ on, which passes the others, or
+// no_run. The log is in order of recency, children before their parents.
+run_id reuse_index_policy::pass_by_recency(std::uint64_t most) {
   oldest_ = std::max(oldest_, log_.begin());
-  while (oldest_ != log_.end()) {
+  for (; most > 0 && oldest_ != log_.end(); --most) {
     count_entries();
     const log_entry& e = log_[oldest_];
     if (e.run != no_run && e.candidate && tree_->evictable(runs_[e.run].node)) return e.run;
     oldest_ = std::max(oldest_ + 1, log_.cleared_until(oldest_));
   }
   return no_run;
+}
+
+// The victim by recency.
+run_id reuse_index_policy::least_recent() {
+  settle_release();
+  return pass_by_recency(log_.end());
 }
 
 // Eviction by recency may have passed it while it had children, or before it was known.

@@ -107,6 +107,7 @@ class reuse_index_policy final : public eviction_policy {
   // Once it has made the room that is being made.
   [[nodiscard]] bool kept_by_lru(const run& r) const;
   void let_go_of_lru();
+  run_id pass_by_recency(std::uint64_t most);
   [[nodiscard]] run_id least_recent();
   [[nodiscard]] run_id least_recent_of_all();
   [[nodiscard]] run_id least_beyond();
