@@ -44,6 +44,16 @@ inline bool publish(kv_cache& cache, const tokens& t, std::string_view space = "
   return s && s->mark_filled(s->tokens()).ok() && s->commit().ok();
 }
 
+// Publishes what shares so many blocks with a path, and then so many tokens of its next block.
+inline bool publish_branch(kv_cache& cache, const tokens& path, std::size_t blocks,
+                           std::mt19937& random, std::size_t shared = 0) {
+  tokens branch = path;
+  branch.resize(blocks * block_tokens + shared);
+  const tokens own = random_tokens(random, block_tokens - shared);
+  branch.insert(branch.end(), own.begin(), own.end());
+  return publish(cache, branch);
+}
+
 inline std::int64_t blocks_of(const prompts& all) {
   std::size_t blocks = 64;
   for (const tokens& t : all) blocks += t.size() / block_tokens + 2;

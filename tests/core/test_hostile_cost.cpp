@@ -66,11 +66,7 @@ double match_cost(const std::vector<std::size_t>& runs, bool whole, std::size_t 
   EXPECT_TRUE(publish(cache, path));
   std::size_t at = 0;
   for (std::size_t i = 0; !whole && (at += runs[i % runs.size()]) < blocks; ++i) {
-    tokens branch = path;
-    branch.resize(at * block_tokens + shared);
-    const tokens own = random_tokens(random, block_tokens - shared);
-    branch.insert(branch.end(), own.begin(), own.end());
-    EXPECT_TRUE(publish(cache, branch));
+    EXPECT_TRUE(publish_branch(cache, path, at, random, shared));
   }
   const step_counts before = steps_of_thread();
   EXPECT_EQ(cache.match(path).tokens, static_cast<std::int64_t>(path.size()));

@@ -35,10 +35,7 @@ step_counts steps_of(std::size_t blocks, std::size_t first, const std::vector<st
   const tokens path = random_tokens(random, blocks * block_tokens);
   EXPECT_TRUE(publish(cache, path));
   for (std::size_t at = first, i = 0; at < blocks; at += runs[i++ % runs.size()]) {
-    tokens branch(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(at * block_tokens));
-    const tokens own = random_tokens(random, block_tokens);
-    branch.insert(branch.end(), own.begin(), own.end());
-    EXPECT_TRUE(publish(cache, branch));
+    EXPECT_TRUE(publish_branch(cache, path, at, random));
   }
   tokens prompt = path;
   const tokens foreign = random_tokens(random, others * block_tokens);
@@ -96,11 +93,7 @@ TEST(path_scout, finds_siblings_by_the_end_of_their_window) {
       }
       tokens& t = all[siblings / 2];
       for (std::size_t i = 1; i < parts; ++i) {
-        tokens branch = t;
-        branch.resize((depth + i) * block_tokens);
-        const tokens own = random_tokens(random, block_tokens);
-        branch.insert(branch.end(), own.begin(), own.end());
-        EXPECT_TRUE(publish(cache, branch));
+        EXPECT_TRUE(publish_branch(cache, t, depth + i, random));
       }
       const step_counts steps = steps_of(cache, t, t.size());
       // The group of siblings, what leads to one, and a branch of each further node.
