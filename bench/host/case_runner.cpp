@@ -6,6 +6,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "bench/host/core_share.h"
 #include "bench/host/stopwatch.h"
 
 namespace radixkv::bench {
@@ -78,11 +79,25 @@ class table_reporter final : public benchmark::BenchmarkReporter {
   const std::vector<host_case>& cases_;
 };
 
+void measure(const runner& run, benchmark::State& state) {
+  (void)core_share::of_program().take();
+  sample s;
+  state.SetIterationTime(time_of([&] { s = run(); }) * 1e-9);
+  state.counters[value_counter] = s.value;
+  for (const auto& [name, value] : s.parts) state.counters[name] = value;
+  const core_times core = core_share::of_program().take();
+  if (core.whole + core.shared == 0) return;
+  state.counters["timed while the core was shared, %"] =
+      100 * static_cast<double>(core.shared) / static_cast<double>(core.whole + core.shared);
+  state.counters["waited for the core, s"] = core.waited;
+}
+
 }  // namespace
 
 std::vector<case_result> run_cases(const std::vector<host_case>& cases, const settings& how,
                                    const std::string& filter) {
   (void)nanoseconds_per_tick();
+  (void)core_share::of_program();
   // Trees are large: only those of the running case exist.
   const host_case* prepared = nullptr;
   runner run;
@@ -98,11 +113,7 @@ std::vector<case_result> run_cases(const std::vector<host_case>& cases, const se
                                      }
                                      for (auto iteration : state) {
                                        (void)iteration;
-                                       sample s;
-                                       state.SetIterationTime(time_of([&] { s = run(); }) * 1e-9);
-                                       state.counters[value_counter] = s.value;
-                                       for (const auto& [name, value] : s.parts)
-                                         state.counters[name] = value;
+                                       measure(run, state);
                                      }
                                    } catch (const std::exception& e) {
                                      run = nullptr;

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <memory>
 
+#include "bench/host/core_share.h"
 #include "bench/host/stopwatch.h"
+#include "bench/host/time_series.h"
 #include "bench/host/workload.h"
 
 namespace radixkv::bench {
@@ -27,17 +29,17 @@ std::vector<named_shape> shapes(const settings& how) {
 }
 
 double one_by_one(const bushy_tree& t, random_source& random, std::vector<block_id>& table) {
-  std::vector<double> each;
+  time_series each;
   const std::vector<std::int64_t> order = shuffled(t.prompts.size(), random);
   const std::int64_t n = std::min<std::int64_t>(one_at_a_time, t.prompts.size());
   for (std::int64_t k = 0; k < n; ++k) {
     const std::span<const token_id> prompt = t.prompts[order[static_cast<std::size_t>(k)]];
     flush_caches();
     prefix_match found;
-    each.push_back(time_of([&] { found = t.cache.match(prompt, {}, table); }));
+    each.add_alone([&] { found = t.cache.match(prompt, {}, table); });
     require(found.tokens == t.prompts.length(), "a cached prompt was not found");
   }
-  return median(each) / static_cast<double>(t.prompts.length());
+  return each.median() / static_cast<double>(t.prompts.length());
 }
 
 double batched(const bushy_tree& t, random_source& random, std::vector<block_id>& table) {
@@ -53,6 +55,7 @@ double batched(const bushy_tree& t, random_source& random, std::vector<block_id>
     tables[i] = std::span(table).subspan(i * blocks, blocks);
   }
   flush_caches();
+  const on_whole_core alone;
   const double time =
       time_of([&] { require(t.cache.match_batch(requests, found, tables).ok(), "no match"); });
   for (const prefix_match& m : found) {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "bench/host/stopwatch.h"
+#include "bench/host/time_series.h"
 #include "bench/host/workload.h"
 
 namespace radixkv::bench {
@@ -19,8 +19,8 @@ struct fixture {
   step_plan plan = {};
 };
 
-// Nanoseconds of the commit of fresh tokens after the first `prefix` tokens of a cached prompt.
-double commit_after(fixture& f, std::int64_t prefix) {
+// Times the commit of fresh tokens after the first `prefix` tokens of a cached prompt.
+void commit_after(fixture& f, std::int64_t prefix, time_series& times) {
   const auto which =
       static_cast<std::int64_t>(f.random.below(static_cast<std::uint64_t>(f.prefixes.size())));
   const auto begin = f.prefixes[which].first(static_cast<std::size_t>(prefix));
@@ -33,9 +33,8 @@ double commit_after(fixture& f, std::int64_t prefix) {
   require(s.mark_filled(prefix + fresh_tokens).ok(), "a prompt could not be filled");
   flush_caches();
   bool ok = false;
-  const double time = time_of([&] { ok = s.commit().ok(); });
+  times.add_alone([&] { ok = s.commit().ok(); });
   require(ok, "a prompt could not be committed");
-  return time;
 }
 
 runner prepare(const settings& how) {
@@ -57,14 +56,14 @@ runner prepare(const settings& how) {
     }
   }
   return [f, commits, far] {
-    std::vector<double> after_far;
-    std::vector<double> after_near;
+    time_series after_far;
+    time_series after_near;
     for (int i = 0; i < commits; ++i) {
-      after_far.push_back(commit_after(*f, far));
-      after_near.push_back(commit_after(*f, near));
+      commit_after(*f, far, after_far);
+      commit_after(*f, near, after_near);
     }
-    const double a = median(after_far);
-    const double b = median(after_near);
+    const double a = after_far.median();
+    const double b = after_near.median();
     return sample{a / b, {{"after the long prefix, ns", a}, {"after 1,024 tokens, ns", b}}};
   };
 }

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "bench/host/stopwatch.h"
+#include "bench/host/time_series.h"
 #include "bench/host/workload.h"
 
 namespace radixkv::bench {
@@ -62,15 +62,15 @@ struct costs {
 
 // Few enough are evicted in all runs that the measured prompts stay: they are used later than half.
 costs measure(sized_cache& c, std::int64_t operations, std::int64_t evicted) {
-  std::vector<double> match;
-  std::vector<double> commit;
-  std::vector<double> evict;
+  time_series match;
+  time_series commit;
+  time_series evict;
   std::vector<block_id> table(2 * half / block_tokens);
   const std::vector<std::int64_t> order = shuffled(c.measured.size(), c.random);
   flush_caches();
   for (const std::int64_t i : order) {
     prefix_match found;
-    match.push_back(time_of([&] { found = c.cache.match(c.measured[i], {}, table); }));
+    match.add_alone([&] { found = c.cache.match(c.measured[i], {}, table); });
     require(found.tokens == 2 * half, "a cached prompt was not found");
   }
   for (std::int64_t k = 0; k < operations; ++k) {
@@ -81,16 +81,16 @@ costs measure(sized_cache& c, std::int64_t operations, std::int64_t evicted) {
     c.plan.clear();
     std::int64_t freed = 0;
     // Makes the room for what is committed afterwards.
-    evict.push_back(time_of([&] { freed = c.cache.evict(evicted); }));
+    evict.add_alone([&] { freed = c.cache.evict(evicted); });
     require(freed == evicted, "too little was evicted");
     sequence s = value_of(c.cache.open(c.prompt, {}, c.plan));
     require(s.mark_filled(s.tokens()).ok(), "a prompt could not be filled");
     flush_caches();
     bool ok = false;
-    commit.push_back(time_of([&] { ok = s.commit().ok(); }));
+    commit.add_alone([&] { ok = s.commit().ok(); });
     require(ok, "a prompt could not be committed");
   }
-  return {median(match), median(commit), median(evict)};
+  return {match.median(), commit.median(), evict.median()};
 }
 
 runner prepare(const settings& how) {

@@ -9,6 +9,8 @@
 
 #include <unistd.h>
 
+#include "bench/host/core_share.h"
+#include "bench/host/resident_memory.h"
 #include "bench/host/stopwatch.h"
 
 namespace radixkv::bench {
@@ -82,6 +84,7 @@ void flush_caches() {
     require(m->reserve(words), "no memory to flush the caches with");
     return m;
   }();
+  touch_resident_memory();
   constexpr std::size_t line = 64 / sizeof(std::uint64_t);
   // Written, not read: caches may pass lines by that are only read once.
   for (std::size_t i = 0; i < words; i += line) ++(*memory)[i];
@@ -99,6 +102,7 @@ double dependent_miss(std::size_t lines, int accesses) {
   }
   flush_caches();
   std::uint32_t at = 0;
+  const on_whole_core alone;
   const double time = time_of([&] {
     for (int i = 0; i < accesses; ++i) at = memory[at * line];
   });
@@ -117,6 +121,7 @@ double parallel_miss(std::size_t lines, int accesses) {
   for (std::uint32_t& p : places) p = static_cast<std::uint32_t>(random.below(lines));
   flush_caches();
   std::uint32_t sum = 0;
+  const on_whole_core alone;
   const double time = time_of([&] {
     for (std::size_t i = 0; i < static_cast<std::size_t>(accesses); ++i) {
       __builtin_prefetch(&memory[places[i + ahead] * line]);
