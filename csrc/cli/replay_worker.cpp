@@ -67,7 +67,8 @@ status replay_worker::serve(replay_shared& shared, std::size_t index) {
     announced = std::move(*taken);
     announce.record(static_cast<double>(detail::ticks_now() - announcing));
   }
-  const detail::stage_times before = detail::stage_times_of_thread();
+  detail::stage_times spent;
+  const detail::stage_recording recording(spent);
 
   std::uint64_t ticks = 0;
   for (;;) {
@@ -118,11 +119,10 @@ status replay_worker::serve(replay_shared& shared, std::size_t index) {
     }
     std::this_thread::yield();
   }
-  const detail::stage_times after = detail::stage_times_of_thread();
-  match.record(static_cast<double>(after.match - before.match));
-  allocate.record(static_cast<double>(after.allocate - before.allocate));
-  commit.record(static_cast<double>(after.commit - before.commit));
-  evict.record(static_cast<double>(after.evict - before.evict));
+  match.record(static_cast<double>(spent.match));
+  allocate.record(static_cast<double>(spent.allocate));
+  commit.record(static_cast<double>(spent.commit));
+  evict.record(static_cast<double>(spent.evict));
   total.record(static_cast<double>(ticks));
   return {};
 }

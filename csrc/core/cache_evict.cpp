@@ -93,7 +93,7 @@ bool cache_core::obtain_locked(std::int64_t wanted, node_id root, block_id spare
   std::int64_t missing = wanted - pool_.free() - pool_.retiring();
   if (missing > 0 && !can_evict_locked(missing, spared)) return false;
   if (excess == 0 && missing <= 0) return wanted <= pool_.free();
-  const stage_timer timing(stage_times_of_thread().evict);
+  const stage_timer timing(&stage_times::evict);
   if (excess > 0) evict_of_locked(root, excess);
   missing = wanted - pool_.free() - pool_.retiring();
   if (missing > 0) (void)evict_locked(missing);
@@ -104,7 +104,7 @@ bool cache_core::obtain_locked(std::int64_t wanted, node_id root, block_id spare
 std::int64_t cache_core::evict(std::int64_t n) {
   if (n <= 0) return 0;
   guard lock(*this);
-  const stage_timer timing(stage_times_of_thread().evict);
+  const stage_timer timing(&stage_times::evict);
   return evict_locked(std::min(n, pool_.blocks()));
 }
 

@@ -58,7 +58,7 @@ void cache_core::to_prefix_match(const tree_match& m, std::span<const token_id> 
 
 prefix_match cache_core::match(std::span<const token_id> tokens, std::string_view space,
                                std::span<block_id> table) const {
-  const stage_timer timing(stage_times_of_thread().match);
+  const stage_timer timing(&stage_times::match);
   tree_match m;
   prefetch(tokens.data());  // comes while the root is found
   if (!try_match(tokens, space, table, m)) {
@@ -72,7 +72,7 @@ prefix_match cache_core::match(std::span<const token_id> tokens, std::string_vie
 
 void cache_core::match_batch(std::span<const open_request> requests, std::span<prefix_match> out,
                              std::span<const std::span<block_id>> tables) const {
-  const stage_timer timing(stage_times_of_thread().match);
+  const stage_timer timing(&stage_times::match);
   constexpr std::size_t group = 64;
   std::array<tree_root, group> roots;
   std::array<std::span<const token_id>, group> tokens;

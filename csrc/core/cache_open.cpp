@@ -242,7 +242,7 @@ result<state_ptr> cache_core::open_candidate(candidate& c, step_plan& plan) {
   reserve_one(plan.copies);
   s->path_seed = path_digest_.seed(c.space);
   if (always_hashes_) path_digest_.make_room(c.tokens, s->path_hashes);
-  stage_timer timing(stage_times_of_thread().allocate);
+  stage_timer timing(&stage_times::allocate);
   {
     guard lock(*this);
     if (status admitted = admit_locked(c, *s, plan); !admitted) {
@@ -266,7 +266,7 @@ result<state_ptr> cache_core::open(std::span<const token_id> tokens, std::string
   candidate c{tokens, space, {}, {}, false, tree_.leaves_added(), announced};
   c.table.resize((tokens.size() + options_.block_tokens - 1) / options_.block_tokens);
   {
-    const stage_timer timing(stage_times_of_thread().match);
+    const stage_timer timing(&stage_times::match);
     c.valid = try_match(tokens, space, c.table, c.found);
   }
   return open_candidate(c, plan);
@@ -306,7 +306,7 @@ void cache_core::open_batch(std::span<const open_request> requests,
       which[matching++] = i;
     }
     {
-      const stage_timer timing(stage_times_of_thread().match);
+      const stage_timer timing(&stage_times::match);
       tree_.match_batch(std::span(roots).first(matching), std::span(tokens).first(matching),
                         std::span(tables).first(matching), std::span(found).first(matching),
                         std::span(ok).first(matching));

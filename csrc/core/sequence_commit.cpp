@@ -116,7 +116,7 @@ void cache_core::commit_locked(sequence_state& s, std::int64_t n, commit_result&
 }
 
 result<commit_result> cache_core::commit(sequence_state& s, std::int64_t n) try {
-  const stage_timer timing(stage_times_of_thread().commit);
+  const stage_timer timing(&stage_times::commit);
   guard lock(*this);  // another thread may report the failure of a shared plan
   if (status ok = check_commit(s, settle_failures_locked(s), n); !ok) return ok.error();
   commit_result out;

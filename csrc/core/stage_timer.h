@@ -1,4 +1,4 @@
-// Where the time of a thread's operations goes: ticks by stage, for `replay` and benchmarks.
+// Where the time of a thread's operations goes: ticks by stage, for who asks for them (`replay`).
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace radixkv::detail {
 
-// Ticks this thread has spent, since it started, in each stage of the cache's operations.
+// Ticks spent in each stage of the cache's operations.
 struct stage_times {
   std::uint64_t match = 0;     // finding the longest cached prefix
   std::uint64_t allocate = 0;  // taking blocks and writing the prompt's new tokens to their rows
@@ -19,12 +19,19 @@ struct stage_times {
   std::uint64_t evict = 0;     // choosing and giving up blocks
 };
 
-[[nodiscard]] inline stage_times& stage_times_of_thread() noexcept {
-  thread_local stage_times times;
-  return times;
-}
+// Where this thread's stages are added up; null: nowhere, and no clock is read for them.
+inline constinit thread_local stage_times* recorded_stages = nullptr;
 
-// The processor's time-stamp counter, which costs some 20 cycles to read.
+// Adds up what this thread spends while it lives. Not to be nested.
+class stage_recording {
+ public:
+  explicit stage_recording(stage_times& times) noexcept { recorded_stages = &times; }
+  ~stage_recording() { recorded_stages = nullptr; }
+  stage_recording(const stage_recording&) = delete;
+  stage_recording& operator=(const stage_recording&) = delete;
+};
+
+// The processor's time-stamp counter, which costs 20 to 50 cycles to read.
 [[nodiscard]] inline std::uint64_t ticks_now() noexcept {
 #if defined(__x86_64__)
   return __rdtsc();
@@ -33,10 +40,15 @@ struct stage_times {
 #endif
 }
 
-// Adds the time until it is stopped or destroyed to a stage.
+// Adds the time until it is stopped or destroyed to a stage, if this thread's are recorded.
 class stage_timer {
  public:
-  explicit stage_timer(std::uint64_t& stage) noexcept : stage_(&stage), start_(ticks_now()) {}
+  explicit stage_timer(std::uint64_t stage_times::*stage) noexcept {
+    if (recorded_stages == nullptr) [[likely]]
+      return;
+    stage_ = &(recorded_stages->*stage);
+    start_ = ticks_now();
+  }
   stage_timer(const stage_timer&) = delete;
   stage_timer& operator=(const stage_timer&) = delete;
   ~stage_timer() { stop(); }
@@ -46,8 +58,8 @@ class stage_timer {
   }
 
  private:
-  std::uint64_t* stage_;
-  std::uint64_t start_;
+  std::uint64_t* stage_ = nullptr;
+  std::uint64_t start_ = 0;
 };
 
 }  // namespace radixkv::detail
