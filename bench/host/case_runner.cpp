@@ -80,12 +80,12 @@ class table_reporter final : public benchmark::BenchmarkReporter {
 };
 
 void measure(const runner& run, benchmark::State& state) {
-  (void)core_share::of_program().take();
+  (void)core_share::of_thread().take();
   sample s;
   state.SetIterationTime(time_of([&] { s = run(); }) * 1e-9);
   state.counters[value_counter] = s.value;
   for (const auto& [name, value] : s.parts) state.counters[name] = value;
-  const core_times core = core_share::of_program().take();
+  const core_times core = core_share::of_thread().take();
   if (core.whole + core.shared == 0) return;
   state.counters["timed while the core was shared, %"] =
       100 * static_cast<double>(core.shared) / static_cast<double>(core.whole + core.shared);
@@ -97,7 +97,7 @@ void measure(const runner& run, benchmark::State& state) {
 std::vector<case_result> run_cases(const std::vector<host_case>& cases, const settings& how,
                                    const std::string& filter) {
   (void)nanoseconds_per_tick();
-  (void)core_share::of_program();
+  (void)core_share::of_thread();
   // Trees are large: only those of the running case exist.
   const host_case* prepared = nullptr;
   runner run;

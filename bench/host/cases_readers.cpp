@@ -1,12 +1,14 @@
 // Matching in several threads, and beside a writer that commits and evicts all the time.
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <memory>
 #include <thread>
 
 #include <time.h>
 
 #include "bench/host/stopwatch.h"
+#include "bench/host/time_series.h"
 #include "bench/host/workload.h"
 
 namespace radixkv::bench {
@@ -105,23 +107,79 @@ class writer {
   std::thread thread_;
 };
 
+// A second thread that matches whenever the first one does.
+class second_reader {
+ public:
+  second_reader(const fixture& f, int matches)
+      : f_(f), matches_(matches), thread_([this] { run(); }) {}
+  second_reader(const second_reader&) = delete;
+  second_reader& operator=(const second_reader&) = delete;
+  ~second_reader() {
+    stop_ = true;
+    together_.arrive_and_wait();
+    thread_.join();
+  }
+
+  // Both match, from about the same moment on: adds the time that each would have taken had both
+  // been as fast, so that their throughput is the sum of the two.
+  void add_to(time_series& times, random_source& random) {
+    seed_ = random.next();
+    together_.arrive_and_wait();
+    const double mine = timed(random.next());
+    const bool whole = core_share::of_thread().was_whole();
+    together_.arrive_and_wait();
+    require(!failed_, "a pinned prompt was not found");
+    times.put(2 / (1 / mine + 1 / theirs_), whole && theirs_whole_);
+  }
+
+ private:
+  void run() {
+    (void)core_share::of_thread();
+    for (;;) {
+      together_.arrive_and_wait();
+      if (stop_) return;
+      try {
+        theirs_ = timed(seed_);
+      } catch (const std::exception&) {
+        failed_ = true;
+      }
+      theirs_whole_ = core_share::of_thread().was_whole();
+      together_.arrive_and_wait();
+    }
+  }
+  double timed(std::uint64_t seed) {
+    const on_whole_core alone;
+    together_.arrive_and_wait();
+    return time_of([&] { read(f_, matches_, seed, nullptr); });
+  }
+
+  const fixture& f_;
+  int matches_;
+  std::barrier<> together_{2};
+  std::atomic<bool> stop_{false};
+  // Written and read on different sides of the barrier.
+  std::uint64_t seed_ = 0;
+  bool failed_ = false;
+  bool theirs_whole_ = false;
+  double theirs_ = 0;
+  std::thread thread_;
+};
+
 runner prepare_two(const settings& how) {
-  const int matches = how.small() ? 200 : 60'000;
-  return [f = make_fixture(how), matches] {
-    const double one = time_of([&] { read(*f, matches, 1, nullptr); });
-    std::atomic<bool> failed{false};
-    const double two = time_of([&] {
-      std::thread other([&] {
-        try {
-          read(*f, matches, 2, nullptr);
-        } catch (const std::exception&) {
-          failed = true;
-        }
-      });
-      read(*f, matches, 3, nullptr);
-      other.join();
-    });
-    require(!failed, "a pinned prompt was not found");
+  const int turns = how.small() ? 4 : 40;
+  const int matches = how.small() ? 50 : 1500;  // a turn
+  return [f = make_fixture(how), turns, matches] {
+    time_series alone;
+    time_series together;
+    second_reader other(*f, matches);
+    random_source random(1);
+    for (int turn = 0; turn < turns; ++turn) {
+      const std::uint64_t seed = random.next();
+      alone.add_alone([&] { read(*f, matches, seed, nullptr); });
+      other.add_to(together, random);
+    }
+    const double one = alone.median();
+    const double two = together.median();
     // Throughputs: matches ÷ one, and 2 × matches ÷ two.
     return sample{two / (2 * one),
                   {{"1 thread, ns per match", one / matches},

@@ -36,8 +36,8 @@ double seconds_since(clock::time_point begin) {
 
 }  // namespace
 
-core_share& core_share::of_program() {
-  static core_share one;
+core_share& core_share::of_thread() {
+  thread_local core_share one;
   return one;
 }
 

@@ -5,7 +5,7 @@
 // here tells; a loop of independent additions does, since it takes twice as long then. So what is
 // timed waits for such a while to pass, and is counted if it met one all the same.
 //
-// Not thread-safe.
+// Thread-safety: each thread has its own.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct core_times {
 
 class core_share {
  public:
-  // The program's. Takes a third of a second at first.
-  static core_share& of_program();
+  // Takes a third of a second at first.
+  static core_share& of_thread();
   // What there was since the last call of this.
   core_times take();
   // Whether the core was whole before and after what was timed last.
@@ -43,8 +43,8 @@ class core_share {
 // microsecond before and after.
 class on_whole_core {
  public:
-  on_whole_core() { core_share::of_program().begin(); }
-  ~on_whole_core() { core_share::of_program().end(); }
+  on_whole_core() { core_share::of_thread().begin(); }
+  ~on_whole_core() { core_share::of_thread().end(); }
   on_whole_core(const on_whole_core&) = delete;
   on_whole_core& operator=(const on_whole_core&) = delete;
 };

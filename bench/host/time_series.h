@@ -25,7 +25,7 @@ class time_series {
       const on_whole_core alone;
       work();
     }
-    if (core_share::of_program().was_whole()) return;
+    if (core_share::of_thread().was_whole()) return;
     const auto begin = times_.begin() + static_cast<std::ptrdiff_t>(first);
     shared_.insert(shared_.end(), begin, times_.end());
     times_.erase(begin, times_.end());
@@ -35,6 +35,8 @@ class time_series {
   void add_alone(Work&& work) {
     group([&] { add(work); });
   }
+  // One that somebody has timed.
+  void put(double nanoseconds, bool whole) { (whole ? times_ : shared_).push_back(nanoseconds); }
   // What another has found.
   void add_all(const time_series& other) {
     times_.insert(times_.end(), other.times_.begin(), other.times_.end());
