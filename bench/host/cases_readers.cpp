@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <atomic>
 #include <barrier>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -37,6 +39,10 @@ std::shared_ptr<fixture> make_fixture(const settings& how) {
   return f;
 }
 
+std::int64_t choose(const fixture& f, random_source& random) {
+  return static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(f.prompts.size())));
+}
+
 double processor_seconds() {
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -51,8 +57,7 @@ double read(const fixture& f, int matches, std::uint64_t seed, std::vector<doubl
   std::int64_t found = 0;
   const double begin = processor_seconds();
   for (int i = 0; i < matches; ++i) {
-    const auto which =
-        static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(f.prompts.size())));
+    const std::int64_t which = choose(f, random);
     const std::uint64_t start = detail::ticks_now();
     found += f.cache.match(f.prompts[which], {}, table).tokens;
     if (each) {
@@ -87,8 +92,7 @@ class writer {
     step_plan plan;
     std::vector<token_id> prompt;
     while (!stop_.load(std::memory_order_relaxed)) {
-      const auto which =
-          static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(f_.prompts.size())));
+      const std::int64_t which = choose(f_, random);
       const bool goes_on = random.chance(0.5);
       const auto from = goes_on ? f_.prompts[which] : f_.others[which];
       prompt.assign(from.begin(), from.end());
@@ -107,25 +111,28 @@ class writer {
   std::thread thread_;
 };
 
-// A second thread that matches whenever the first one does.
+// What a thread does with the seed of its random choices.
+using reading = std::function<void(std::uint64_t)>;
+
+// A second thread that does whenever told what the first one does.
 class second_reader {
  public:
-  second_reader(const fixture& f, int matches)
-      : f_(f), matches_(matches), thread_([this] { run(); }) {}
+  second_reader() : thread_([this] { run(); }) {}
   second_reader(const second_reader&) = delete;
   second_reader& operator=(const second_reader&) = delete;
   ~second_reader() {
-    stop_ = true;
+    work_ = nullptr;
     together_.arrive_and_wait();
     thread_.join();
   }
 
-  // Both match, from about the same moment on: adds the time that each would have taken had both
+  // Both work, from about the same moment on: adds the time that each would have taken had both
   // been as fast, so that their throughput is the sum of the two.
-  void add_to(time_series& times, random_source& random) {
+  void add_to(time_series& times, const reading& work, random_source& random) {
+    work_ = &work;
     seed_ = random.next();
     together_.arrive_and_wait();
-    const double mine = timed(random.next());
+    const double mine = timed(work, random.next());
     const bool whole = core_share::of_thread().was_whole();
     together_.arrive_and_wait();
     require(!failed_, "a pinned prompt was not found");
@@ -137,9 +144,9 @@ class second_reader {
     (void)core_share::of_thread();
     for (;;) {
       together_.arrive_and_wait();
-      if (stop_) return;
+      if (work_ == nullptr) return;
       try {
-        theirs_ = timed(seed_);
+        theirs_ = timed(*work_, seed_);
       } catch (const std::exception&) {
         failed_ = true;
       }
@@ -147,17 +154,15 @@ class second_reader {
       together_.arrive_and_wait();
     }
   }
-  double timed(std::uint64_t seed) {
+  double timed(const reading& work, std::uint64_t seed) {
     const on_whole_core alone;
     together_.arrive_and_wait();
-    return time_of([&] { read(f_, matches_, seed, nullptr); });
+    return time_of([&] { work(seed); });
   }
 
-  const fixture& f_;
-  int matches_;
   std::barrier<> together_{2};
-  std::atomic<bool> stop_{false};
   // Written and read on different sides of the barrier.
+  const reading* work_ = nullptr;
   std::uint64_t seed_ = 0;
   bool failed_ = false;
   bool theirs_whole_ = false;
@@ -165,26 +170,52 @@ class second_reader {
   std::thread thread_;
 };
 
+// Times of one thing, in one thread and in two at once.
+struct both_times {
+  time_series one;
+  time_series two;
+
+  void add(const reading& work, second_reader& other, random_source& random) {
+    const std::uint64_t seed = random.next();
+    one.add_alone([&] { work(seed); });
+    other.add_to(two, work, random);
+  }
+};
+
 runner prepare_two(const settings& how) {
   const int turns = how.small() ? 4 : 40;
   const int matches = how.small() ? 50 : 1500;  // a turn
-  return [f = make_fixture(how), turns, matches] {
-    time_series alone;
-    time_series together;
-    second_reader other(*f, matches);
+  auto f = make_fixture(how);
+  auto mirror = std::make_shared<prompt_set>(f->prompts.copy());
+  return [f, mirror, turns, matches] {
+    const reading match = [&](std::uint64_t seed) { read(*f, matches, seed, nullptr); };
+    const reading compare = [&](std::uint64_t seed) {
+      random_source random(seed);
+      bool equal = true;
+      for (int i = 0; i < matches; ++i) {
+        const std::int64_t k = choose(*f, random);
+        equal &=
+            std::memcmp(f->prompts[k].data(), (*mirror)[k].data(), f->prompts[k].size_bytes()) == 0;
+      }
+      require(equal, "memcmp found a difference");
+    };
     random_source random(1);
+    second_reader other;
+    both_times matching;
+    both_times comparing;
     for (int turn = 0; turn < turns; ++turn) {
-      const std::uint64_t seed = random.next();
-      alone.add_alone([&] { read(*f, matches, seed, nullptr); });
-      other.add_to(together, random);
+      matching.add(match, other, random);
+      comparing.add(compare, other, random);
     }
-    const double one = alone.median();
-    const double two = together.median();
+    const double one = matching.one.median();
+    const double two = matching.two.median();
     // Throughputs: matches ÷ one, and 2 × matches ÷ two.
     return sample{two / (2 * one),
                   {{"1 thread, ns per match", one / matches},
                    {"2 threads, ns per match and thread", two / matches},
-                   {"throughput of 2 threads / 1", 2 * one / two}}};
+                   {"throughput of 2 threads / 1", 2 * one / two},
+                   {"the value for memcmp of as many tokens",
+                    comparing.two.median() / (2 * comparing.one.median())}}};
   };
 }
 

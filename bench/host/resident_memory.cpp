@@ -37,6 +37,9 @@ std::vector<mapping> private_mappings() {
 }  // namespace
 
 void touch_resident_memory() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return;  // most of what there is belongs to the sanitizer, and figures mean nothing
+#endif
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGE_SIZE));
   constexpr std::size_t most = 1 << 16;  // pages looked at together
   std::vector<unsigned char> resident(most);

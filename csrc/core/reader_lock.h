@@ -40,7 +40,8 @@ class reader_lock {
   // More than threads that match at the same moment have to meet in one of them, mostly; few enough
   // that taking them all stays far below a microsecond.
   static constexpr std::size_t count = 8;
-  struct alignas(64) shard {
+  // Two lines each: processors fetch the neighbour of a line with it, and it would wander as well.
+  struct alignas(128) shard {
     std::shared_mutex mutex;
   };
 
