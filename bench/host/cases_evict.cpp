@@ -76,7 +76,7 @@ std::shared_ptr<fixture> make_fixture(const settings& how) {
   f->shapes = shapes(how);
   for (const leaf_shape& s : f->shapes) {
     std::vector<kv_cache>& caches = f->caches.emplace_back();
-    const int trees = s.blocks() < 100'000 ? 10 : 1;
+    const int trees = !how.small() && s.blocks() < 100'000 ? 10 : 1;
     for (int i = 0; i < trees; ++i) caches.push_back(make_leaves(s));
   }
   return f;

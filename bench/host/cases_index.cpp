@@ -54,7 +54,7 @@ constexpr std::size_t at_once = 20;  // splits, before the core is looked at aga
 
 runner prepare_split(const settings& how) {
   const std::array<std::int64_t, 3> counts =
-      how.small() ? std::array<std::int64_t, 3>{500, 100, 50}
+      how.small() ? std::array<std::int64_t, 3>{500, 100, 100}
                   : std::array<std::int64_t, 3>{980'000, 10'000, 10'000};
   const std::int64_t children = how.small() ? 50 : 1000;
   // Per edge length; the first after a flush find page tables cold, too, unlike a running program.
