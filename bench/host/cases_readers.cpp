@@ -49,24 +49,20 @@ double processor_seconds() {
   return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
 
-// Matches random prompts `matches` times. Returns the processor time in seconds; `each` gets the
-// nanoseconds of every match unless null.
-double read(const fixture& f, int matches, std::uint64_t seed, std::vector<double>* each) {
+// Matches a random prompt.
+void match_one(const fixture& f, random_source& random, std::vector<block_id>& table) {
+  const std::int64_t which = choose(f, random);
+  require(f.cache.match(f.prompts[which], {}, table).tokens == length,
+          "a pinned prompt was not found");
+}
+
+// Matches random prompts `matches` times. Returns the processor time in seconds.
+double read(const fixture& f, int matches, std::uint64_t seed) {
   random_source random(seed);
   std::vector<block_id> table(length / block_tokens);
-  std::int64_t found = 0;
   const double begin = processor_seconds();
-  for (int i = 0; i < matches; ++i) {
-    const std::int64_t which = choose(f, random);
-    const std::uint64_t start = detail::ticks_now();
-    found += f.cache.match(f.prompts[which], {}, table).tokens;
-    if (each) {
-      each->push_back(static_cast<double>(detail::ticks_now() - start) * nanoseconds_per_tick());
-    }
-  }
-  const double used = processor_seconds() - begin;
-  require(found == matches * length, "a pinned prompt was not found");
-  return used;
+  for (int i = 0; i < matches; ++i) match_one(f, random, table);
+  return processor_seconds() - begin;
 }
 
 // Commits and evicts until told to stop: new prompts, half of them continuing one that is cached.
@@ -188,7 +184,7 @@ runner prepare_two(const settings& how) {
   auto f = make_fixture(how);
   auto mirror = std::make_shared<prompt_set>(f->prompts.copy());
   return [f, mirror, turns, matches] {
-    const reading match = [&](std::uint64_t seed) { read(*f, matches, seed, nullptr); };
+    const reading match = [&](std::uint64_t seed) { read(*f, matches, seed); };
     const reading compare = [&](std::uint64_t seed) {
       random_source random(seed);
       bool equal = true;
@@ -222,9 +218,9 @@ runner prepare_two(const settings& how) {
 runner prepare_beside_writer(const settings& how) {
   const int matches = how.small() ? 200 : 100'000;
   return [f = make_fixture(how), matches] {
-    const double alone = read(*f, matches, 1, nullptr);
+    const double alone = read(*f, matches, 1);
     writer w(*f);
-    const double beside = read(*f, matches, 1, nullptr);
+    const double beside = read(*f, matches, 1);
     const std::int64_t written = w.stop();
     return sample{beside / alone,
                   {{"alone, ns per match", alone * 1e9 / matches},
@@ -234,17 +230,23 @@ runner prepare_beside_writer(const settings& how) {
 }
 
 runner prepare_tail(const settings& how) {
-  const int matches = how.small() ? 500 : 200'000;
-  return [f = make_fixture(how), matches] {
-    std::vector<double> each;
-    each.reserve(static_cast<std::size_t>(matches));
+  const int groups = how.small() ? 5 : 2000;
+  constexpr int group = 100;  // matches, before the core is looked at again
+  return [f = make_fixture(how), groups] {
+    random_source random(1);
+    std::vector<block_id> table(length / block_tokens);
+    time_series each;
     writer w(*f);
-    read(*f, matches, 1, &each);
+    for (int g = 0; g < groups; ++g) {
+      each.group([&] {
+        for (int i = 0; i < group; ++i) each.add([&] { match_one(*f, random, table); });
+      });
+    }
     w.stop();
-    const double p50 = quantile(each, 0.5);
-    const double p999 = quantile(each, 0.999);
-    const double worst = *std::max_element(each.begin(), each.end());
-    return sample{p999 / p50, {{"p50, ns", p50}, {"p99.9, ns", p999}, {"worst, ns", worst}}};
+    const double p50 = each.quantile(0.5);
+    const double p999 = each.quantile(0.999);
+    return sample{p999 / p50,
+                  {{"p50, ns", p50}, {"p99.9, ns", p999}, {"worst, ns", each.quantile(1)}}};
   };
 }
 

@@ -43,15 +43,16 @@ class time_series {
     shared_.insert(shared_.end(), other.shared_.begin(), other.shared_.end());
   }
 
-  // Nanoseconds: the median of those with the core whole, or, where these are few, of all.
-  // REQUIRES: there are some.
-  [[nodiscard]] double median() {
+  // Nanoseconds, of those with the core whole, or, where these are few, of all. REQUIRES: there are
+  // some.
+  [[nodiscard]] double median() { return quantile(0.5); }
+  [[nodiscard]] double quantile(double share) {
     constexpr std::size_t enough = 3;
     if (times_.size() < std::max(enough, shared_.size() / 3)) {
       times_.insert(times_.end(), shared_.begin(), shared_.end());
       shared_.clear();
     }
-    return bench::median(times_);
+    return bench::quantile(times_, share);
   }
 
  private:
