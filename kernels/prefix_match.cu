@@ -150,12 +150,12 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
   __shared__ warp_memory shared[block_warps];
   const auto memory = [&]() -> warp_memory& { return shared[thread_in_block() / warp_lanes]; };
   const auto lane = [] { return thread_in_block() % warp_lanes; };
-  __shared__ std::uint32_t first_pack;
   if (threadIdx.x < max_unit_tokens) {
-    shared_multipliers()[threadIdx.x] = job.hash.multipliers[threadIdx.x];
+    constexpr std::uint32_t part = block_multipliers::part;
+    shared[threadIdx.x / part].multipliers[threadIdx.x % part] = job.hash.multipliers[threadIdx.x];
   }
   if (threadIdx.x == 0) {
-    first_pack = static_cast<std::uint32_t>(
+    shared->first_pack = static_cast<std::uint32_t>(
         add_relaxed(&job.work.control->taken, word64{block_warps} << 32) >> 32);
   }
   if (lane() == 0) {
@@ -168,7 +168,9 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
   // Packs are taken, not dealt: the grid may be larger than what the device holds at once, and
   // blocks that have not started would keep theirs while all others wait for them.
   const std::uint32_t packs = (job.prompt_count - 1) / warp_lanes + 1;
-  if (lane() == 0) memory().entry = pack_entry(first_pack + threadIdx.x / warp_lanes);
+  if (lane() == 0) {
+    memory().entry = pack_entry(shared->first_pack + threadIdx.x / warp_lanes);
+  }
   __syncwarp();
   while (const word64 entry = memory().entry) {
     if (!is_pack(entry)) {
@@ -196,7 +198,7 @@ __global__ void __launch_bounds__(block_warps* warp_lanes, blocks_per_multiproce
     resolve_prompts(job, memory(), thread_in_block() / warp_lanes, lane());
     __syncthreads();
   }
-  if (threadIdx.x == 0) *job.work.control = {};
+  if (threadIdx.x == 0) clear(*job.work.control);
 }
 
 std::uint64_t tile_slots(std::uint32_t prompt_count, std::int64_t token_count,

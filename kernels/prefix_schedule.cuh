@@ -33,15 +33,24 @@ inline constexpr bool resolver_acquires = false;
 inline constexpr bool resolver_acquires = true;
 #endif
 
+// Words that many warps add to or wait for lie 128 bytes apart: with all of them on one line of the
+// L2, where their requests wait for each other, a match took up to 8 % longer on an H100.
 struct alignas(8) match_control {
-  // Those who wait read these two at once.
   std::uint32_t queue_tail;
+  std::uint32_t unused0[31];
+  word64 taken;  // tickets for the queue, and packs × 2³²
+  std::uint32_t unused1[30];
   std::uint32_t resolved_prompts;
-  word64 taken;               // tickets for the queue, and packs × 2³²
+  std::uint32_t unused2[31];
   std::uint32_t blocks_done;  // thread blocks
   std::uint32_t unresolved;   // prompts left to the last thread block
-  std::uint32_t unused[2];
+  std::uint32_t unused3[30];
 };
+
+__device__ inline void clear(match_control& control) {
+  control.taken = 0;
+  control.queue_tail = control.resolved_prompts = control.blocks_done = control.unresolved = 0;
+}
 
 struct match_workspace {
   match_control* control;
@@ -149,16 +158,12 @@ __device__ inline word64 take_tile(const match_workspace& work, const warp_memor
   const std::uint32_t ticket = memory.next.ticket;
   word64 tile = memory.next.seen;
   // Longer and longer naps: a poll is traffic that others wait behind. Nobody else polls the
-  // ticket's own slot; what all share, which says when nothing will come, every other time.
+  // ticket's own slot, in which there was nothing a moment ago; what all share, which says when
+  // nothing will come, every other time.
   std::uint32_t nap = 64;
   for (std::uint32_t poll = 0; tile == 0; ++poll) {
-    bool queued = true;
-    if (poll % 2 == 0) {
-      const word64 progress = load_relaxed(reinterpret_cast<const word64*>(memory.control));
-      if (static_cast<std::uint32_t>(progress >> 32) == prompt_count) return 0;
-      queued = static_cast<std::uint32_t>(progress) > ticket;
-    }
-    if (queued) tile = look_for_tile(work, ticket);
+    if (poll % 2 == 0 && load_relaxed(&memory.control->resolved_prompts) == prompt_count) return 0;
+    if (poll > 1) tile = look_for_tile(work, ticket);
     if (tile == 0) {
       __nanosleep(nap);
       nap = min(2 * nap, 256u);

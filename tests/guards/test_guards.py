@@ -283,9 +283,9 @@ class Traffic(GuardTest):
         self.checked(True, self.entry(bytes_per_token=10.5, **match))
         self.checked(False, self.entry(bytes_per_token=10.6, **match), says="bytes_per_token is 10.6")
         self.checked(False, self.entry(**match), says="no bytes_per_token")
-        self.checked(True, self.entry(bytes_per_token=10.5, **{**match, "spills": 424}))
-        self.checked(False, self.entry(bytes_per_token=10.5, **{**match, "spills": 428}),
-                     says="spills is 428")
+        self.checked(True, self.entry(bytes_per_token=10.5, **{**match, "spills": 440}))
+        self.checked(False, self.entry(bytes_per_token=10.5, **{**match, "spills": 444}),
+                     says="spills is 444")
         for case, device, host in (("steady", 78, 56), ("fill", 108, 102), ("drain", 55, 15.5)):
             update = {"kernel": "index_update", "case": case}
             self.checked(True, self.entry(bytes_per_delta=device, host_bytes_per_delta=host, **update))
