@@ -97,6 +97,7 @@ void measure(const runner& run, benchmark::State& state) {
 std::vector<case_result> run_cases(const std::vector<host_case>& cases, const settings& how,
                                    const std::string& filter) {
   (void)nanoseconds_per_tick();
+  if (how.small()) core_share::wait_at_most(0);  // no figure means anything
   (void)core_share::of_thread();
   // Trees are large: only those of the running case exist.
   const host_case* prepared = nullptr;

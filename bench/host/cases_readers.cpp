@@ -1,15 +1,13 @@
 // Matching in several threads, and beside a writer that commits and evicts all the time.
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <thread>
 
 #include <time.h>
 
-#include "bench/host/stopwatch.h"
+#include "bench/host/second_reader.h"
 #include "bench/host/time_series.h"
 #include "bench/host/workload.h"
 
@@ -107,65 +105,6 @@ class writer {
   std::thread thread_;
 };
 
-// What a thread does with the seed of its random choices.
-using reading = std::function<void(std::uint64_t)>;
-
-// A second thread that does whenever told what the first one does.
-class second_reader {
- public:
-  second_reader() : thread_([this] { run(); }) {}
-  second_reader(const second_reader&) = delete;
-  second_reader& operator=(const second_reader&) = delete;
-  ~second_reader() {
-    work_ = nullptr;
-    together_.arrive_and_wait();
-    thread_.join();
-  }
-
-  // Both work, from about the same moment on: adds the time that each would have taken had both
-  // been as fast, so that their throughput is the sum of the two.
-  void add_to(time_series& times, const reading& work, random_source& random) {
-    work_ = &work;
-    seed_ = random.next();
-    together_.arrive_and_wait();
-    const double mine = timed(work, random.next());
-    const bool whole = core_share::of_thread().was_whole();
-    together_.arrive_and_wait();
-    require(!failed_, "a pinned prompt was not found");
-    times.put(2 / (1 / mine + 1 / theirs_), whole && theirs_whole_);
-  }
-
- private:
-  void run() {
-    (void)core_share::of_thread();
-    for (;;) {
-      together_.arrive_and_wait();
-      if (work_ == nullptr) return;
-      try {
-        theirs_ = timed(*work_, seed_);
-      } catch (const std::exception&) {
-        failed_ = true;
-      }
-      theirs_whole_ = core_share::of_thread().was_whole();
-      together_.arrive_and_wait();
-    }
-  }
-  double timed(const reading& work, std::uint64_t seed) {
-    const on_whole_core alone;
-    together_.arrive_and_wait();
-    return time_of([&] { work(seed); });
-  }
-
-  std::barrier<> together_{2};
-  // Written and read on different sides of the barrier.
-  const reading* work_ = nullptr;
-  std::uint64_t seed_ = 0;
-  bool failed_ = false;
-  bool theirs_whole_ = false;
-  double theirs_ = 0;
-  std::thread thread_;
-};
-
 // Times of one thing, in one thread and in two at once.
 struct both_times {
   time_series one;
@@ -174,7 +113,8 @@ struct both_times {
   void add(const reading& work, second_reader& other, random_source& random) {
     const std::uint64_t seed = random.next();
     one.add_alone([&] { work(seed); });
-    other.add_to(two, work, random);
+    const std::uint64_t others_seed = random.next();
+    other.add_to(two, work, random.next(), others_seed);
   }
 };
 

@@ -13,6 +13,7 @@ namespace {
 using clock = std::chrono::steady_clock;
 
 constexpr double longest_wait = 0.3;  // seconds: whiles of sharing mostly take 0.1
+double longest_waits = 5;             // seconds, of a thread between two calls of take()
 
 // Ticks that some microsecond of additions takes, four of which a core can do at once.
 std::uint64_t time_of_additions() {
@@ -58,8 +59,9 @@ void core_share::begin() {
   was_whole_ = is_whole();
   if (was_whole_) return;
   const clock::time_point begin = clock::now();
+  const double patience = std::min(longest_wait, longest_waits - times_.waited);
   double waited = 0;
-  while (!was_whole_ && waited < longest_wait) {
+  while (!was_whole_ && waited < patience) {
     was_whole_ = is_whole();
     waited = seconds_since(begin);
   }
@@ -70,6 +72,8 @@ void core_share::end() {
   was_whole_ = was_whole_ && is_whole();
   ++(was_whole_ ? times_.whole : times_.shared);
 }
+
+void core_share::wait_at_most(double seconds) { longest_waits = seconds; }
 
 core_times core_share::take() { return std::exchange(times_, {}); }
 

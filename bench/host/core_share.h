@@ -3,7 +3,9 @@
 // A core that runs two threads gives each about half of its execution units and first-level caches
 // while both compute. On a machine that is shared the other one may be anybody's, which no counter
 // here tells; a loop of independent additions does, since it takes twice as long then. So what is
-// timed waits for such a while to pass, and is counted if it met one all the same.
+// timed waits for such a while to pass, and is counted if it met one all the same. Some pass never
+// (the other one is a thread of this program, or the clock has become slower), so waiting has a
+// limit.
 //
 // Thread-safety: each thread has its own.
 #pragma once
@@ -22,6 +24,8 @@ class core_share {
  public:
   // Takes a third of a second at first.
   static core_share& of_thread();
+  // Seconds that each thread waits at most between two calls of take(). Call before any is used.
+  static void wait_at_most(double seconds);
   // What there was since the last call of this.
   core_times take();
   // Whether the core was whole before and after what was timed last.
@@ -39,8 +43,8 @@ class core_share {
   core_times times_;
 };
 
-// Around something that is timed: waits until the core is whole, but not for long. Takes a
-// microsecond before and after.
+// Around something that is timed: waits until the core is whole, but not for long. Takes two or
+// three microseconds before and after.
 class on_whole_core {
  public:
   on_whole_core() { core_share::of_thread().begin(); }
