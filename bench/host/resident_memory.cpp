@@ -14,6 +14,16 @@ namespace radixkv::bench {
 
 namespace {
 
+// Most of what there is belongs to a sanitizer then, and figures mean nothing.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool sanitized = true;
+#elif defined(__has_feature)
+constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||
+                           __has_feature(memory_sanitizer);
+#else
+constexpr bool sanitized = false;
+#endif
+
 struct mapping {
   std::uintptr_t begin;
   std::uintptr_t end;
@@ -37,9 +47,7 @@ std::vector<mapping> private_mappings() {
 }  // namespace
 
 void touch_resident_memory() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return;  // most of what there is belongs to the sanitizer, and figures mean nothing
-#endif
+  if (sanitized) return;
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGE_SIZE));
   constexpr std::size_t most = 1 << 16;  // pages looked at together
   std::vector<unsigned char> resident(most);
