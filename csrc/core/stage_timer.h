@@ -9,6 +9,8 @@
 #include <chrono>
 #endif
 
+#include "radixkv/export.h"
+
 namespace radixkv::detail {
 
 // Ticks spent in each stage of the cache's operations.
@@ -19,8 +21,9 @@ struct stage_times {
   std::uint64_t evict = 0;     // choosing and giving up blocks
 };
 
-// Where this thread's stages are added up; null: nowhere, and no clock is read for them.
-inline constinit thread_local stage_times* recorded_stages = nullptr;
+// Where this thread's stages are added up; null: nowhere, and no clock is read for them. Exported:
+// what a program and a shared library see must be one.
+extern RADIXKV_EXPORT constinit thread_local stage_times* recorded_stages;
 
 // Adds up what this thread spends while it lives. Not to be nested.
 class stage_recording {
