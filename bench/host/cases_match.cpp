@@ -30,6 +30,41 @@ void branch_off(long_runs& t, std::span<const token_id> prompt, std::int64_t edg
   }
 }
 
+// memcmp run by run, each after two lines at random places, as of a node and of the slot that names
+// it: but known beforehand, and fetched three runs ahead.
+class broken_compare {
+ public:
+  explicit broken_compare(std::size_t lines) : lines_(lines) {
+    require(memory_.reserve(lines * line), "no memory");
+    for (std::size_t i = 0; i < lines * line; i += line) memory_[i] = 0;
+  }
+  // Chooses the lines for so many runs.
+  void choose(std::size_t runs, random_source& random) {
+    places_.resize(2 * (runs + ahead));
+    for (std::size_t& p : places_) p = random.below(lines_) * line;
+  }
+  // Whether the two are equal.
+  [[nodiscard]] bool compare(std::span<const token_id> a, const token_id* b,
+                             std::size_t run) const {
+    bool equal = true;
+    for (std::size_t i = 0; i * run < a.size(); ++i) {
+      for (std::size_t k = 0; k < 2; ++k) {
+        __builtin_prefetch(&memory_[places_[2 * (i + ahead) + k]]);
+      }
+      const std::size_t at = i * run + memory_[places_[2 * i]] + memory_[places_[2 * i + 1]];
+      equal &= std::memcmp(a.data() + at, b + at, run * sizeof(token_id)) == 0;
+    }
+    return equal;
+  }
+
+ private:
+  static constexpr std::size_t line = 64 / sizeof(std::uint64_t);
+  static constexpr std::size_t ahead = 3;
+  detail::stable_array<std::uint64_t> memory_;
+  std::size_t lines_;
+  std::vector<std::size_t> places_;
+};
+
 runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
   const std::int64_t tokens = how.small() ? 300'000 : 10'000'000;
   const std::int64_t count = std::max<std::int64_t>(2, tokens / length);
@@ -44,20 +79,26 @@ runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
     serve(t->cache, t->prompts[i], plan);
     if (edge > 0) branch_off(*t, t->prompts[i], edge, plan);
   }
-  return [t, count, length] {
-    // Nothing is used twice after the caches were flushed: half of the prompts, in random order and
-    // others every run, are compared, the other half matched, some of each in turn.
+  const auto broken =
+      edge > 0 ? std::make_shared<broken_compare>(how.small() ? 1 << 12 : 1 << 20) : nullptr;
+  return [t, broken, count, length, edge] {
+    // Nothing is used twice after the caches were flushed: in random order and others every run,
+    // some prompts are compared, others matched, in turn.
     const std::vector<std::int64_t> order = shuffled(count, t->random);
-    const std::int64_t some = std::max<std::int64_t>(1, at_once / length);
+    std::span<const std::int64_t> left = order;
+    const auto take = [&] {
+      const auto n = static_cast<std::size_t>(std::max<std::int64_t>(1, at_once / length));
+      const auto some = left.first(std::min(n, left.size()));
+      left = left.subspan(some.size());
+      return some;
+    };
     time_series matching;
     time_series comparing;
+    time_series breaking;
     flush_caches();
-    for (std::int64_t k = 0; k + 2 * some <= count; k += 2 * some) {
-      const std::span<const std::int64_t> compared(order.data() + k,
-                                                   static_cast<std::size_t>(some));
-      const std::span<const std::int64_t> matched(compared.data() + some, compared.size());
-      comparing.group([&] {
-        for (const std::int64_t i : compared) {
+    while (!left.empty()) {
+      comparing.group([&, some = take()] {
+        for (const std::int64_t i : some) {
           const std::span<const token_id> prompt = t->prompts[i];
           int difference = 1;
           comparing.add([&] {
@@ -66,20 +107,37 @@ runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
           require(difference == 0, "memcmp found a difference");
         }
       });
-      matching.group([&] {
-        for (const std::int64_t i : matched) {
+      matching.group([&, some = take()] {
+        for (const std::int64_t i : some) {
           prefix_match found;
           matching.add([&] { found = t->cache.match(t->prompts[i], {}, t->table); });
           require(found.tokens == length, "a cached prompt was not found");
+        }
+      });
+      if (!broken) continue;
+      breaking.group([&, some = take()] {
+        for (const std::int64_t i : some) {
+          bool equal = false;
+          broken->choose(static_cast<std::size_t>(length / edge), t->random);
+          breaking.add([&] {
+            equal =
+                broken->compare(t->prompts[i], t->mirror[i].data(), static_cast<std::size_t>(edge));
+          });
+          require(equal, "memcmp found a difference");
         }
       });
     }
     const double match = matching.median();
     const double compare = comparing.median();
     const auto per_token = static_cast<double>(length);
-    return sample{match / compare,
-                  {{"match, ns per token", match / per_token},
-                   {"memcmp, ns per token", compare / per_token}}};
+    sample s{match / compare,
+             {{"match, ns per token", match / per_token},
+              {"memcmp, ns per token", compare / per_token}}};
+    if (broken) {
+      s.parts.emplace_back("the value for memcmp run by run, places known beforehand",
+                           breaking.median() / compare);
+    }
+    return s;
   };
 }
 
