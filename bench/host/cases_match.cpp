@@ -47,10 +47,9 @@ class broken_compare {
   [[nodiscard]] bool compare(std::span<const token_id> a, const token_id* b,
                              std::size_t run) const {
     bool equal = true;
+    for (std::size_t i = 0; i < ahead; ++i) fetch(i);
     for (std::size_t i = 0; i * run < a.size(); ++i) {
-      for (std::size_t k = 0; k < 2; ++k) {
-        __builtin_prefetch(&memory_[places_[2 * (i + ahead) + k]]);
-      }
+      fetch(i + ahead);
       const std::size_t at = i * run + memory_[places_[2 * i]] + memory_[places_[2 * i + 1]];
       equal &= std::memcmp(a.data() + at, b + at, run * sizeof(token_id)) == 0;
     }
@@ -60,6 +59,9 @@ class broken_compare {
  private:
   static constexpr std::size_t line = 64 / sizeof(std::uint64_t);
   static constexpr std::size_t ahead = 3;
+  void fetch(std::size_t i) const {
+    for (std::size_t k = 2 * i; k < 2 * i + 2; ++k) __builtin_prefetch(&memory_[places_[k]]);
+  }
   detail::stable_array<std::uint64_t> memory_;
   std::size_t lines_;
   std::vector<std::size_t> places_;
