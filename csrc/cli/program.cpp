@@ -34,11 +34,11 @@ void add_replay(CLI::App& app, replay_arguments& a) {
                "JSON lines with timestamp, input_length, output_length and hash_ids; without it, "
                "conversations are generated");
   c->add_option("--capacity-tokens", a.capacity_tokens,
-                "tokens in the pool: a number, 300K, 3M, unlimited, or a list")
+                "tokens in the pool: a number, 300K, 3M, unlimited, or a list of different ones")
       ->capture_default_str();
   c->add_option("--block-tokens", a.block_tokens, "tokens per block, a power of two up to 4096")
       ->capture_default_str();
-  c->add_option("--policy", a.policy, "what to evict: a list of " + policies)
+  c->add_option("--policy", a.policy, "what to evict: a list, each once, of " + policies)
       ->capture_default_str();
   c->add_option("--lookahead", a.lookahead,
                 "announce so many of the next requests to the cache, as a waiting queue would")
