@@ -59,6 +59,22 @@ struct batch {
   std::vector<std::vector<float>> rows;
 };
 
+// The arguments for rows of fp32 with nothing between them, but for where results go.
+logits_topk_arguments dense_rows(device_array<float>& rows, std::uint32_t count, std::uint32_t k,
+                                 device_array<float>& values, device_array<std::int32_t>& ids,
+                                 device_array<float>& sums) {
+  logits_topk_arguments a;
+  a.rows = rows.data();
+  a.row_count = count;
+  a.vocabulary = static_cast<std::uint32_t>(rows.size() / count);
+  a.row_stride = a.vocabulary;
+  a.k = k;
+  a.values = values.data();
+  a.ids = ids.data();
+  a.log_sum_exp = sums.data();
+  return a;
+}
+
 bool same_bits(float a, float b) {
   return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, 4) == 0;
 }
@@ -229,17 +245,9 @@ TEST(logits_topk, slots_choose_where_results_go) {
       slots(std::vector<std::int32_t>{2, -1, 4, 0, INT32_MIN});
   device_array<std::uint32_t> rejected(std::vector<std::uint32_t>{0});
   test_stream stream;
-  logits_topk_arguments a;
-  a.rows = device.data();
-  a.row_stride = vocabulary;
-  a.row_count = 5;
-  a.vocabulary = vocabulary;
-  a.k = k;
+  logits_topk_arguments a = dense_rows(device, 5, k, values, ids, sums);
   a.slots = slots.data();
   a.slot_count = 4;
-  a.values = values.data();
-  a.ids = ids.data();
-  a.log_sum_exp = sums.data();
   a.rejected = rejected.data();
   RADIXKV_ASSERT_CUDA(logits_topk(stream, a));
   stream.synchronize();
@@ -266,15 +274,9 @@ TEST(logits_topk, a_slot_out_of_range_counts_once_however_many_slices) {
   device_array<std::byte> scratch(logits_topk_scratch_bytes(1, vocabulary, 1));
   ASSERT_GT(scratch.size(), 0u);
   test_stream stream;
-  logits_topk_arguments a;
-  a.rows = rows.data();
-  a.row_stride = a.vocabulary = vocabulary;
-  a.row_count = a.k = 1;
+  logits_topk_arguments a = dense_rows(rows, 1, 1, values, ids, sums);
   a.slots = slots.data();
   a.slot_count = 1;
-  a.values = values.data();
-  a.ids = ids.data();
-  a.log_sum_exp = sums.data();
   a.rejected = rejected.data();
   a.scratch = scratch.data();
   a.scratch_bytes = scratch.size();
@@ -288,16 +290,8 @@ TEST(logits_topk, bad_arguments_are_refused_before_launch) {
   device_array<float> rows(100000), values(64), sums(1);
   device_array<std::int32_t> ids(64);
   device_array<std::byte> scratch(1 << 16);
-  logits_topk_arguments good;
-  good.rows = rows.data();
-  good.row_stride = 100000;
-  good.row_count = 1;
-  good.vocabulary = 100000;
-  good.k = 64;
+  logits_topk_arguments good = dense_rows(rows, 1, 64, values, ids, sums);
   good.slot_count = 1;
-  good.values = values.data();
-  good.ids = ids.data();
-  good.log_sum_exp = sums.data();
   good.scratch = scratch.data();
   good.scratch_bytes = scratch.size();
   const auto refused = [&](auto change, cudaError_t error) {
