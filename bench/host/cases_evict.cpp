@@ -46,15 +46,11 @@ kv_cache make_leaves(const leaf_shape& shape) {
 void evict(kv_cache& cache, const leaf_shape& shape, std::int64_t each, std::int64_t calls,
            time_series& times) {
   const std::int64_t n = std::clamp<std::int64_t>(shape.blocks() / 7 / each, 1, calls);
-  for (std::int64_t i = 0; i < n;) {
-    times.group([&] {
-      for (std::int64_t blocks = 0; i < n && blocks < at_once; blocks += each, ++i) {
-        std::int64_t freed = 0;
-        times.add([&] { freed = cache.evict(each); });
-        require(freed == each, "too little was evicted");
-      }
-    });
-  }
+  times.groups_of((at_once + each - 1) / each, n, [&] {
+    std::int64_t freed = 0;
+    times.add([&] { freed = cache.evict(each); });
+    require(freed == each, "too little was evicted");
+  });
 }
 
 // Some others, so that after a flush the code is at hand again but not what is measured.

@@ -50,7 +50,7 @@ struct split_fixture {
   double miss = 0;  // after a flush, nanoseconds
 };
 constexpr std::array<std::int64_t, 3> split_lengths = {4, 64, 2048};
-constexpr std::size_t at_once = 20;  // splits, before the core is looked at again
+constexpr std::int64_t at_once = 20;  // splits, before the core is looked at again
 
 runner prepare_split(const settings& how) {
   const std::array<std::int64_t, 3> counts =
@@ -58,9 +58,9 @@ runner prepare_split(const settings& how) {
                   : std::array<std::int64_t, 3>{980'000, 10'000, 10'000};
   const std::int64_t children = how.small() ? 50 : 1000;
   // Per edge length; the first after a flush find page tables cold, too, unlike a running program.
-  const std::array<std::size_t, 3> splits = how.small()
-                                                ? std::array<std::size_t, 3>{10, 10, 10}
-                                                : std::array<std::size_t, 3>{10'000, 1000, 1000};
+  const std::array<std::int64_t, 3> splits = how.small()
+                                                 ? std::array<std::int64_t, 3>{10, 10, 10}
+                                                 : std::array<std::int64_t, 3>{10'000, 1000, 1000};
   std::int64_t blocks = 0;
   std::int64_t nodes = 0;
   for (std::size_t i = 0; i < 3; ++i) {
@@ -93,19 +93,15 @@ runner prepare_split(const settings& how) {
     sample s;
     for (std::size_t i = 0; i < 3; ++i) {
       flush_caches();
-      const auto split = [&](std::size_t count) {
+      const auto split = [&](std::int64_t count) {
         time_series times;
-        for (std::size_t k = 0; k < count;) {
-          times.group([&] {
-            for (std::size_t m = 0; m < at_once && k < count; ++m, ++k) {
-              const node_id n = f->nodes[i].at(f->used[i]++);
-              const auto at = static_cast<std::uint32_t>(split_lengths[i] / 2);
-              bool ok = false;
-              times.add([&] { ok = f->tree->split_after(n, at); });
-              require(ok && f->tree->blocks(n) == split_lengths[i] - at, "a node was not split");
-            }
-          });
-        }
+        times.groups_of(at_once, count, [&] {
+          const node_id n = f->nodes[i].at(f->used[i]++);
+          const auto at = static_cast<std::uint32_t>(split_lengths[i] / 2);
+          bool ok = false;
+          times.add([&] { ok = f->tree->split_after(n, at); });
+          require(ok && f->tree->blocks(n) == split_lengths[i] - at, "a node was not split");
+        });
         return times;
       };
       time_series first = split(splits[2] / 10);

@@ -88,45 +88,35 @@ runner prepare(std::int64_t length, std::int64_t edge, const settings& how) {
     // some prompts are compared, others matched, in turn.
     const std::vector<std::int64_t> order = shuffled(count, t->random);
     std::span<const std::int64_t> left = order;
-    const auto take = [&] {
+    // Times `work` of the next prompts, which says whether it went well.
+    const auto time_next = [&](time_series& times, const char* wrong, const auto& work) {
       const auto n = static_cast<std::size_t>(std::max<std::int64_t>(1, at_once / length));
       const auto some = left.first(std::min(n, left.size()));
       left = left.subspan(some.size());
-      return some;
+      times.group([&] {
+        for (const std::int64_t i : some) {
+          bool right = false;
+          times.add([&] { right = work(i); });
+          require(right, wrong);
+        }
+      });
     };
     time_series matching;
     time_series comparing;
     time_series breaking;
     flush_caches();
     while (!left.empty()) {
-      comparing.group([&, some = take()] {
-        for (const std::int64_t i : some) {
-          const std::span<const token_id> prompt = t->prompts[i];
-          int difference = 1;
-          comparing.add([&] {
-            difference = std::memcmp(prompt.data(), t->mirror[i].data(), prompt.size_bytes());
-          });
-          require(difference == 0, "memcmp found a difference");
-        }
+      time_next(comparing, "memcmp found a difference", [&](std::int64_t i) {
+        const std::span<const token_id> prompt = t->prompts[i];
+        return std::memcmp(prompt.data(), t->mirror[i].data(), prompt.size_bytes()) == 0;
       });
-      matching.group([&, some = take()] {
-        for (const std::int64_t i : some) {
-          prefix_match found;
-          matching.add([&] { found = t->cache.match(t->prompts[i], {}, t->table); });
-          require(found.tokens == length, "a cached prompt was not found");
-        }
+      time_next(matching, "a cached prompt was not found", [&](std::int64_t i) {
+        return t->cache.match(t->prompts[i], {}, t->table).tokens == length;
       });
       if (!broken) continue;
-      breaking.group([&, some = take()] {
-        for (const std::int64_t i : some) {
-          bool equal = false;
-          broken->choose(static_cast<std::size_t>(length / edge), t->random);
-          breaking.add([&] {
-            equal =
-                broken->compare(t->prompts[i], t->mirror[i].data(), static_cast<std::size_t>(edge));
-          });
-          require(equal, "memcmp found a difference");
-        }
+      broken->choose(static_cast<std::size_t>(length / edge), t->random);
+      time_next(breaking, "memcmp found a difference", [&](std::int64_t i) {
+        return broken->compare(t->prompts[i], t->mirror[i].data(), static_cast<std::size_t>(edge));
       });
     }
     const double match = matching.median();

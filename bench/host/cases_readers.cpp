@@ -177,18 +177,14 @@ runner prepare_beside_writer(const settings& how) {
 }
 
 runner prepare_tail(const settings& how) {
-  const int groups = how.small() ? 5 : 2000;
-  constexpr int group = 100;  // matches, before the core is looked at again
-  return [f = make_fixture(how), groups] {
+  const int matches = how.small() ? 500 : 200'000;
+  constexpr int at_once = 100;  // matches, before the core is looked at again
+  return [f = make_fixture(how), matches] {
     random_source random(1);
     std::vector<block_id> table(length / block_tokens);
     time_series each;
     writer w(*f);
-    for (int g = 0; g < groups; ++g) {
-      each.group([&] {
-        for (int i = 0; i < group; ++i) each.add([&] { match_one(*f, random, table); });
-      });
-    }
+    each.groups_of(at_once, matches, [&] { each.add([&] { match_one(*f, random, table); }); });
     w.stop();
     const double p50 = each.quantile(0.5);
     const double p999 = each.quantile(0.999);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "bench/host/core_share.h"
@@ -29,6 +30,15 @@ class time_series {
     const auto begin = times_.begin() + static_cast<std::ptrdiff_t>(first);
     shared_.insert(shared_.end(), begin, times_.end());
     times_.erase(begin, times_.end());
+  }
+  // Runs `once`, which adds one, `count` times, at most `together` of them in a group.
+  template <typename Once>
+  void groups_of(std::int64_t together, std::int64_t count, Once&& once) {
+    for (std::int64_t i = 0; i < count;) {
+      group([&] {
+        for (std::int64_t k = 0; k < together && i < count; ++k, ++i) once();
+      });
+    }
   }
   // A group of one.
   template <typename Work>

@@ -76,9 +76,11 @@ TEST(time_series, groups_are_timed) {
   }
   t.add_alone([&] { ++done; });
   EXPECT_EQ(done, 41);
+  t.groups_of(3, 10, [&] { t.add([&] { ++done; }); });  // 3, 3, 3 and 1
+  EXPECT_EQ(done, 51);
   EXPECT_GE(t.quantile(0), 0);
   const core_times core = core_share::of_thread().take();
-  EXPECT_EQ(core.whole + core.shared, 21u);
+  EXPECT_EQ(core.whole + core.shared, 25u);
   EXPECT_EQ(core.waited, 0);
   const core_times since = core_share::of_thread().take();
   EXPECT_EQ(since.whole + since.shared, 0u);
