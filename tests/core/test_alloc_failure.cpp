@@ -187,6 +187,52 @@ TEST_P(alloc_failures, a_batch_stops_where_memory_is_refused) {
   }
 }
 
+// However long the prompt is and wherever it parts from others, alone and in a batch.
+TEST(matching, asks_for_no_memory) {
+  cache_options o;
+  o.blocks = 1024;
+  o.block_tokens = 4;
+  o.logits_rows = 4;
+  kv_cache cache = kv_cache::create(o).value();
+  const auto serve = [&](std::span<const token_id> tokens) {
+    step_plan plan;
+    sequence s = cache.open(tokens, {}, plan).value();
+    ASSERT_TRUE(s.mark_filled(s.tokens()).ok() && s.commit().ok());
+  };
+  // One run; a branch behind every block; and every eight.
+  std::vector<std::vector<token_id>> prompts;
+  for (const std::size_t apart : {1000, 4, 32}) {
+    const std::vector<token_id>& path =
+        prompts.emplace_back(tokens_from(static_cast<token_id>(10'000 * apart), 600));
+    serve(path);
+    for (std::size_t at = apart; at < path.size(); at += apart) {
+      std::vector<token_id> branch(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(at));
+      branch.insert(branch.end(), 4, 7);
+      serve(branch);
+    }
+  }
+  std::vector<std::int64_t> cached(prompts.size(), 600);
+  prompts.push_back(prompts[1]);
+  prompts.back()[301] = 8;  // parts inside a block
+  cached.push_back(301);
+  prompts.push_back(tokens_from(9, 600));
+  cached.push_back(0);
+  std::vector<open_request> requests(prompts.size());
+  for (std::size_t i = 0; i < prompts.size(); ++i) requests[i].tokens = prompts[i];
+  std::vector<prefix_match> alone(prompts.size());
+  std::vector<prefix_match> together(prompts.size());
+  std::vector<block_id> table(150);
+  const std::uint64_t asked = allocations_asked_for();
+  for (std::size_t i = 0; i < prompts.size(); ++i) alone[i] = cache.match(prompts[i], {}, table);
+  const bool matched = cache.match_batch(requests, together).ok();
+  EXPECT_EQ(allocations_asked_for() - asked, 0u);
+  EXPECT_TRUE(matched);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(alone[i].tokens, cached[i]) << i;
+    EXPECT_EQ(together[i].tokens, cached[i]) << i;
+  }
+}
+
 TEST_P(alloc_failures, creation_reports_them) {
   std::int64_t failures = 0;
   for (std::int64_t n = 0;; ++n) {
